@@ -1,1 +1,21 @@
-//! core
+//! What the devloop kubectl plugins share.
+//!
+//! One module per capability; each is the only user of the library behind it.
+//! Nothing here prints to stdout or stderr except through [`ui`], and nothing
+//! ends the process.
+
+pub mod app;
+pub mod args;
+pub mod cluster;
+pub mod environment;
+pub mod error;
+pub mod files;
+pub mod node;
+pub mod output;
+pub mod shutdown;
+pub mod target;
+pub mod telemetry;
+pub mod ui;
+
+pub use app::Context;
+pub use error::{CommandError, ErrorContext, ExitStatus, Result};
