@@ -187,8 +187,7 @@ fn into_response(reply: Reply) -> Response<io::Cursor<Vec<u8>>> {
     if reply.status == 405 {
         headers.push(("Allow", "GET, HEAD"));
     }
-    headers
-        .into_iter()
-        .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
-        .fold(Response::from_data(reply.body).with_status_code(reply.status), Response::with_header)
+    // Always with a length: large bodies would be chunked otherwise.
+    let response = Response::from_data(reply.body).with_status_code(reply.status).with_chunked_threshold(usize::MAX);
+    headers.into_iter().filter_map(|(name, value)| Header::from_bytes(name, value).ok()).fold(response, Response::with_header)
 }

@@ -23,7 +23,8 @@ fn a_request_in_flight_survives_sigterm() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut logs = BufReader::new(shop.stdout.take().unwrap()).lines().map(|line| json(&line.unwrap()));
+    let mut logs =
+        BufReader::new(shop.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
     let address = logs.next().unwrap()["address"].as_str().unwrap().to_owned();
 
     let mut connection = TcpStream::connect(address).unwrap();
@@ -43,8 +44,4 @@ fn a_request_in_flight_survives_sigterm() {
     let (request, stopped) = (logs.next().unwrap(), logs.next().unwrap());
     assert_eq!((&request["path"], &request["status"]), (&"/large.bin".into(), &200.into()));
     assert_eq!((&stopped["message"], &stopped["abandoned_requests"]), (&"stopped".into(), &0.into()));
-}
-
-fn json(line: &str) -> serde_json::Value {
-    serde_json::from_str(line).unwrap()
 }
