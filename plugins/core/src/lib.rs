@@ -6,16 +6,19 @@
 
 pub mod app;
 pub mod args;
+pub mod build;
 pub mod cluster;
 pub mod environment;
 pub mod error;
 pub mod files;
 pub mod node;
 pub mod output;
+pub mod project;
 pub mod shutdown;
 pub mod target;
 pub mod telemetry;
 pub mod ui;
+pub mod watch;
 
 pub use app::Context;
 pub use error::{CommandError, ErrorContext, ExitStatus, Result};
