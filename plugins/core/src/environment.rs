@@ -132,6 +132,9 @@ pub struct EnvironmentRecord {
     pub index: u8,
     /// RFC 3339.
     pub created: String,
+    /// The kubeconfig context that was current before; current again after
+    /// `down`.
+    pub previous_context: Option<String>,
 }
 
 /// What an environment's processes are doing.

@@ -34,8 +34,16 @@ pub fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> Str
 /// # Errors
 /// When stdout can't be written; a closed pipe is not an error.
 pub fn line(text: &str) -> Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes to stdout as they are.
+///
+/// # Errors
+/// When stdout can't be written; a closed pipe is not an error.
+pub fn bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CommandError::new("could not write to stdout").caused_by(error))
         }

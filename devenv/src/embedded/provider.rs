@@ -1,0 +1,407 @@
+//! The command's side of the embedded engine.
+
+use super::addresses::{Addresses, choose_index};
+use super::launch::{self, Orders};
+use super::node_files::{self, Settings};
+use super::preflight::{self, Machine};
+use super::{cgroups, components, host_network, node_binary, pki, readiness, rootfs};
+use crate::kubeconfig::{self, Entry};
+use crate::provider::{Provider, STOP_GRACE, Snapshot, UpReport};
+use crate::request::{EnvironmentName, UpRequest};
+use async_trait::async_trait;
+use base64::Engine as _;
+use devloop_core::environment::{CONTEXT_PREFIX, Directories, EnvironmentDirectory, EnvironmentRecord, EnvironmentStatus, Phase};
+use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
+use devloop_core::files::{self, FileLock};
+use devloop_core::node::{Node, process_start_time};
+use devloop_core::{Context, image};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The embedded engine.
+#[derive(Clone, Debug)]
+pub struct EmbeddedProvider {
+    directories: Directories,
+}
+
+impl EmbeddedProvider {
+    /// An engine that keeps its state in these folders.
+    pub fn new(directories: Directories) -> Self {
+        Self { directories }
+    }
+
+    /// Builds the node's programs if they aren't in the cache; answers their
+    /// folder.
+    ///
+    /// # Errors
+    /// When they can't be built.
+    pub async fn build(&self, context: &Context, with_kubectl: bool) -> Result<PathBuf> {
+        node_binary::ensure(context, &self.directories, with_kubectl).await
+    }
+
+    fn environment(&self, name: &EnvironmentName) -> EnvironmentDirectory {
+        self.directories.environment(name.as_str())
+    }
+
+    /// One `up` or `down` of an environment at a time; others wait.
+    async fn lock(&self, context: &Context, name: &EnvironmentName) -> Result<FileLock> {
+        let path = self.directories.state.join("locks").join(name.as_str());
+        let step = context.ui.step(format!("Waiting for another `up` or `down` of {name:?}", name = name.as_str()));
+        loop {
+            let tried = FileLock::try_acquire(&path).with_context(|| format!("could not lock {}", path.display()))?;
+            match tried {
+                Some(lock) => {
+                    step.clear();
+                    return Ok(lock);
+                }
+                None => context.shutdown.guard(async { Ok(tokio::time::sleep(Duration::from_millis(50)).await) }).await?,
+            }
+        }
+    }
+
+    /// Guards what environments share: indexes, forwarding.
+    fn host_lock(&self) -> Result<FileLock> {
+        let path = self.directories.state.join("locks").join(".host");
+        FileLock::acquire(&path).with_context(|| format!("could not lock {}", path.display()))
+    }
+
+    /// Every record that can be read, by environment.
+    fn records(&self) -> Result<BTreeMap<String, EnvironmentRecord>> {
+        let names = self.directories.environment_names()?;
+        Ok(names.into_iter().filter_map(|name| Some((name.clone(), self.directories.environment(&name).record().ok()??))).collect())
+    }
+
+    /// Reads the record or makes a new one; says whether it is new.
+    fn record(&self, request: &UpRequest) -> Result<(EnvironmentRecord, bool)> {
+        let environment = self.environment(&request.name);
+        if let Some(record) = environment.record().hint(format!("remove the environment with `kubectl devenv down --name {}`", request.name))? {
+            return Ok((record, false));
+        }
+        let _host = self.host_lock()?;
+        let taken: Vec<u8> = self.records()?.values().map(|record| record.index).collect();
+        let routes = host_network::routes()?;
+        let index = choose_index(&taken, &routes).ok_or_else(|| CommandError::new("no network is left for another environment")).hint("take one down with `kubectl devenv down`")?;
+        let record = EnvironmentRecord {
+            name: request.name.to_string(),
+            provider: "embedded".into(),
+            context: format!("{CONTEXT_PREFIX}{}", request.name),
+            api_port: request.api_port.unwrap_or_else(|| Addresses::new(index).preferred_api_port()),
+            index,
+            created: jiff::Timestamp::now().to_string(),
+            previous_context: None,
+        };
+        rootfs::private_folder(environment.root()).with_context(|| format!("could not make {}", environment.root().display()))?;
+        write_record(&environment, &record)?;
+        Ok((record, true))
+    }
+
+    /// From no process to a ready node.
+    async fn start(&self, context: &Context, request: &UpRequest, record: &mut EnvironmentRecord, machine: &Machine, binaries: &Path) -> Result<EnvironmentStatus> {
+        let environment = self.environment(&request.name);
+        let addresses = Addresses::new(record.index);
+        let step = context.ui.step(format!("Starting environment {:?}", record.name));
+        self.clear_host(record)?;
+        let listener = bind_api_port(request, record)?;
+        let settings = Settings {
+            name: record.name.clone(),
+            addresses,
+            name_servers: name_servers(),
+            can_raise_limits: machine.can_raise_limits,
+        };
+        write_node_files(&environment, &settings)?;
+        ensure_pause_archive(&self.directories, &environment, binaries)?;
+        files::remove_all(&environment.status_path()).context("could not remove the last run's status")?;
+        write_record(&environment, record)?;
+        let log_path = environment.logs().join("supervisor.log");
+        let log = std::fs::File::create(&log_path).with_context(|| format!("could not make {}", log_path.display()))?;
+        let launched = launch::start(listener, log)?;
+        let pid = launched.pid;
+        let result = async {
+            cgroups::enter(&record.name, pid)?;
+            {
+                let _host = self.host_lock()?;
+                host_network::link(addresses, pid, &self.directories.state)?;
+            }
+            launched.begin(&Orders {
+                name: settings.name,
+                index: record.index,
+                name_servers: settings.name_servers,
+                can_raise_limits: settings.can_raise_limits,
+                environment: environment.root().to_owned(),
+                binaries: binaries.to_owned(),
+                host_pid: pid,
+            })?;
+            context.shutdown.guard(readiness::wait(&environment, pid, request.timeout, &step)).await
+        }
+        .await;
+        match result {
+            Ok(status) => {
+                step.done(format!("Environment {:?} is ready: Kubernetes {}, node Ready, DNS answering", record.name, node_binary::kubernetes_version()));
+                Ok(status)
+            }
+            Err(error) => {
+                end_process(pid, Duration::ZERO);
+                self.clear_host(record)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what an ended environment left outside its folder, and what
+    /// environments left that have no record any more.
+    fn clear_host(&self, record: &EnvironmentRecord) -> Result<()> {
+        cgroups::remove(&record.name)?;
+        let _host = self.host_lock()?;
+        let records = self.records()?;
+        let last = !records.values().any(|other| other.name != record.name && self.is_running(&other.name));
+        host_network::remove(Addresses::new(record.index), last, &self.directories.state)?;
+        for index in 0..=super::addresses::MAX_INDEX {
+            let addresses = Addresses::new(index);
+            let owned = records.values().any(|other| other.index == index);
+            if !owned && Path::new("/sys/class/net").join(addresses.host_interface()).exists() {
+                host_network::remove(addresses, false, &self.directories.state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, name: &str) -> bool {
+        self.directories.environment(name).status().ok().flatten().is_some_and(|status| readiness::is_running(&status))
+    }
+
+    fn entry(&self, record: &EnvironmentRecord) -> Result<Entry> {
+        let pki = pki_folder(&self.directories.environment(&record.name));
+        let read = |name: &str| {
+            let path = pki.join(name);
+            let content = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+            Ok::<_, CommandError>(base64::engine::general_purpose::STANDARD.encode(content))
+        };
+        Ok(Entry {
+            name: record.context.clone(),
+            server: format!("https://127.0.0.1:{}", record.api_port),
+            certificate_authority: read("ca.crt")?,
+            client_certificate: read("admin.crt")?,
+            client_key: read("admin.key")?,
+        })
+    }
+
+    /// Puts the context into the user's kubeconfig.
+    fn publish(&self, record: &mut EnvironmentRecord) -> Result<()> {
+        let entry = self.entry(record)?;
+        if let Some(previous) = kubeconfig::merge(&kubeconfig::user_path()?, &entry)? {
+            record.previous_context = Some(previous);
+            write_record(&self.directories.environment(&record.name), record)?;
+        }
+        Ok(())
+    }
+
+    fn known(&self, name: &EnvironmentName) -> Result<EnvironmentRecord> {
+        self.environment(name)
+            .record()?
+            .ok_or_else(|| CommandError::new(format!("there is no environment {:?}", name.as_str())))
+            .hint(format!("bring it up with `kubectl devenv up --name {name}`"))
+    }
+}
+
+#[async_trait]
+impl Provider for EmbeddedProvider {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn up(&self, context: &Context, request: &UpRequest) -> Result<UpReport> {
+        let began = Instant::now();
+        let machine = preflight::check()?;
+        let _lock = self.lock(context, &request.name).await?;
+        let environment = self.environment(&request.name);
+        let report = |record: &EnvironmentRecord, milestones_ms, already_up| UpReport {
+            name: record.name.clone(),
+            provider: "embedded",
+            context: record.context.clone(),
+            already_up,
+            milestones_ms,
+            total_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        let status = environment.status().unwrap_or_default().unwrap_or_default();
+        if readiness::is_running(&status) {
+            let mut record = self.known(&request.name)?;
+            if request.api_port.is_some_and(|port| port != record.api_port) {
+                return Err(CommandError::new(format!("environment {:?} is up with its API on port {}", record.name, record.api_port)))
+                    .hint("take it down first, or leave --api-port out");
+            }
+            if status.phase != Phase::Ready {
+                // A run that was killed left it on its way.
+                let step = context.ui.step(format!("Environment {:?} is starting", record.name));
+                context.shutdown.guard(readiness::wait(&environment, status.supervisor_pid, request.timeout, &step)).await?;
+            }
+            self.publish(&mut record)?;
+            return Ok(report(&record, BTreeMap::new(), true));
+        }
+        preflight::check_space(&self.directories.state)?;
+        let binaries = node_binary::ensure(context, &self.directories, false).await?;
+        let (mut record, new) = self.record(request)?;
+        match self.start(context, request, &mut record, &machine, &binaries).await {
+            Ok(status) => {
+                self.publish(&mut record)?;
+                Ok(report(&record, status.milestones_ms, false))
+            }
+            // Whoever interrupts the making of something new doesn't want it.
+            Err(error) if new && context.shutdown.is_requested() => {
+                files::remove_all(environment.root()).with_context(|| format!("could not remove {}", environment.root().display()))?;
+                Err(error)
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("environment {:?} did not come up", record.name))
+                .hint(format!("read more with `kubectl devenv logs COMPONENT --name {}`", record.name))
+                .hint(format!("try again with `kubectl devenv up --name {0}`, or clean up with `kubectl devenv down --name {0}`", record.name)),
+        }
+    }
+
+    async fn down(&self, context: &Context, name: &EnvironmentName, keep: bool) -> Result<()> {
+        preflight::check()?;
+        let _lock = self.lock(context, name).await?;
+        let environment = self.environment(name);
+        if !environment.root().exists() && !cgroups::exists(name.as_str()) {
+            context.ui.say(format!("There is no environment {:?}", name.as_str()));
+            return Ok(());
+        }
+        let step = context.ui.step(format!("Taking down environment {:?}", name.as_str()));
+        let status = environment.status().unwrap_or_default().unwrap_or_default();
+        if readiness::is_running(&status) {
+            end_process(status.supervisor_pid, STOP_GRACE);
+        }
+        // Damage to the record must not keep the rest from being removed.
+        let record = environment.record().ok().flatten();
+        match &record {
+            Some(record) => {
+                self.clear_host(record)?;
+                kubeconfig::remove(&kubeconfig::user_path()?, &record.context, record.previous_context.as_deref())?;
+            }
+            None => {
+                cgroups::remove(name.as_str())?;
+                kubeconfig::remove(&kubeconfig::user_path()?, &format!("{CONTEXT_PREFIX}{name}"), None)?;
+            }
+        }
+        if keep {
+            step.done(format!("Environment {:?} is stopped; its state is kept", name.as_str()));
+            return Ok(());
+        }
+        refuse_mounts(environment.root())?;
+        files::remove_all(environment.root()).with_context(|| format!("could not remove {}", environment.root().display()))?;
+        step.done(format!("Environment {:?} is gone", name.as_str()));
+        Ok(())
+    }
+
+    fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>> {
+        let environment = self.environment(name);
+        let Some(record) = environment.record()? else { return Ok(None) };
+        let mut status = environment.status()?.unwrap_or_default();
+        if !readiness::is_running(&status) {
+            // The last words of a killed supervisor are out of date.
+            let failed = status.phase == Phase::Failed;
+            status = EnvironmentStatus { phase: if failed { Phase::Failed } else { Phase::Stopped }, updated: status.updated, failure: status.failure, ..EnvironmentStatus::default() };
+        }
+        Ok(Some(Snapshot { record, status }))
+    }
+
+    fn node(&self, name: &EnvironmentName) -> Result<Node> {
+        let record = self.known(name)?;
+        Node::of_context(&self.directories, &record.context)?.ok_or_else(|| CommandError::new(format!("environment {:?} has no node here", record.name)))
+    }
+
+    fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
+        kubeconfig::standalone(&self.entry(&self.known(name)?)?)
+    }
+}
+
+fn pki_folder(environment: &EnvironmentDirectory) -> PathBuf {
+    environment.root().join("node/etc/kubernetes/pki")
+}
+
+fn write_record(environment: &EnvironmentDirectory, record: &EnvironmentRecord) -> Result<()> {
+    let text = serde_json::to_vec_pretty(record).context("could not write the record")?;
+    files::write_atomic(&environment.record_path(), &text, 0o600).with_context(|| format!("could not write {}", environment.record_path().display()))
+}
+
+/// Binds the API's port on loopback. A port that the user named must be free;
+/// one that we chose is replaced when somebody took it meanwhile.
+fn bind_api_port(request: &UpRequest, record: &mut EnvironmentRecord) -> Result<TcpListener> {
+    let wanted = request.api_port.unwrap_or(record.api_port);
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).or_else(|error| {
+        let ours = request.api_port.is_none() && error.kind() == std::io::ErrorKind::AddrInUse;
+        if ours { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) } else { Err(error) }
+    });
+    let listener = bound.with_context(|| format!("could not listen on 127.0.0.1:{wanted}")).hint("choose another port with --api-port, or leave it out for a free one")?;
+    record.api_port = listener.local_addr().context("could not read the API's port")?.port();
+    Ok(listener)
+}
+
+fn write_node_files(environment: &EnvironmentDirectory, settings: &Settings) -> Result<()> {
+    let etc = environment.root().join("node/etc");
+    let write = || -> std::io::Result<()> {
+        rootfs::private_folder(environment.root())?;
+        rootfs::private_folder(&environment.logs())?;
+        rootfs::private_folder(&etc.join("kubernetes"))?;
+        std::fs::create_dir_all(environment.root().join("node/var/lib/devloop"))?;
+        for (path, text) in node_files::etc(settings) {
+            let path = etc.join(path);
+            std::fs::create_dir_all(path.parent().unwrap_or(&etc))?;
+            files::write_atomic(&path, text.as_bytes(), 0o644)?;
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("could not write the node's configuration below {}", etc.display()))?;
+    pki::ensure(&pki_folder(environment), settings.addresses, &settings.node_name())
+}
+
+/// Makes the archive that the node imports its sandbox image from.
+fn ensure_pause_archive(directories: &Directories, environment: &EnvironmentDirectory, binaries: &Path) -> Result<()> {
+    let path = environment.root().join("node").join(components::PAUSE_ARCHIVE.trim_start_matches('/'));
+    if path.exists() {
+        return Ok(());
+    }
+    let image = image::single_binary(&directories.cache, node_files::PAUSE_IMAGE, &binaries.join("pause"), "/pause").context("could not make the sandbox image")?;
+    let mut archive = Vec::new();
+    image.write_archive(&vec![true; image.layers.len()], &mut archive).context("could not make the sandbox image")?;
+    files::write_atomic(&path, &archive, 0o644).with_context(|| format!("could not write {}", path.display()))
+}
+
+fn name_servers() -> Vec<std::net::IpAddr> {
+    let read = |path: &str| node_files::reachable_name_servers(&std::fs::read_to_string(path).unwrap_or_default());
+    let listed = read("/etc/resolv.conf");
+    // systemd-resolved lists a stub on loopback; its upstreams are here.
+    if listed.is_empty() { read("/run/systemd/resolve/resolv.conf") } else { listed }
+}
+
+/// Asks a process to end, and ends it when it takes too long.
+fn end_process(pid: i32, grace: Duration) {
+    use nix::sys::signal::{Signal, kill};
+    let target = nix::unistd::Pid::from_raw(pid);
+    let started = Instant::now();
+    // Either signal fails only when the process is gone, which is what we want.
+    let _ = kill(target, if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+    let mut killed = grace.is_zero();
+    while process_start_time(pid).is_some() {
+        if !killed && started.elapsed() > grace {
+            let _ = kill(target, Signal::SIGKILL);
+            killed = true;
+        }
+        if started.elapsed() > grace + Duration::from_secs(10) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A mount below a folder that is about to be removed would take somebody
+/// else's files with it. Ours are in the node's namespace and gone with it.
+fn refuse_mounts(folder: &Path) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("could not read the list of mounts")?;
+    let inside = mounts.lines().filter_map(|line| line.split(' ').nth(4)).find(|target| Path::new(target).starts_with(folder));
+    match inside {
+        Some(target) => Err(CommandError::new(format!("{target} is mounted inside the environment's folder"))).hint(format!("unmount it with `umount {target}`")),
+        None => Ok(()),
+    }
+}
