@@ -4,13 +4,17 @@
 //! Nothing here prints to stdout or stderr except through [`ui`], and nothing
 //! ends the process.
 
+pub mod agent;
 pub mod app;
 pub mod args;
 pub mod build;
 pub mod cluster;
+pub mod deliver;
 pub mod environment;
 pub mod error;
 pub mod files;
+pub mod image;
+pub mod logs;
 pub mod node;
 pub mod output;
 pub mod project;

@@ -1,0 +1,112 @@
+//! The client of `devloop-agent`, which runs on a node beside the containers.
+//!
+//! The agent is put on the node once per build of it and started for as long as
+//! the client lives. Requests may be made from many tasks at once; each is
+//! answered within its time or the connection is given up.
+
+mod binary;
+mod connection;
+
+pub use connection::Agent;
+pub use devloop_agent::protocol::{ErrorKind, Located, Phases, ProcessId, Swapped};
+
+use crate::error::CommandError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why the agent did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// There is no agent to put on the node.
+    #[error("the devloop-agent program was not found")]
+    Missing,
+    /// The agent found can't run on a node.
+    #[error("{} can't be used as agent: {reason}", .path.display())]
+    Unusable {
+        /// The program.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It could not be put on the node or started there.
+    #[error("could not start devloop-agent on the node")]
+    Start(#[source] std::io::Error),
+    /// It is there and is not the one that this client speaks to.
+    #[error("the agent speaks version {agent} of the protocol, this program version {client}")]
+    Version {
+        /// The agent's.
+        agent: u32,
+        /// Ours.
+        client: u32,
+    },
+    /// A source file could not be read.
+    #[error("could not read {}", .path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A source file was written to, truncated or deleted meanwhile; nothing
+    /// was changed in the container.
+    #[error("{} changed while it was copied", .0.display())]
+    SourceChanged(PathBuf),
+    /// What arrived is not what was sent.
+    #[error("{} arrived damaged", .0.display())]
+    Damaged(PathBuf),
+    /// The agent refused.
+    #[error("{message}")]
+    Refused {
+        /// What to decide by.
+        kind: ErrorKind,
+        /// The agent's reason.
+        message: String,
+    },
+    /// No answer came in time.
+    #[error("the agent did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The agent ended, with the last that it said on stderr.
+    #[error("the agent ended{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
+    Ended(String),
+    /// The agent answered something else than what was asked.
+    #[error("the agent gave an answer that does not fit: {0}")]
+    Unexpected(String),
+}
+
+impl AgentError {
+    /// Whether this agent is of no more use and another must be started.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Ended(_) | Self::Unexpected(_) | Self::Damaged(_))
+    }
+
+    /// Whether the process asked about is gone.
+    pub fn is_vanished(&self) -> bool {
+        matches!(self, Self::Refused { kind: ErrorKind::Vanished | ErrorKind::NotFound, .. })
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing => Some("put it beside this program or on PATH, or name it with DEVLOOP_AGENT=/path/to/devloop-agent"),
+            Self::Unusable { .. } => Some(
+                "build it with `RUSTFLAGS='-C target-feature=+crt-static' cargo build --package devloop-agent --target <arch>-unknown-linux-gnu`",
+            ),
+            Self::Refused { kind: ErrorKind::Permission, .. } => Some("detach debuggers from the process"),
+            Self::Refused { kind: ErrorKind::ReadOnly, .. } => {
+                Some("mount a writable volume there, or set `readOnlyRootFilesystem: false` for development")
+            }
+            Self::Refused { kind: ErrorKind::NoSpace, .. } => Some("free space on the node or in the volume"),
+            _ => None,
+        }
+    }
+}
+
+impl From<AgentError> for CommandError {
+    fn from(error: AgentError) -> Self {
+        let hint = error.hint();
+        let command = CommandError::new("the agent on the node could not do its work").caused_by(error);
+        match hint {
+            Some(hint) => command.with_hint(hint),
+            None => command,
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! One connection to a running agent.
+//!
+//! A writing task turns jobs into frames, one transfer after the other; a
+//! reading task hands each answer to the one who waits for it. The writer tells
+//! the reader whom to expect before it sends, so no state is shared.
+
+use super::{AgentError, Located, ProcessId, Swapped, binary};
+use crate::node::Node;
+use devloop_agent::protocol::{ByteString, Decoder, MAX_CHUNK, Message, Request, Response, VERSION, encode};
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// How long a request without a transfer may take, its wait in line included.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What a transfer may take on top for each of its bytes.
+const SLOWEST_BYTES_PER_SECOND: u64 = 4 << 20;
+/// So much of what the agent says on stderr is kept for the error message.
+const STDERR_KEPT: usize = 2048;
+
+/// A running agent; it ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    job_tx: mpsc::Sender<Job>,
+    ended_rx: watch::Receiver<Option<String>>,
+    patience: Duration,
+    /// Aborted when dropped.
+    _tasks: JoinSet<()>,
+    /// Killed when dropped.
+    _child: Option<Child>,
+}
+
+/// What the writing task is given.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    body: Option<Body>,
+    reply_tx: oneshot::Sender<Reply>,
+}
+
+/// The bytes of a transfer: a file as it was when it was opened.
+#[derive(Debug)]
+struct Body {
+    file: File,
+    stamp: Stamp,
+}
+
+/// Differs when a file was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+}
+
+#[derive(Debug)]
+struct Reply {
+    response: Response,
+    sent: Option<blake3::Hash>,
+}
+
+/// What the reading task is told before an answer can come.
+#[derive(Debug)]
+enum Notice {
+    Expect(u32, oneshot::Sender<Reply>),
+    Sent(u32, blake3::Hash),
+}
+
+impl Agent {
+    /// Puts the agent on the node and starts it.
+    ///
+    /// # Errors
+    /// When there is no usable agent, it doesn't start, or it is too old or new.
+    pub async fn start(node: &Node) -> Result<Self, AgentError> {
+        let node = node.clone();
+        let command = move || {
+            let path = binary::install(&node, &binary::find()?)?;
+            Ok(node.command(path, ["serve"]))
+        };
+        let mut command = tokio::task::spawn_blocking(command).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(AgentError::Start)?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            return Err(AgentError::Start(io::Error::other("no pipes to the agent")));
+        };
+        widen_pipe(&stdin);
+        let agent = Self::over(stdout, stdin, Some(Box::pin(stderr)), Some(child), PATIENCE);
+        agent.greet().await?;
+        Ok(agent)
+    }
+
+    /// Speaks over any two streams.
+    fn over<R, W>(
+        reader: R,
+        writer: W,
+        stderr: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>,
+        child: Option<Child>,
+        patience: Duration,
+    ) -> Self
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let (job_tx, job_rx) = mpsc::channel(64);
+        let (notice_tx, notice_rx) = mpsc::unbounded_channel();
+        let (ended_tx, ended_rx) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            if let Err(error) = write_jobs(job_rx, notice_tx, writer).await {
+                // The reader sees the end, too, and tells why.
+                tracing::debug!(%error, "could not write to the agent");
+            }
+        });
+        tasks.spawn(async move {
+            let reason = read_responses(notice_rx, reader).await;
+            let stderr = match stderr {
+                Some(stderr) => tokio::time::timeout(Duration::from_millis(200), tail_of(stderr)).await.unwrap_or_default(),
+                None => String::new(),
+            };
+            let reason = if stderr.is_empty() { reason } else { stderr };
+            // Nobody may be left to hear it.
+            let _ = ended_tx.send(Some(reason));
+        });
+        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _child: child }) }
+    }
+
+    async fn greet(&self) -> Result<(), AgentError> {
+        match self.ask(Request::Hello { version: VERSION }, None).await?.response {
+            Response::Hello { version: VERSION, build, arch } => {
+                tracing::debug!(build, arch, "agent started");
+                Ok(())
+            }
+            Response::Hello { version, .. } => Err(AgentError::Version { agent: version, client: VERSION }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Finds the main process of a container, by the id in the pod's status.
+    ///
+    /// # Errors
+    /// When there is no such container or it has no process.
+    pub async fn locate(&self, container_id: &str) -> Result<Located, AgentError> {
+        match self.ask(Request::Locate { container_id: container_id.to_owned() }, None).await?.response {
+            Response::Located(located) => Ok(located),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Copies a local file into a container, in place of what is there. The
+    /// container sees the old or the new file, never a part.
+    ///
+    /// # Errors
+    /// [`AgentError::SourceChanged`] when the file was written to meanwhile; the
+    /// container's is untouched then.
+    pub async fn put_file(&self, process: ProcessId, source: &Path, destination: &str) -> Result<blake3::Hash, AgentError> {
+        let (body, metadata) = Body::open(source).await?;
+        let request = Request::PutFile {
+            process,
+            path: destination.into(),
+            // As in an image: the owner's umask is not the container's business.
+            mode: Some(if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 }),
+            size: body.stamp.size,
+            modified: Some((metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or_default())),
+        };
+        let reply = self.ask(request, Some(body)).await?;
+        match reply {
+            Reply { response: Response::Written { blake3 }, sent: Some(sent) } if *sent.as_bytes() == blake3 => Ok(sent),
+            Reply { response: Response::Written { .. }, .. } => Err(AgentError::Damaged(source.to_owned())),
+            Reply { response: Response::Aborted, .. } => Err(AgentError::SourceChanged(source.to_owned())),
+            other => Err(unexpected(&other.response)),
+        }
+    }
+
+    /// Removes a file or folder of a container; tells whether it was there.
+    ///
+    /// # Errors
+    /// When the agent can't.
+    pub async fn remove(&self, process: ProcessId, path: &str) -> Result<bool, AgentError> {
+        match self.ask(Request::Remove { process, path: path.into() }, None).await?.response {
+            Response::Removed { existed } => Ok(existed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Replaces a running process by the program in the local file `source`,
+    /// which becomes `executable` in the container. Arguments, environment and
+    /// pid stay.
+    ///
+    /// # Errors
+    /// When it can't be done; the old process then runs on untouched.
+    pub async fn swap(&self, process: ProcessId, source: &Path, executable: &str) -> Result<Swapped, AgentError> {
+        let (body, _) = Body::open(source).await?;
+        let request = Request::Swap { process, executable: executable.into(), argv: None, size: body.stamp.size };
+        let reply = self.ask(request, Some(body)).await?;
+        match reply.response {
+            Response::Swapped(swapped) => Ok(swapped),
+            Response::Aborted => Err(AgentError::SourceChanged(source.to_owned())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Brings back the program that the last swap replaced.
+    ///
+    /// # Errors
+    /// When there is none or the process is gone.
+    pub async fn rollback(&self, process: ProcessId) -> Result<Swapped, AgentError> {
+        match self.ask(Request::Rollback { process }, None).await?.response {
+            Response::Swapped(swapped) => Ok(swapped),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether a process still runs.
+    ///
+    /// # Errors
+    /// When the agent can't be asked.
+    pub async fn alive(&self, process: ProcessId) -> Result<bool, AgentError> {
+        match self.ask(Request::Alive { process }, None).await?.response {
+            Response::Alive { running } => Ok(running),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Resolves when the agent has ended by itself, with the reason.
+    pub async fn ended(&self) -> String {
+        let mut ended_rx = self.inner.ended_rx.clone();
+        match ended_rx.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    async fn ask(&self, request: Request, body: Option<Body>) -> Result<Reply, AgentError> {
+        let patience =
+            self.inner.patience + Duration::from_secs(body.as_ref().map_or(0, |body| body.stamp.size / SLOWEST_BYTES_PER_SECOND));
+        let exchange = async {
+            let (reply_tx, reply_rx) = oneshot::channel();
+            self.inner.job_tx.send(Job { request, body, reply_tx }).await.ok()?;
+            reply_rx.await.ok()
+        };
+        match tokio::time::timeout(patience, exchange).await {
+            Ok(Some(Reply { response: Response::Error { kind, message }, .. })) => Err(AgentError::Refused { kind, message }),
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => {
+                let reason = tokio::time::timeout(Duration::from_secs(1), self.ended()).await;
+                Err(AgentError::Ended(reason.unwrap_or_default()))
+            }
+            Err(_) => Err(AgentError::TimedOut(patience)),
+        }
+    }
+}
+
+impl Body {
+    async fn open(path: &Path) -> Result<(Self, std::fs::Metadata), AgentError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => AgentError::SourceChanged(path.to_owned()),
+            _ => AgentError::Source { path: path.to_owned(), source },
+        };
+        let mut file = File::open(path).await.map_err(failed)?;
+        let metadata = file.metadata().await.map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(AgentError::SourceChanged(path.to_owned()));
+        }
+        file.set_max_buf_size(MAX_CHUNK);
+        Ok((Self { file, stamp: Stamp::new(&metadata) }, metadata))
+    }
+
+    /// The next bytes; `None` when the file is not any more what it was. The
+    /// last bytes come only when it still is.
+    async fn next(&mut self, left: u64) -> Option<Vec<u8>> {
+        let wanted = usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
+        let mut bytes = vec![0; wanted];
+        self.file.read_exact(&mut bytes).await.ok()?;
+        if wanted as u64 == left {
+            let now = Stamp::new(&self.file.metadata().await.ok()?);
+            return (now == self.stamp).then_some(bytes);
+        }
+        Some(bytes)
+    }
+}
+
+impl Stamp {
+    fn new(metadata: &std::fs::Metadata) -> Self {
+        Self { size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
+async fn write_jobs<W: AsyncWrite + Unpin>(
+    mut job_rx: mpsc::Receiver<Job>,
+    notice_tx: mpsc::UnboundedSender<Notice>,
+    mut writer: W,
+) -> io::Result<()> {
+    let mut id = 0_u32;
+    while let Some(Job { request, body, reply_tx }) = job_rx.recv().await {
+        id = id.wrapping_add(1);
+        if notice_tx.send(Notice::Expect(id, reply_tx)).is_err() {
+            return Ok(());
+        }
+        let mut sender = Sender { id, writer: &mut writer, frame: Vec::with_capacity(1024) };
+        match body {
+            None => sender.send(request).await?,
+            Some(body) => sender.transfer(request, body, &notice_tx).await?,
+        }
+        writer.flush().await?;
+    }
+    writer.shutdown().await
+}
+
+struct Sender<'a, W> {
+    id: u32,
+    writer: &'a mut W,
+    frame: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> Sender<'_, W> {
+    async fn send(&mut self, request: Request) -> io::Result<()> {
+        self.frame.clear();
+        encode(&Message { id: self.id, body: request }, &mut self.frame).map_err(io::Error::other)?;
+        self.writer.write_all(&self.frame).await
+    }
+
+    /// Sends a file, or takes it back when it is not what it was any more.
+    async fn transfer(&mut self, request: Request, mut body: Body, notice_tx: &mpsc::UnboundedSender<Notice>) -> io::Result<()> {
+        let mut left = body.stamp.size;
+        let mut hasher = blake3::Hasher::new();
+        // The reader hears of the hash before the agent can answer. Nobody is
+        // left to tell when it is gone; then the next write fails, too.
+        let id = self.id;
+        let conclude = |hasher: &blake3::Hasher| drop(notice_tx.send(Notice::Sent(id, hasher.finalize())));
+        if left == 0 {
+            // An empty file has no Data: the announcement is all there is.
+            conclude(&hasher);
+        }
+        self.send(request).await?;
+        while left > 0 {
+            let Some(bytes) = body.next(left).await else {
+                return self.send(Request::AbortFile).await;
+            };
+            left -= bytes.len() as u64;
+            hasher.update(&bytes);
+            if left == 0 {
+                conclude(&hasher);
+            }
+            self.send(Request::Data { bytes: ByteString(bytes) }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Hands answers over until the stream ends; answers why it did.
+async fn read_responses<R: AsyncRead + Unpin>(mut notice_rx: mpsc::UnboundedReceiver<Notice>, mut reader: R) -> String {
+    let mut waiting: HashMap<u32, (oneshot::Sender<Reply>, Option<blake3::Hash>)> = HashMap::new();
+    let mut decoder = Decoder::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match reader.read(&mut buffer).await {
+            Ok(0) => return String::new(),
+            Ok(count) => count,
+            Err(error) => return error.to_string(),
+        };
+        decoder.push(&buffer[..count]);
+        loop {
+            let message: Message<Response> = match decoder.pop() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => return error.to_string(),
+            };
+            // Told before the request was sent, so it is there by now.
+            while let Ok(notice) = notice_rx.try_recv() {
+                match notice {
+                    Notice::Expect(id, reply_tx) => {
+                        waiting.insert(id, (reply_tx, None));
+                    }
+                    Notice::Sent(id, hash) => {
+                        if let Some((_, sent)) = waiting.get_mut(&id) {
+                            *sent = Some(hash);
+                        }
+                    }
+                }
+            }
+            match waiting.remove(&message.id) {
+                // Whoever gave up waiting doesn't want it.
+                Some((reply_tx, sent)) => drop(reply_tx.send(Reply { response: message.body, sent })),
+                None => tracing::debug!(?message, "an answer that nobody waits for"),
+            }
+        }
+    }
+}
+
+async fn tail_of(mut stderr: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = vec![0; STDERR_KEPT];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..count]);
+        kept.drain(..kept.len().saturating_sub(STDERR_KEPT));
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+/// A larger pipe means fewer switches between the two programs; as it is, is
+/// fine, too.
+fn widen_pipe(pipe: &impl std::os::fd::AsFd) {
+    let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+}
+
+fn unexpected(response: &Response) -> AgentError {
+    AgentError::Unexpected(format!("{response:?}"))
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
