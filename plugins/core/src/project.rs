@@ -1,0 +1,543 @@
+//! `devloop.yaml`: what devloop needs to know about a project's services.
+//!
+//! The file is found from any folder below it; every path in it is relative to
+//! the folder that holds it and stays inside. Mistakes are reported with file,
+//! line and column.
+
+use crate::target::Target;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// The file's name.
+pub const FILE_NAME: &str = "devloop.yaml";
+/// The only version of the format so far.
+pub const API_VERSION: &str = "devloop/v1";
+
+/// A project file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// The file itself, absolute.
+    pub path: PathBuf,
+    /// The folder that holds it, absolute: what its paths are relative to.
+    pub root: PathBuf,
+    /// In the file's order; at least one.
+    pub services: Vec<Service>,
+}
+
+/// Something that is built, put in an image and deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name on the command line, unique in the file.
+    #[serde(deserialize_with = "service_name")]
+    pub name: String,
+    /// How its binary is made.
+    pub build: Build,
+    /// What its image holds.
+    pub image: ImageSpec,
+    /// How it gets into a cluster.
+    pub deploy: DeploySpec,
+}
+
+/// How a service's binary is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// By cargo.
+    Cargo(CargoBuild),
+}
+
+/// A binary target of a cargo package.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CargoBuild {
+    /// The package's name (`cargo build --package`).
+    pub package: String,
+    /// The binary target's name (`cargo build --bin`).
+    pub binary: String,
+    /// The profile (`cargo build --profile`); cargo's `dev` when absent.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Path of the Cargo.toml, relative to the root; the root's when absent.
+    #[serde(default, deserialize_with = "optional_inside_path")]
+    pub manifest: Option<PathBuf>,
+}
+
+/// What a service's image holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSpec {
+    /// Its name without registry and tag; manifests refer to it by this name.
+    #[serde(deserialize_with = "image_name")]
+    pub name: String,
+    /// What it is built upon.
+    pub base: Base,
+    /// `uid`, `uid:gid` or a name; root when absent.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Program and first arguments; the binary when empty.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Default further arguments.
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Working directory, absolute; `/` when absent.
+    #[serde(default, deserialize_with = "optional_image_path")]
+    pub workdir: Option<String>,
+    /// Where the built binary goes, absolute.
+    #[serde(deserialize_with = "image_path")]
+    pub binary: String,
+    /// What else goes in.
+    #[serde(default)]
+    pub files: Vec<FileMapping>,
+    /// TCP ports that it listens on; documentation only, as in any image.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+}
+
+/// What an image is built upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Base {
+    /// Nothing at all.
+    #[default]
+    Scratch,
+}
+
+/// A file or folder of the project that goes into the image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileMapping {
+    /// Relative to the root.
+    #[serde(deserialize_with = "inside_path")]
+    pub from: PathBuf,
+    /// Absolute in the image: of the file, or of the folder whose content it is.
+    #[serde(deserialize_with = "image_path")]
+    pub to: String,
+}
+
+/// How a service gets into a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploySpec {
+    /// Files or folders of Kubernetes manifests, relative to the root.
+    #[serde(deserialize_with = "inside_paths")]
+    pub manifests: Vec<PathBuf>,
+    /// The workload that runs the image.
+    #[serde(deserialize_with = "target")]
+    pub target: Target,
+    /// The container in it; the first one when absent.
+    #[serde(default)]
+    pub container: Option<String>,
+}
+
+/// Why there is no usable project file.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// Neither the folder nor one above it has a file.
+    #[error("no {FILE_NAME} in {} or a folder above it", start.display())]
+    NotFound {
+        /// Where the search began.
+        start: PathBuf,
+    },
+    /// The file system said no.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The content is not what it should be.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A service that the file doesn't have was asked for.
+    #[error("no service {name:?} in {}", path.display())]
+    UnknownService {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+}
+
+impl ProjectError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some(format!("write a {FILE_NAME} in the project's root, or name one with -f FILE")),
+            Self::UnknownService { known, .. } => Some(format!("services in it: {}", known.join(", "))),
+            Self::Read { .. } | Self::Invalid { .. } => None,
+        }
+    }
+}
+
+impl From<ProjectError> for crate::CommandError {
+    fn from(error: ProjectError) -> Self {
+        let hint = error.hint();
+        let message = error.to_string();
+        let command = match error {
+            ProjectError::Read { source, .. } => Self::usage(message).caused_by(source),
+            _ => Self::usage(message),
+        };
+        match hint {
+            Some(hint) => command.with_hint(hint),
+            None => command,
+        }
+    }
+}
+
+/// Reads the project file: `explicit`, else the `devloop.yaml` of `start` or of
+/// the nearest folder above it that has one.
+///
+/// # Errors
+/// [`ProjectError`], as a request that can't be carried out (exit code 2).
+pub fn load(explicit: Option<&Path>, start: &Path) -> crate::Result<ProjectFile> {
+    Ok(find_and_read(explicit, start)?)
+}
+
+fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, ProjectError> {
+    let named = match explicit {
+        Some(path) => start.join(path),
+        None => start
+            .ancestors()
+            .map(|folder| folder.join(FILE_NAME))
+            .find(|candidate| candidate.is_file())
+            .ok_or_else(|| ProjectError::NotFound { start: start.to_owned() })?,
+    };
+    let path = std::path::absolute(&named).map_err(|source| ProjectError::Read { path: named.clone(), source })?;
+    let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read { path: path.clone(), source })?;
+    let services = parse(&path, &text)?;
+    let root = path.parent().unwrap_or(Path::new("/")).to_owned();
+    // What is watched and what cargo reports have symbolic links resolved.
+    let root = root.canonicalize().map_err(|source| ProjectError::Read { path: root.clone(), source })?;
+    Ok(ProjectFile { path, root, services })
+}
+
+impl ProjectFile {
+    /// The services of these names, in the order asked for, each once; all for
+    /// no name.
+    ///
+    /// # Errors
+    /// [`ProjectError::UnknownService`], with a hint that lists the known ones.
+    pub fn select(&self, names: &[String]) -> crate::Result<Vec<&Service>> {
+        if names.is_empty() {
+            return Ok(self.services.iter().collect());
+        }
+        let mut selected: Vec<&Service> = Vec::new();
+        for name in names {
+            let service = self.services.iter().find(|service| service.name == *name).ok_or_else(|| ProjectError::UnknownService {
+                path: self.path.clone(),
+                name: name.clone(),
+                known: self.services.iter().map(|service| service.name.clone()).collect(),
+            })?;
+            if !selected.iter().any(|other| other.name == service.name) {
+                selected.push(service);
+            }
+        }
+        Ok(selected)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document {
+    #[serde(deserialize_with = "api_version")]
+    #[expect(dead_code, reason = "checked while it is read")]
+    api_version: (),
+    #[serde(deserialize_with = "services")]
+    services: Vec<Service>,
+}
+
+/// Parses the text of a project file; `path` is for messages.
+fn parse(path: &Path, text: &str) -> Result<Vec<Service>, ProjectError> {
+    let document: Document = serde_yaml_ng::from_str(text).map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |location| (location.line(), location.column()));
+        let message = error.to_string();
+        // The location is said once, in front, in the form editors jump to.
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(front, _)| front).to_owned();
+        ProjectError::Invalid { path: path.to_owned(), line, column, message }
+    })?;
+    Ok(document.services)
+}
+
+/// Reads a string and what it stands for. A refusal carries the string's own
+/// line and column: it happens inside the visit, where the parser still knows.
+fn text<'de, D: Deserializer<'de>, T>(deserializer: D, parse: fn(&str) -> Result<T, String>) -> Result<T, D::Error> {
+    struct Text<T>(fn(&str) -> Result<T, String>);
+    impl<T> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a string")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            self.0(text).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(Text(parse))
+}
+
+fn api_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    text(
+        deserializer,
+        |version| {
+            if version == API_VERSION { Ok(()) } else { Err(format!("version {version:?} is not known; known: {API_VERSION}")) }
+        },
+    )
+}
+
+/// Reads the list of services. That two have the same name is found while the
+/// second one is read, so that the message carries its line.
+fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Service>;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a list of services")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut services = Vec::new();
+            while let Some(service) = list.next_element_seed(Next(&services))? {
+                services.push(service);
+            }
+            if services.is_empty() { Err(A::Error::custom("no service is listed")) } else { Ok(services) }
+        }
+    }
+
+    struct Next<'a>(&'a [Service]);
+    impl<'de> DeserializeSeed<'de> for Next<'_> {
+        type Value = Service;
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Service, D::Error> {
+            deserializer.deserialize_map(self)
+        }
+    }
+    impl<'de> Visitor<'de> for Next<'_> {
+        type Value = Service;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a service")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Service, A::Error> {
+            let service = Service::deserialize(MapAccessDeserializer::new(map))?;
+            if self.0.iter().any(|earlier| earlier.name == service.name) {
+                return Err(A::Error::custom(format!("two services are named {:?}", service.name)));
+            }
+            if self.0.iter().any(|earlier| earlier.image.name == service.image.name) {
+                return Err(A::Error::custom(format!("two services have an image named {:?}", service.image.name)));
+            }
+            Ok(service)
+        }
+    }
+
+    deserializer.deserialize_seq(List)
+}
+
+impl<'de> Deserialize<'de> for Build {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// A map with one key, as YAML writes a choice; serde's own form for
+        /// enums would be a `!cargo` tag.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Choice {
+            cargo: CargoBuild,
+        }
+        Choice::deserialize(deserializer).map(|choice| Self::Cargo(choice.cargo))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, |name| match name {
+            "scratch" => Ok(Self::Scratch),
+            other => Err(format!("base image {other:?} can't be used: only scratch yet")),
+        })
+    }
+}
+
+fn service_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, |name| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.starts_with('-') || !name.bytes().all(fits) {
+            return Err(format!("service name {name:?} is not made of letters, digits, '-', '_' and '.'"));
+        }
+        Ok(name.to_owned())
+    })
+}
+
+/// A repository's path (OCI distribution specification, "Pulling manifests").
+fn image_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, |name| {
+        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let part_fits = |part: &str| {
+            let bytes = part.as_bytes();
+            let inner = bytes.iter().all(|byte| edge(Some(byte)) || b"-_.".contains(byte));
+            edge(bytes.first()) && edge(bytes.last()) && inner && !part.contains("..") && !part.contains("___")
+        };
+        if name.len() > 200 || !name.split('/').all(part_fits) {
+            return Err(format!(
+                "image name {name:?} is not a name without registry and tag: lower-case letters, digits, '-', '_', '.' and '/'"
+            ));
+        }
+        Ok(name.to_owned())
+    })
+}
+
+fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
+    text(deserializer, |text| text.parse().map_err(|error: crate::target::ParseTargetError| error.to_string()))
+}
+
+/// A path of the project.
+struct InsidePath(PathBuf);
+
+impl<'de> Deserialize<'de> for InsidePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, |path| normalize_inside(Path::new(path)).map(Self))
+    }
+}
+
+fn inside_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    InsidePath::deserialize(deserializer).map(|path| path.0)
+}
+
+fn optional_inside_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(Option::<InsidePath>::deserialize(deserializer)?.map(|path| path.0))
+}
+
+fn inside_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    Ok(Vec::<InsidePath>::deserialize(deserializer)?.into_iter().map(|path| path.0).collect())
+}
+
+/// A path in the image.
+struct ImagePath(String);
+
+impl<'de> Deserialize<'de> for ImagePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, |path| if path == "/" { Ok(Self(path.to_owned())) } else { normalize_image_path(path).map(Self) })
+    }
+}
+
+fn image_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, normalize_image_path)
+}
+
+fn optional_image_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<ImagePath>::deserialize(deserializer)?.map(|path| path.0))
+}
+
+/// Takes `.` and `..` out of a relative path; refuses one that leads outside.
+fn normalize_inside(path: &Path) -> Result<PathBuf, String> {
+    let mut inside = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => inside.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if inside.pop() => {}
+            _ => return Err(format!("path {path:?} leads outside the folder of {FILE_NAME}")),
+        }
+    }
+    if inside.as_os_str().is_empty() { Ok(PathBuf::from(".")) } else { Ok(inside) }
+}
+
+/// An absolute path in an image, without a slash at the end.
+fn normalize_image_path(path: &str) -> Result<String, String> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if !path.starts_with('/') || parts.is_empty() || parts.contains(&"..") || path.contains('\0') {
+        return Err(format!("{path:?} is not an absolute path in the image"));
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Kind;
+
+    const SHOP: &str = r#"apiVersion: devloop/v1
+services:
+  - name: shop
+    build: { cargo: { package: shop, binary: shop } }
+    image:
+      name: shop
+      base: scratch
+      user: "65532:65532"
+      entrypoint: ["/app/shop"]
+      binary: /app/shop
+      files: [ { from: ./static/, to: /srv/static/ } ]
+      ports: [8080]
+    deploy: { manifests: [k8s], target: deploy/shop, container: shop }
+"#;
+
+    fn fail(text: &str) -> String {
+        parse(Path::new("devloop.yaml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_project_is_read_and_its_paths_are_made_plain() {
+        let services = parse(Path::new("devloop.yaml"), SHOP).unwrap();
+        let shop = &services[0];
+        assert_eq!(shop.image.files, [FileMapping { from: "static".into(), to: "/srv/static".into() }]);
+        assert_eq!(shop.deploy.target, Target::Object { kind: Kind::Deployment, name: "shop".into() });
+        let Build::Cargo(cargo) = &shop.build;
+        assert_eq!((cargo.package.as_str(), cargo.profile.as_deref()), ("shop", None));
+        assert_eq!(shop.image.env, BTreeMap::new());
+    }
+
+    #[test]
+    fn mistakes_name_line_and_column() {
+        insta::assert_snapshot!(fail(&SHOP.replace("base: scratch", "base: debian:12")), @r#"devloop.yaml:7:13: services[0].image.base: base image "debian:12" can't be used: only scratch yet"#);
+        insta::assert_snapshot!(fail(&SHOP.replace("./static/", "../static")), @r#"devloop.yaml:11:24: services[0].image.files[0].from: path "../static" leads outside the folder of devloop.yaml"#);
+        insta::assert_snapshot!(fail(&SHOP.replace("ports: [8080]", "ports: [80800]")), @"devloop.yaml:12:15: services[0].image.ports[0]: invalid value: integer `80800`, expected u16");
+        insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `target`, `container`");
+        insta::assert_snapshot!(fail(&SHOP.replace("devloop/v1", "devloop/v2")), @r#"devloop.yaml:1:13: apiVersion: version "devloop/v2" is not known; known: devloop/v1"#);
+        insta::assert_snapshot!(fail(&SHOP.replace("binary: /app/shop", "binary: app/shop")), @r#"devloop.yaml:10:15: services[0].image.binary: "app/shop" is not an absolute path in the image"#);
+        insta::assert_snapshot!(fail(&SHOP.replace("deploy/shop", "node/shop")), @r#"devloop.yaml:13:41: services[0].deploy.target: unknown kind "node" in target; known: pod, deploy, sts, ds, rs, job, svc"#);
+        insta::assert_snapshot!(fail("apiVersion: devloop/v1\nservices: ["), @"devloop.yaml:3:1: did not find expected node content");
+        insta::assert_snapshot!(fail(&format!("{SHOP}{}", SHOP.split_once("services:\n").unwrap().1)), @r#"devloop.yaml:14:5: services[1]: two services are named "shop""#);
+    }
+
+    #[test]
+    fn the_nearest_file_above_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("src/routes");
+        std::fs::create_dir_all(&deep).unwrap();
+        assert!(matches!(find_and_read(None, &deep), Err(ProjectError::NotFound { .. })));
+        std::fs::write(folder.path().join(FILE_NAME), SHOP).unwrap();
+        let project = find_and_read(None, &deep).unwrap();
+        assert_eq!(project.root, folder.path().canonicalize().unwrap());
+        assert_eq!(find_and_read(Some(Path::new("../../devloop.yaml")), &deep).unwrap().root, project.root);
+        assert!(matches!(find_and_read(Some(Path::new("none.yaml")), &deep), Err(ProjectError::Read { .. })));
+    }
+
+    #[test]
+    fn services_are_selected_by_name() {
+        let project = ProjectFile { path: "devloop.yaml".into(), root: "/".into(), services: parse(Path::new("x"), SHOP).unwrap() };
+        assert_eq!(project.select(&[]).unwrap().len(), 1);
+        assert_eq!(project.select(&["shop".into(), "shop".into()]).unwrap().len(), 1);
+        let error = project.select(&["web".into()]).unwrap_err();
+        assert_eq!(error.status().code(), 2);
+        assert_eq!(error.hints(), ["services in it: shop"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_normalized_path_never_leads_outside(text in "[a./]{0,12}") {
+            if let Ok(path) = normalize_inside(Path::new(&text)) {
+                proptest::prop_assert!(path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)));
+            }
+        }
+    }
+}
