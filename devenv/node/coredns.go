@@ -5,6 +5,7 @@ import (
 	"github.com/coredns/coredns/coremain"
 
 	// The plugins that a cluster's Corefile uses; each registers itself.
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
@@ -20,7 +21,7 @@ func runCoreDNS() {
 	// The order in which a query passes the plugins, as in CoreDNS' own
 	// plugin.cfg, less those that are not linked in.
 	dnsserver.Directives = []string{
-		"reload", "health", "ready", "errors", "cache", "hosts", "kubernetes", "loop", "forward",
+		"reload", "bind", "ready", "health", "errors", "cache", "hosts", "kubernetes", "loop", "forward",
 	}
 	coremain.Run()
 }

@@ -261,7 +261,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         merge(&path, &entry()).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap().replace("    user: devloop-default", "    user: devloop-default\n    namespace: mine");
+        let text =
+            std::fs::read_to_string(&path).unwrap().replace("    user: devloop-default", "    user: devloop-default\n    namespace: mine");
         std::fs::write(&path, &text).unwrap();
         merge(&path, &Entry { server: "https://127.0.0.1:2".into(), ..entry() }).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("namespace: mine"));

@@ -135,7 +135,13 @@ impl TryFrom<Command> for Request {
                     return Err(CommandError::usage("--api-port 0 is not a port"));
                 }
                 let provider = choose(provider)?;
-                Self::Up(UpRequest { name: name.name.parse()?, provider, api_port, timeout: Duration::from_secs(timeout.max(1)), output: output.output })
+                Self::Up(UpRequest {
+                    name: name.name.parse()?,
+                    provider,
+                    api_port,
+                    timeout: Duration::from_secs(timeout.max(1)),
+                    output: output.output,
+                })
             }
             Command::Down { all: true, .. } => Self::Down { which: Which::All, keep: false },
             Command::Down { name, keep, .. } => Self::Down { which: Which::One(name.name.parse()?), keep },
@@ -143,7 +149,9 @@ impl TryFrom<Command> for Request {
                 let which = name.map_or(Ok(Which::All), |name| name.parse().map(Which::One))?;
                 Self::Status { which, output: output.output }
             }
-            Command::Logs { component, name, follow, tail } => Self::Logs(LogsRequest { name: name.name.parse()?, component, follow, tail }),
+            Command::Logs { component, name, follow, tail } => {
+                Self::Logs(LogsRequest { name: name.name.parse()?, component, follow, tail })
+            }
             Command::Load { archive, name } => Self::Load { name: name.name.parse()?, archive },
             Command::Kubeconfig { name } => Self::Kubeconfig { name: name.name.parse()? },
             Command::Build { with_kubectl } => Self::Build { with_kubectl },

@@ -15,13 +15,15 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 pub(super) async fn run(context: &Context, directories: &Directories, request: &LogsRequest) -> Result<ExitStatus> {
     let environment = directories.environment(request.name.as_str());
     if environment.record()?.is_none() {
-        return Err(CommandError::new(format!("there is no environment {:?}", request.name.as_str()))).hint(format!("bring it up with `kubectl devenv up --name {}`", request.name));
+        return Err(CommandError::new(format!("there is no environment {:?}", request.name.as_str())))
+            .hint(format!("bring it up with `kubectl devenv up --name {}`", request.name));
     }
     let path = environment.logs().join(format!("{}.log", request.component));
     // The name becomes part of a path: only one that is there is taken.
     let known = components(&environment.logs());
     if !known.contains(&request.component) {
-        return Err(CommandError::new(format!("component {:?} has no log", request.component))).hint(format!("components with a log: {}", known.join(", ")));
+        return Err(CommandError::new(format!("component {:?} has no log", request.component)))
+            .hint(format!("components with a log: {}", known.join(", ")));
     }
     let open = async { File::open(&path).await.with_context(|| format!("could not read {}", path.display())) };
     let mut file = open.await?;

@@ -11,7 +11,11 @@ use devloop_core::error::{CommandError, ErrorContext, Result};
 use devloop_core::output::{self, Format};
 use devloop_core::ui::human_duration;
 use devloop_core::{Context, ExitStatus};
-mod deliver { pub(super) async fn archive_to_node(_: &devloop_core::node::Node, _: &std::path::Path) -> devloop_core::Result<Vec<String>> { Ok(vec![]) } }
+mod deliver {
+    pub(super) async fn archive_to_node(_: &devloop_core::node::Node, _: &std::path::Path) -> devloop_core::Result<Vec<String>> {
+        Ok(vec![])
+    }
+}
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,9 +70,14 @@ async fn down(context: &Context, embedded: &EmbeddedProvider, directories: &Dire
 async fn load(context: &Context, embedded: &EmbeddedProvider, name: &EnvironmentName, archive: &Path) -> Result<ExitStatus> {
     let node = embedded.node(name)?;
     let step = context.ui.step(format!("Loading {}", archive.display()));
-    let images = context.shutdown.guard(deliver::archive_to_node(&node, archive)).await.with_context(|| format!("could not load {}", archive.display()))?;
+    let images = context
+        .shutdown
+        .guard(deliver::archive_to_node(&node, archive))
+        .await
+        .with_context(|| format!("could not load {}", archive.display()))?;
     if images.is_empty() {
-        return Err(CommandError::new(format!("{} has no named image", archive.display())).with_hint("name it when you save it, as in `docker save NAME:TAG`"));
+        return Err(CommandError::new(format!("{} has no named image", archive.display()))
+            .with_hint("name it when you save it, as in `docker save NAME:TAG`"));
     }
     step.done(format!("Loaded {}", images.join(", ")));
     Ok(ExitStatus::Success)

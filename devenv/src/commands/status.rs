@@ -32,7 +32,13 @@ fn render(snapshots: &[Snapshot]) -> String {
     }
     let environment = |snapshot: &Snapshot| {
         let record = &snapshot.record;
-        vec![record.name.clone(), record.provider.clone(), snapshot.status.phase.to_string(), record.context.clone(), format!("https://127.0.0.1:{}", record.api_port)]
+        vec![
+            record.name.clone(),
+            record.provider.clone(),
+            snapshot.status.phase.to_string(),
+            record.context.clone(),
+            format!("https://127.0.0.1:{}", record.api_port),
+        ]
     };
     let mut text = output::table(&["NAME", "PROVIDER", "PHASE", "CONTEXT", "API"], &snapshots.iter().map(environment).collect::<Vec<_>>());
     for snapshot in snapshots.iter().filter(|snapshot| !snapshot.status.components.is_empty()) {
@@ -45,7 +51,14 @@ fn render(snapshots: &[Snapshot]) -> String {
             .map(|(name, component)| {
                 let state = if component.pid > 0 { "running" } else { "stopped" };
                 let last = component.last_exit.clone().unwrap_or_default();
-                vec![snapshot.record.name.clone(), name.clone(), state.to_owned(), component.pid.to_string(), component.restarts.to_string(), last]
+                vec![
+                    snapshot.record.name.clone(),
+                    name.clone(),
+                    state.to_owned(),
+                    component.pid.to_string(),
+                    component.restarts.to_string(),
+                    last,
+                ]
             })
             .collect();
         text.push_str("\n\n");
@@ -71,7 +84,8 @@ mod tests {
             previous_context: None,
         };
         let restarted = ComponentStatus { pid: 42, restarts: 1, last_exit: Some("killed by SIGKILL".into()) };
-        let status = EnvironmentStatus { phase: Phase::Ready, components: [("etcd".to_owned(), restarted)].into(), ..EnvironmentStatus::default() };
+        let status =
+            EnvironmentStatus { phase: Phase::Ready, components: [("etcd".to_owned(), restarted)].into(), ..EnvironmentStatus::default() };
         insta::assert_snapshot!(render(&[Snapshot { record, status }]), @r"
         NAME      PROVIDER   PHASE   CONTEXT           API
         default   embedded   ready   devloop-default   https://127.0.0.1:16443

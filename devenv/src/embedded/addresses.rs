@@ -98,7 +98,9 @@ mod tests {
     fn an_index_avoids_other_environments_and_routes() {
         assert_eq!(choose_index(&[], &[]), Some(0));
         assert_eq!(choose_index(&[0, 2], &[]), Some(1));
-        let routes = parse_routes("default via 192.0.2.1 dev eth0\nlocal 127.0.0.0/8 dev lo\n10.213.0.0/24 dev vpn0\nunreachable 10.214.1.7 dev x\n192.0.2.0/24 dev eth0\n");
+        let routes = parse_routes(
+            "default via 192.0.2.1 dev eth0\nlocal 127.0.0.0/8 dev lo\n10.213.0.0/24 dev vpn0\nunreachable 10.214.1.7 dev x\n192.0.2.0/24 dev eth0\n",
+        );
         assert_eq!(routes.len(), 4);
         assert_eq!(choose_index(&[], &routes), Some(2));
         assert_eq!(choose_index(&[], &[(Ipv4Addr::new(10, 0, 0, 0), 8)]), None);

@@ -28,7 +28,8 @@ pub(crate) fn enter(name: &str, pid: i32) -> Result<()> {
     for hierarchy in &hierarchies {
         let system = branch(hierarchy, name).join("system");
         prepare(hierarchy, &system).with_context(|| format!("could not make cgroup {}", system.display()))?;
-        std::fs::write(system.join("cgroup.procs"), pid.to_string()).with_context(|| format!("could not enter cgroup {}", system.display()))?;
+        std::fs::write(system.join("cgroup.procs"), pid.to_string())
+            .with_context(|| format!("could not enter cgroup {}", system.display()))?;
     }
     Ok(())
 }
@@ -166,9 +167,9 @@ mod tests {
 32 30 0:28 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 ";
         let found = parse_mounts(text);
-        assert_eq!(found.iter().map(|hierarchy| (hierarchy.path.to_str().unwrap(), hierarchy.version)).collect::<Vec<_>>(), [
-            ("/sys/fs/cgroup/unified", 2),
-            ("/sys/fs/cgroup/memory", 1)
-        ]);
+        assert_eq!(
+            found.iter().map(|hierarchy| (hierarchy.path.to_str().unwrap(), hierarchy.version)).collect::<Vec<_>>(),
+            [("/sys/fs/cgroup/unified", 2), ("/sys/fs/cgroup/memory", 1)]
+        );
     }
 }

@@ -81,13 +81,22 @@ pub(crate) fn all(settings: &Settings) -> Vec<Component> {
     let import = ["ctr", "--namespace", "k8s.io", "images", "import", PAUSE_ARCHIVE];
     vec![
         of_node("etcd", &[], etcd(settings)),
-        Component { name: "containerd", argv: vec!["containerd".into(), "--config".into(), "/etc/containerd/config.toml".into()], after: &[], completes: None },
+        Component {
+            name: "containerd",
+            argv: vec!["containerd".into(), "--config".into(), "/etc/containerd/config.toml".into()],
+            after: &[],
+            completes: None,
+        },
         of_node("kube-apiserver", &[Etcd], api_server(settings)),
         Component { name: "pause-image", argv: import.map(str::to_owned).to_vec(), after: &[Containerd], completes: Some(PauseImage) },
         of_node("kubelet", &[Containerd, ApiServing], kubelet(settings)),
         of_node("kube-scheduler", &[ApiReady], scheduler()),
         of_node("kube-controller-manager", &[ApiReady], controller_manager(settings)),
-        of_node("kube-proxy", &[ApiReady], vec!["--config=/etc/kubernetes/kube-proxy.yaml".into(), format!("--hostname-override={}", settings.node_name())]),
+        of_node(
+            "kube-proxy",
+            &[ApiReady],
+            vec!["--config=/etc/kubernetes/kube-proxy.yaml".into(), format!("--hostname-override={}", settings.node_name())],
+        ),
         of_node("coredns", &[Bootstrap], vec!["-conf".into(), "/etc/coredns/Corefile".into()]),
     ]
 }
@@ -204,7 +213,12 @@ mod tests {
 
     #[test]
     fn every_component_can_be_started_in_the_order_given() {
-        let settings = Settings { name: "dev".into(), addresses: super::super::addresses::Addresses::new(0), name_servers: vec![], can_raise_limits: true };
+        let settings = Settings {
+            name: "dev".into(),
+            addresses: super::super::addresses::Addresses::new(0),
+            name_servers: vec![],
+            can_raise_limits: true,
+        };
         let components = all(&settings);
         for milestone in components.iter().flat_map(|component| component.after) {
             assert!(components.iter().any(|component| component.name == milestone.component()), "{milestone:?} is nobody's");

@@ -116,7 +116,9 @@ fn restore_forwarding(state: &Path) -> Result<()> {
 fn others_need_forwarding() -> bool {
     let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     // Bridges, tunnels and other veth pairs route for somebody.
-    entries.map(|entry| entry.path()).any(|path| path.join("bridge").exists() || path.join("tun_flags").exists() || path.join("brport").exists())
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.join("bridge").exists() || path.join("tun_flags").exists() || path.join("brport").exists())
 }
 
 /// Runs a program with `input` on its stdin and answers its stdout.

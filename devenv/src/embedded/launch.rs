@@ -67,7 +67,11 @@ pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
     unsafe {
         command.pre_exec(move || {
             setsid()?;
-            let spaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+            let spaces = CloneFlags::CLONE_NEWPID
+                | CloneFlags::CLONE_NEWNS
+                | CloneFlags::CLONE_NEWNET
+                | CloneFlags::CLONE_NEWUTS
+                | CloneFlags::CLONE_NEWIPC;
             unshare(spaces)?;
             // A pid namespace holds only children that come after it.
             match fork()? {
@@ -95,7 +99,11 @@ pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
 fn inherit(listener_fd: i32) -> std::io::Result<()> {
     // SAFETY: plain system calls on descriptors that this process owns.
     let result = unsafe {
-        if listener_fd == LISTENER_FD { nix::libc::fcntl(LISTENER_FD, nix::libc::F_SETFD, 0) } else { nix::libc::dup2(listener_fd, LISTENER_FD) }
+        if listener_fd == LISTENER_FD {
+            nix::libc::fcntl(LISTENER_FD, nix::libc::F_SETFD, 0)
+        } else {
+            nix::libc::dup2(listener_fd, LISTENER_FD)
+        }
     };
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -87,7 +87,8 @@ mod tests {
         for number in 0..20 {
             log.append(format!("line {number:03}\n").as_bytes()).unwrap();
         }
-        let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["etcd.log", "etcd.log.1", "etcd.log.2", "etcd.log.3"]);
         assert_eq!(last_lines(&path, 3), ["line 017", "line 018", "line 019"]);

@@ -67,7 +67,8 @@ pub(crate) async fn ensure(context: &Context, directories: &Directories, with_ku
     if with_kubectl {
         wanted.push(Program::Kubectl);
     }
-    let missing = |wanted: &[Program]| wanted.iter().copied().filter(|program| !folder.join(program.file_name()).exists()).collect::<Vec<_>>();
+    let missing =
+        |wanted: &[Program]| wanted.iter().copied().filter(|program| !folder.join(program.file_name()).exists()).collect::<Vec<_>>();
     if missing(&wanted).is_empty() {
         return Ok(folder);
     }
@@ -83,7 +84,9 @@ pub(crate) async fn ensure(context: &Context, directories: &Directories, with_ku
     let module = folder.join("module");
     for (name, text) in SOURCES {
         let path = module.join(name);
-        std::fs::create_dir_all(path.parent().unwrap_or(&module)).and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o644)).with_context(|| format!("could not write {}", path.display()))?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&module))
+            .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o644))
+            .with_context(|| format!("could not write {}", path.display()))?;
     }
     for program in missing(&wanted) {
         let what = match program {
@@ -100,7 +103,8 @@ pub(crate) async fn ensure(context: &Context, directories: &Directories, with_ku
 
 async fn build(module: &Path, folder: &Path, program: Program, step: &Step) -> Result<()> {
     let Some(go) = find_on_path("go") else {
-        return Err(CommandError::new("Go is missing; the node's components are built with it")).hint(format!("install Go {MIN_GO} or newer and put `go` on PATH"));
+        return Err(CommandError::new("Go is missing; the node's components are built with it"))
+            .hint(format!("install Go {MIN_GO} or newer and put `go` on PATH"));
     };
     let unfinished = folder.join(format!(".{}.part", program.file_name()));
     let mut command = Command::new(go);

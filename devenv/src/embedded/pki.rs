@@ -7,7 +7,9 @@
 use super::addresses::Addresses;
 use devloop_core::error::{ErrorContext, Result};
 use devloop_core::files;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -37,7 +39,8 @@ fn generate(writer: &Writer<'_>, addresses: Addresses, node_name: &str) -> Resul
     }
     let node = IpAddr::V4(addresses.node());
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let api_names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", node_name];
+    let api_names =
+        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", node_name];
     let api = Leaf::server("kube-apiserver", &api_names, &[loopback, node, IpAddr::V4(addresses.kubernetes_service())]);
     let leaves = [
         ("apiserver", &cluster, api),
@@ -127,7 +130,9 @@ fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
 fn validity(mut params: CertificateParams) -> CertificateParams {
     let now = jiff::Zoned::now().date();
     let start = now.saturating_sub(jiff::Span::new().days(1));
-    let date = |date: jiff::civil::Date, years: i16| rcgen::date_time_ymd(i32::from(date.year() + years), date.month().unsigned_abs(), date.day().unsigned_abs().min(28));
+    let date = |date: jiff::civil::Date, years: i16| {
+        rcgen::date_time_ymd(i32::from(date.year() + years), date.month().unsigned_abs(), date.day().unsigned_abs().min(28))
+    };
     params.not_before = date(start, 0);
     params.not_after = date(start, 10);
     params

@@ -47,7 +47,8 @@ pub(crate) fn check() -> Result<Machine> {
     }
     let capabilities = effective_capabilities();
     if !nix::unistd::geteuid().is_root() || !has(capabilities, CAP_SYS_ADMIN) {
-        return Err(CommandError::new("the embedded provider needs to be root, with CAP_SYS_ADMIN")).hint("run it with sudo, or in a privileged container");
+        return Err(CommandError::new("the embedded provider needs to be root, with CAP_SYS_ADMIN"))
+            .hint("run it with sudo, or in a privileged container");
     }
     let missing = missing_packages(&program_is_there, &|plugin| Path::new(CNI_FOLDER).join(plugin).exists());
     if !missing.is_empty() {
@@ -69,7 +70,12 @@ pub(crate) fn check_space(folder: &Path) -> Result<()> {
     if free >= MIN_FREE_BYTES {
         return Ok(());
     }
-    let message = format!("{} has {} of free disk space, less than the {} that a node needs", existing.display(), human_bytes(free), human_bytes(MIN_FREE_BYTES));
+    let message = format!(
+        "{} has {} of free disk space, less than the {} that a node needs",
+        existing.display(),
+        human_bytes(free),
+        human_bytes(MIN_FREE_BYTES)
+    );
     Err(CommandError::new(message)).hint("free some space, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders on another disk")
 }
 
@@ -84,7 +90,9 @@ fn missing_packages<'a>(program_is_there: &dyn Fn(&str) -> bool, plugin_is_there
 
 /// The node's PATH is fixed; a program elsewhere would not be found there.
 fn program_is_there(name: &str) -> bool {
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(name).exists())
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .any(|folder| Path::new(folder).join(name).exists())
 }
 
 /// Finds a program on PATH.
@@ -109,10 +117,9 @@ mod tests {
     #[test]
     fn each_missing_package_is_named_once() {
         assert!(missing_packages(&|_| true, &|_| true).is_empty());
-        assert_eq!(missing_packages(&|program| !["containerd", "ctr", "nft"].contains(&program), &|plugin| plugin != "ptp"), [
-            "containerd",
-            "nftables",
-            "containernetworking-plugins"
-        ]);
+        assert_eq!(
+            missing_packages(&|program| !["containerd", "ctr", "nft"].contains(&program), &|plugin| plugin != "ptp"),
+            ["containerd", "nftables", "containernetworking-plugins"]
+        );
     }
 }

@@ -20,7 +20,9 @@ pub(crate) fn spawn(settings: &Settings, reached_tx: &mpsc::UnboundedSender<Mile
     let tell = |milestone: Milestone| {
         let reached_tx = reached_tx.clone();
         // The receiver lives as long as the process.
-        move || drop(reached_tx.send(milestone))
+        move || {
+            let _ = reached_tx.send(milestone);
+        }
     };
     let containerd = tell(Milestone::Containerd);
     tokio::spawn(async move {
@@ -100,7 +102,10 @@ fn is_ready_since(start: jiff::Timestamp) -> impl Condition<Node> {
         let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
         let fresh = conditions.is_some_and(|conditions| {
             // Heartbeats have whole seconds.
-            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0.as_second() >= start.as_second()))
+            conditions.iter().any(|condition| {
+                condition.type_ == "Ready"
+                    && condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0.as_second() >= start.as_second())
+            })
         });
         fresh && is_ready().matches_object(node)
     }

@@ -76,13 +76,17 @@ impl EmbeddedProvider {
     /// Reads the record or makes a new one; says whether it is new.
     fn record(&self, request: &UpRequest) -> Result<(EnvironmentRecord, bool)> {
         let environment = self.environment(&request.name);
-        if let Some(record) = environment.record().hint(format!("remove the environment with `kubectl devenv down --name {}`", request.name))? {
+        if let Some(record) =
+            environment.record().hint(format!("remove the environment with `kubectl devenv down --name {}`", request.name))?
+        {
             return Ok((record, false));
         }
         let _host = self.host_lock()?;
         let taken: Vec<u8> = self.records()?.values().map(|record| record.index).collect();
         let routes = host_network::routes()?;
-        let index = choose_index(&taken, &routes).ok_or_else(|| CommandError::new("no network is left for another environment")).hint("take one down with `kubectl devenv down`")?;
+        let index = choose_index(&taken, &routes)
+            .ok_or_else(|| CommandError::new("no network is left for another environment"))
+            .hint("take one down with `kubectl devenv down`")?;
         let record = EnvironmentRecord {
             name: request.name.to_string(),
             provider: "embedded".into(),
@@ -98,18 +102,21 @@ impl EmbeddedProvider {
     }
 
     /// From no process to a ready node.
-    async fn start(&self, context: &Context, request: &UpRequest, record: &mut EnvironmentRecord, machine: &Machine, binaries: &Path) -> Result<EnvironmentStatus> {
+    async fn start(
+        &self,
+        context: &Context,
+        request: &UpRequest,
+        record: &mut EnvironmentRecord,
+        machine: &Machine,
+        binaries: &Path,
+    ) -> Result<EnvironmentStatus> {
         let environment = self.environment(&request.name);
         let addresses = Addresses::new(record.index);
         let step = context.ui.step(format!("Starting environment {:?}", record.name));
         self.clear_host(record)?;
         let listener = bind_api_port(request, record)?;
-        let settings = Settings {
-            name: record.name.clone(),
-            addresses,
-            name_servers: name_servers(),
-            can_raise_limits: machine.can_raise_limits,
-        };
+        let settings =
+            Settings { name: record.name.clone(), addresses, name_servers: name_servers(), can_raise_limits: machine.can_raise_limits };
         write_node_files(&environment, &settings)?;
         ensure_pause_archive(&self.directories, &environment, binaries)?;
         files::remove_all(&environment.status_path()).context("could not remove the last run's status")?;
@@ -138,7 +145,11 @@ impl EmbeddedProvider {
         .await;
         match result {
             Ok(status) => {
-                step.done(format!("Environment {:?} is ready: Kubernetes {}, node Ready, DNS answering", record.name, node_binary::kubernetes_version()));
+                step.done(format!(
+                    "Environment {:?} is ready: Kubernetes {}, node Ready, DNS answering",
+                    record.name,
+                    node_binary::kubernetes_version()
+                ));
                 Ok(status)
             }
             Err(error) => {
@@ -255,7 +266,10 @@ impl Provider for EmbeddedProvider {
             Err(error) => Err(error)
                 .with_context(|| format!("environment {:?} did not come up", record.name))
                 .hint(format!("read more with `kubectl devenv logs COMPONENT --name {}`", record.name))
-                .hint(format!("try again with `kubectl devenv up --name {0}`, or clean up with `kubectl devenv down --name {0}`", record.name)),
+                .hint(format!(
+                    "try again with `kubectl devenv up --name {0}`, or clean up with `kubectl devenv down --name {0}`",
+                    record.name
+                )),
         }
     }
 
@@ -301,14 +315,20 @@ impl Provider for EmbeddedProvider {
         if !readiness::is_running(&status) {
             // The last words of a killed supervisor are out of date.
             let failed = status.phase == Phase::Failed;
-            status = EnvironmentStatus { phase: if failed { Phase::Failed } else { Phase::Stopped }, updated: status.updated, failure: status.failure, ..EnvironmentStatus::default() };
+            status = EnvironmentStatus {
+                phase: if failed { Phase::Failed } else { Phase::Stopped },
+                updated: status.updated,
+                failure: status.failure,
+                ..EnvironmentStatus::default()
+            };
         }
         Ok(Some(Snapshot { record, status }))
     }
 
     fn node(&self, name: &EnvironmentName) -> Result<Node> {
         let record = self.known(name)?;
-        Node::of_context(&self.directories, &record.context)?.ok_or_else(|| CommandError::new(format!("environment {:?} has no node here", record.name)))
+        Node::of_context(&self.directories, &record.context)?
+            .ok_or_else(|| CommandError::new(format!("environment {:?} has no node here", record.name)))
     }
 
     fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
@@ -322,7 +342,8 @@ fn pki_folder(environment: &EnvironmentDirectory) -> PathBuf {
 
 fn write_record(environment: &EnvironmentDirectory, record: &EnvironmentRecord) -> Result<()> {
     let text = serde_json::to_vec_pretty(record).context("could not write the record")?;
-    files::write_atomic(&environment.record_path(), &text, 0o600).with_context(|| format!("could not write {}", environment.record_path().display()))
+    files::write_atomic(&environment.record_path(), &text, 0o600)
+        .with_context(|| format!("could not write {}", environment.record_path().display()))
 }
 
 /// Binds the API's port on loopback. A port that the user named must be free;
@@ -333,7 +354,9 @@ fn bind_api_port(request: &UpRequest, record: &mut EnvironmentRecord) -> Result<
         let ours = request.api_port.is_none() && error.kind() == std::io::ErrorKind::AddrInUse;
         if ours { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) } else { Err(error) }
     });
-    let listener = bound.with_context(|| format!("could not listen on 127.0.0.1:{wanted}")).hint("choose another port with --api-port, or leave it out for a free one")?;
+    let listener = bound
+        .with_context(|| format!("could not listen on 127.0.0.1:{wanted}"))
+        .hint("choose another port with --api-port, or leave it out for a free one")?;
     record.api_port = listener.local_addr().context("could not read the API's port")?.port();
     Ok(listener)
 }
@@ -362,7 +385,8 @@ fn ensure_pause_archive(directories: &Directories, environment: &EnvironmentDire
     if path.exists() {
         return Ok(());
     }
-    let image = image::single_binary(&directories.cache, node_files::PAUSE_IMAGE, &binaries.join("pause"), "/pause").context("could not make the sandbox image")?;
+    let image = image::single_binary(&directories.cache, node_files::PAUSE_IMAGE, &binaries.join("pause"), "/pause")
+        .context("could not make the sandbox image")?;
     let mut archive = Vec::new();
     image.write_archive(&vec![true; image.layers.len()], &mut archive).context("could not make the sandbox image")?;
     files::write_atomic(&path, &archive, 0o644).with_context(|| format!("could not write {}", path.display()))
@@ -401,7 +425,8 @@ fn refuse_mounts(folder: &Path) -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("could not read the list of mounts")?;
     let inside = mounts.lines().filter_map(|line| line.split(' ').nth(4)).find(|target| Path::new(target).starts_with(folder));
     match inside {
-        Some(target) => Err(CommandError::new(format!("{target} is mounted inside the environment's folder"))).hint(format!("unmount it with `umount {target}`")),
+        Some(target) => Err(CommandError::new(format!("{target} is mounted inside the environment's folder")))
+            .hint(format!("unmount it with `umount {target}`")),
         None => Ok(()),
     }
 }

@@ -60,7 +60,10 @@ fn failed(environment: &EnvironmentDirectory, status: &EnvironmentStatus) -> Com
 }
 
 fn timed_out(environment: &EnvironmentDirectory, status: &EnvironmentStatus, timeout: Duration) -> CommandError {
-    let blamed = Milestone::ALL.iter().find(|milestone| !status.milestones_ms.contains_key(milestone.name())).map_or("supervisor", |milestone| milestone.component());
+    let blamed = Milestone::ALL
+        .iter()
+        .find(|milestone| !status.milestones_ms.contains_key(milestone.name()))
+        .map_or("supervisor", |milestone| milestone.component());
     let message = format!("not ready after {} s; still waiting for {}", timeout.as_secs(), waiting_for(status).join(", "));
     with_log(environment, blamed, &message)
 }

@@ -87,8 +87,19 @@ fn share_etc(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Kernel settings that the kubelet insists on, with the values it wants to see.
+const EXPECTED_SETTINGS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
 /// The node's own process list. The kernel's settings that are the whole
-/// machine's are read-only: the kubelet would change some of them.
+/// machine's are read-only, and the ones that the kubelet would change look to
+/// it as if they were changed.
 fn proc(root: &Path) -> io::Result<()> {
     let target = root.join("proc");
     fs::create_dir_all(&target)?;
@@ -99,6 +110,15 @@ fn proc(root: &Path) -> io::Result<()> {
         if path.exists() {
             mount(Some(&path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
             mount_flags(&path, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags)?;
+        }
+    }
+    let shown = root.join("run/devloop/settings");
+    for (name, value) in EXPECTED_SETTINGS {
+        let (path, setting) = (shown.join(name), target.join("sys").join(name));
+        if setting.exists() {
+            fs::create_dir_all(path.parent().unwrap_or(&shown))?;
+            fs::write(&path, format!("{value}\n"))?;
+            mount(Some(&path), &setting, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         }
     }
     Ok(())

@@ -62,9 +62,19 @@ impl Supervisor {
     pub(crate) fn new(components: Vec<Component>, folder: &Path, host_pid: i32) -> Self {
         let (events_tx, events_rx) = mpsc::unbounded_channel();
         let start = devloop_core::node::process_start_time(1).unwrap_or_default();
-        let status = EnvironmentStatus { phase: Phase::Starting, supervisor_pid: host_pid, supervisor_start: start, ..EnvironmentStatus::default() };
+        let status =
+            EnvironmentStatus { phase: Phase::Starting, supervisor_pid: host_pid, supervisor_start: start, ..EnvironmentStatus::default() };
         let states = components.iter().map(|_| State::default()).collect();
-        Self { components, states, reached: BTreeSet::new(), status, folder: folder.to_owned(), began: Instant::now(), events_tx, events_rx }
+        Self {
+            components,
+            states,
+            reached: BTreeSet::new(),
+            status,
+            folder: folder.to_owned(),
+            began: Instant::now(),
+            events_tx,
+            events_rx,
+        }
     }
 
     /// Where milestones are to be reported.
@@ -212,7 +222,8 @@ impl Supervisor {
         tracing::warn!(component = component.name, how, ran_ms = ran.as_millis(), "ended");
         if self.status.phase == Phase::Starting && state.early_exits >= MAX_EARLY_EXITS {
             self.status.phase = Phase::Failed;
-            self.status.failure = Some(Failure { component: component.name.to_owned(), message: format!("ended {MAX_EARLY_EXITS} times, last with {how}") });
+            self.status.failure =
+                Some(Failure { component: component.name.to_owned(), message: format!("ended {MAX_EARLY_EXITS} times, last with {how}") });
             return;
         }
         state.status.restarts += 1;
@@ -243,7 +254,8 @@ impl Supervisor {
     fn publish(&mut self) -> std::io::Result<()> {
         self.status.updated = jiff::Timestamp::now().to_string();
         let pairs = self.components.iter().zip(&self.states);
-        self.status.components = pairs.map(|(component, state)| (component.name.to_owned(), state.status.clone())).collect::<BTreeMap<_, _>>();
+        self.status.components =
+            pairs.map(|(component, state)| (component.name.to_owned(), state.status.clone())).collect::<BTreeMap<_, _>>();
         let text = serde_json::to_vec_pretty(&self.status)?;
         match files::write_atomic(&self.folder.join("status.json"), &text, 0o600) {
             // A full disk must not take the cluster down.
