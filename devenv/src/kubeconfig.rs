@@ -50,7 +50,7 @@ pub fn merge(path: &Path, entry: &Entry) -> Result<Option<String>> {
 }
 
 /// Removes the context; where it is the current one, `previous` takes its place
-/// if that still exists.
+/// if that still exists. A file that holds nothing else goes, too.
 ///
 /// # Errors
 /// When the file can't be locked, read or written; it is unchanged then.
@@ -58,7 +58,25 @@ pub fn remove(path: &Path, name: &str, previous: Option<&str>) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    edit(path, |config| take_out(config, name, previous))
+    let empty = edit(path, |config| {
+        take_out(config, name, previous);
+        holds_nothing(config)
+    })?;
+    if empty {
+        files::remove_all(path).with_context(|| format!("could not remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn holds_nothing(config: &Mapping) -> bool {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Sequence(items) => items.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Mapping(mapping) => mapping.is_empty(),
+        _ => false,
+    };
+    config.iter().all(|(key, value)| matches!(key.as_str(), Some("apiVersion" | "kind")) || is_empty(value))
 }
 
 /// Whether the file has exactly this entry.
@@ -251,6 +269,8 @@ mod tests {
         let path = folder.path().join("sub/config");
         merge(&path, &entry()).unwrap();
         assert!(contains(&path, &entry()));
+        remove(&path, "devloop-default", None).unwrap();
+        assert!(!path.exists(), "a file that we made and that holds nothing is removed");
         std::fs::write(&path, "- a list").unwrap();
         assert!(merge(&path, &entry()).unwrap_err().to_string().contains("not a kubeconfig"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "- a list");

@@ -10,12 +10,7 @@ use devloop_core::environment::Directories;
 use devloop_core::error::{CommandError, ErrorContext, Result};
 use devloop_core::output::{self, Format};
 use devloop_core::ui::human_duration;
-use devloop_core::{Context, ExitStatus};
-mod deliver {
-    pub(super) async fn archive_to_node(_: &devloop_core::node::Node, _: &std::path::Path) -> devloop_core::Result<Vec<String>> {
-        Ok(vec![])
-    }
-}
+use devloop_core::{Context, ExitStatus, deliver};
 use std::path::Path;
 use std::time::Duration;
 

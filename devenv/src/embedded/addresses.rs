@@ -54,16 +54,25 @@ impl Addresses {
         format!("devloop_{}", self.index)
     }
 
+    /// The environment's own branch of the cgroup hierarchies, below their root.
+    pub(crate) fn cgroup(self, name: &str) -> String {
+        format!("devloop/{name}-{}", self.index)
+    }
+
     /// The port that is tried first for the API on loopback.
     pub(crate) fn preferred_api_port(self) -> u16 {
         16_443 + u16::from(self.index)
     }
 }
 
-/// The lowest index that no other environment has and whose link network no
-/// route of the host covers.
-pub(crate) fn choose_index(taken: &[u8], host_routes: &[(Ipv4Addr, u8)]) -> Option<u8> {
-    (0..=MAX_INDEX).find(|index| !taken.contains(index) && !overlaps(Addresses::new(*index), host_routes))
+/// An index that no other environment has and whose networks no route of the
+/// host covers. The search begins at a place that follows from the name, so
+/// that environments with separate state folders seldom want the same one.
+pub(crate) fn choose_index(name: &str, taken: &[u8], host_routes: &[(Ipv4Addr, u8)]) -> Option<u8> {
+    let count = u16::from(MAX_INDEX) + 1;
+    let first = u16::from(blake3::hash(name.as_bytes()).as_bytes()[0]);
+    let candidates = (0..count).filter_map(|step| u8::try_from((first + step) % count).ok());
+    candidates.into_iter().find(|index| !taken.contains(index) && !overlaps(Addresses::new(*index), host_routes))
 }
 
 fn overlaps(addresses: Addresses, routes: &[(Ipv4Addr, u8)]) -> bool {
@@ -96,14 +105,15 @@ mod tests {
 
     #[test]
     fn an_index_avoids_other_environments_and_routes() {
-        assert_eq!(choose_index(&[], &[]), Some(0));
-        assert_eq!(choose_index(&[0, 2], &[]), Some(1));
+        let first = choose_index("dev", &[], &[]).unwrap();
+        assert_eq!(choose_index("dev", &[first], &[]), Some((first + 1) % (MAX_INDEX + 1)));
+        let all_but_two: Vec<u8> = (0..=MAX_INDEX).filter(|index| ![0, 1, 2].contains(index)).collect();
         let routes = parse_routes(
             "default via 192.0.2.1 dev eth0\nlocal 127.0.0.0/8 dev lo\n10.213.0.0/24 dev vpn0\nunreachable 10.214.1.7 dev x\n192.0.2.0/24 dev eth0\n",
         );
         assert_eq!(routes.len(), 4);
-        assert_eq!(choose_index(&[], &routes), Some(2));
-        assert_eq!(choose_index(&[], &[(Ipv4Addr::new(10, 0, 0, 0), 8)]), None);
+        assert_eq!(choose_index("dev", &all_but_two, &routes), Some(2));
+        assert_eq!(choose_index("dev", &[], &[(Ipv4Addr::new(10, 0, 0, 0), 8)]), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The environment's own branch of every cgroup hierarchy: `devloop/NAME`, with
+//! The environment's own branch of every cgroup hierarchy: `devloop/NAME-INDEX`, with
 //! `system` for the components; the kubelet makes `kubepods` beside it.
 //!
 //! Both versions are served (`cgroups(7)`). Nothing outside the branch is
@@ -20,13 +20,13 @@ struct Hierarchy {
 ///
 /// # Errors
 /// When no hierarchy is mounted or the branch can't be made.
-pub(crate) fn enter(name: &str, pid: i32) -> Result<()> {
+pub(crate) fn enter(branch: &str, pid: i32) -> Result<()> {
     let hierarchies = mounted()?;
     if hierarchies.is_empty() {
         return Err(CommandError::new("no cgroup hierarchy is mounted").with_hint("mount one at /sys/fs/cgroup, as every init system does"));
     }
     for hierarchy in &hierarchies {
-        let system = branch(hierarchy, name).join("system");
+        let system = hierarchy.path.join(branch).join("system");
         prepare(hierarchy, &system).with_context(|| format!("could not make cgroup {}", system.display()))?;
         std::fs::write(system.join("cgroup.procs"), pid.to_string())
             .with_context(|| format!("could not enter cgroup {}", system.display()))?;
@@ -38,9 +38,9 @@ pub(crate) fn enter(name: &str, pid: i32) -> Result<()> {
 ///
 /// # Errors
 /// When a process doesn't go away, or a cgroup can't be removed.
-pub(crate) fn remove(name: &str) -> Result<()> {
+pub(crate) fn remove(branch: &str) -> Result<()> {
     for hierarchy in mounted()? {
-        let branch = branch(&hierarchy, name);
+        let branch = hierarchy.path.join(branch);
         let started = Instant::now();
         while branch.exists() {
             for pid in processes_below(&branch) {
@@ -64,13 +64,19 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether any hierarchy has a branch of that name.
-pub(crate) fn exists(name: &str) -> bool {
-    mounted().is_ok_and(|hierarchies| hierarchies.iter().any(|hierarchy| branch(hierarchy, name).exists()))
-}
-
-fn branch(hierarchy: &Hierarchy, name: &str) -> PathBuf {
-    hierarchy.path.join("devloop").join(name)
+/// Removes branches of an environment whose index is not known any more. One
+/// that has processes is somebody's and stays.
+pub(crate) fn remove_abandoned(name: &str) {
+    for hierarchy in mounted().unwrap_or_default() {
+        let numbered = |path: &PathBuf| {
+            let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            file_name.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).is_some_and(|index| index.parse::<u8>().is_ok())
+        };
+        for branch in children(&hierarchy.path.join("devloop")).into_iter().filter(numbered) {
+            let _ = remove_tree(&branch);
+        }
+        let _ = std::fs::remove_dir(hierarchy.path.join("devloop"));
+    }
 }
 
 fn mounted() -> Result<Vec<Hierarchy>> {

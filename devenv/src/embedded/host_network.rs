@@ -4,9 +4,10 @@
 use super::addresses::Addresses;
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::files;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -20,11 +21,12 @@ pub(crate) fn routes() -> Result<Vec<(Ipv4Addr, u8)>> {
 }
 
 /// Links the network namespace of process `pid` to the host's: addresses and
-/// routes on both ends, masquerading for what leaves the machine.
+/// routes on both ends, masquerading for what leaves the machine. `owner`, the
+/// environment's folder, is written on the interface.
 ///
 /// # Errors
 /// When an `ip` or `nft` call fails; [`remove`] undoes what was done before.
-pub(crate) fn link(addresses: Addresses, pid: i32, state: &Path) -> Result<()> {
+pub(crate) fn link(addresses: Addresses, pid: i32, owner: &Path, state: &Path) -> Result<()> {
     let interface = addresses.host_interface();
     let (host, node) = (addresses.host(), addresses.node());
     let (pods, services) = (addresses.pod_cidr(), addresses.service_cidr());
@@ -40,6 +42,8 @@ route add {services} via {node} dev {interface}
 "
     );
     run("ip", &["-batch", "-"], &outside).hint("a VPN or another program may use the same addresses; see `ip route`")?;
+    let alias = interfaces().join(&interface).join("ifalias");
+    std::fs::write(&alias, owner.as_os_str().as_encoded_bytes()).with_context(|| format!("could not write {}", alias.display()))?;
     let inside = format!("link set lo up\naddr add {node}/30 dev eth0\nlink set eth0 up\nroute add default via {host}\n");
     let target = pid.to_string();
     run("nsenter", &["--target", &target, "--net", "--", "ip", "-batch", "-"], &inside)?;
@@ -66,10 +70,10 @@ table ip {table} {{
 /// When something that is there can't be removed.
 pub(crate) fn remove(addresses: Addresses, last: bool, state: &Path) -> Result<()> {
     let interface = addresses.host_interface();
-    if Path::new("/sys/class/net").join(&interface).exists() {
+    if interfaces().join(&interface).exists() {
         // The kernel may remove it at the same moment, with its namespace.
         if let Err(error) = run("ip", &["link", "delete", &interface], "")
-            && Path::new("/sys/class/net").join(&interface).exists()
+            && interfaces().join(&interface).exists()
         {
             return Err(error);
         }
@@ -80,14 +84,32 @@ pub(crate) fn remove(addresses: Addresses, last: bool, state: &Path) -> Result<(
     if last { restore_forwarding(state) } else { Ok(()) }
 }
 
-/// Whether anything of the environment is left on the host's network.
-pub(crate) fn exists(addresses: Addresses) -> bool {
-    Path::new("/sys/class/net").join(addresses.host_interface()).exists()
-        || run("nft", &["list", "table", "ip", &addresses.nft_table()], "").is_ok()
+/// The folder of the environment that the interface of this index belongs to;
+/// `None` when there is no such interface.
+pub(crate) fn owner(addresses: Addresses) -> Option<PathBuf> {
+    let alias = std::fs::read_to_string(interfaces().join(addresses.host_interface()).join("ifalias")).ok()?;
+    Some(PathBuf::from(alias.trim_end_matches('\n')))
+}
+
+/// The indexes of which there is an interface or a table on the host.
+///
+/// # Errors
+/// When the tables can't be listed.
+pub(crate) fn indexes() -> Result<BTreeSet<u8>> {
+    let entries = std::fs::read_dir(interfaces()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let linked = names.filter_map(|name| name.strip_prefix("devloop")?.parse::<u8>().ok());
+    let tables = run("nft", &["list", "tables", "ip"], "")?;
+    let filtered = tables.lines().filter_map(|line| line.trim().strip_prefix("table ip devloop_")?.parse::<u8>().ok());
+    Ok(linked.chain(filtered).collect())
+}
+
+fn interfaces() -> PathBuf {
+    PathBuf::from("/sys/class/net")
 }
 
 /// Says that forwarding was off and that we turned it on.
-fn forwarding_mark(state: &Path) -> std::path::PathBuf {
+fn forwarding_mark(state: &Path) -> PathBuf {
     state.join("ip-forward-was-off")
 }
 
@@ -114,7 +136,7 @@ fn restore_forwarding(state: &Path) -> Result<()> {
 }
 
 fn others_need_forwarding() -> bool {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(interfaces()).into_iter().flatten().flatten();
     // Bridges, tunnels and other veth pairs route for somebody.
     entries
         .map(|entry| entry.path())

@@ -75,12 +75,7 @@ pub(crate) async fn ensure(context: &Context, directories: &Directories, with_ku
     super::preflight::check_space(&directories.cache)?;
     std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     // Two builds at once would take twice as long, for the same result.
-    let _lock = loop {
-        match FileLock::try_acquire(&folder.join("build.lock")).context("could not lock the build")? {
-            Some(lock) => break lock,
-            None => context.shutdown.guard(async { Ok(tokio::time::sleep(std::time::Duration::from_millis(200)).await) }).await?,
-        }
-    };
+    let _lock = FileLock::wait(&folder.join("build.lock"), &context.shutdown).await?;
     let module = folder.join("module");
     for (name, text) in SOURCES {
         let path = module.join(name);

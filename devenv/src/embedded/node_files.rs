@@ -25,7 +25,7 @@ impl Settings {
 
     /// The environment's own cgroup, in every hierarchy.
     pub(crate) fn cgroup(&self) -> String {
-        format!("/devloop/{}", self.name)
+        format!("/{}", self.addresses.cgroup(&self.name))
     }
 }
 

@@ -49,16 +49,9 @@ impl EmbeddedProvider {
     async fn lock(&self, context: &Context, name: &EnvironmentName) -> Result<FileLock> {
         let path = self.directories.state.join("locks").join(name.as_str());
         let step = context.ui.step(format!("Waiting for another `up` or `down` of {name:?}", name = name.as_str()));
-        loop {
-            let tried = FileLock::try_acquire(&path).with_context(|| format!("could not lock {}", path.display()))?;
-            match tried {
-                Some(lock) => {
-                    step.clear();
-                    return Ok(lock);
-                }
-                None => context.shutdown.guard(async { Ok(tokio::time::sleep(Duration::from_millis(50)).await) }).await?,
-            }
-        }
+        let lock = FileLock::wait(&path, &context.shutdown).await?;
+        step.clear();
+        Ok(lock)
     }
 
     /// Guards what environments share: indexes, forwarding.
@@ -84,7 +77,7 @@ impl EmbeddedProvider {
         let _host = self.host_lock()?;
         let taken: Vec<u8> = self.records()?.values().map(|record| record.index).collect();
         let routes = host_network::routes()?;
-        let index = choose_index(&taken, &routes)
+        let index = choose_index(request.name.as_str(), &taken, &routes)
             .ok_or_else(|| CommandError::new("no network is left for another environment"))
             .hint("take one down with `kubectl devenv down`")?;
         let record = EnvironmentRecord {
@@ -126,10 +119,10 @@ impl EmbeddedProvider {
         let launched = launch::start(listener, log)?;
         let pid = launched.pid;
         let result = async {
-            cgroups::enter(&record.name, pid)?;
+            cgroups::enter(&addresses.cgroup(&record.name), pid)?;
             {
                 let _host = self.host_lock()?;
-                host_network::link(addresses, pid, &self.directories.state)?;
+                host_network::link(addresses, pid, environment.root(), &self.directories.state)?;
             }
             launched.begin(&Orders {
                 name: settings.name,
@@ -161,17 +154,25 @@ impl EmbeddedProvider {
     }
 
     /// Removes what an ended environment left outside its folder, and what
-    /// environments left that have no record any more.
+    /// other environments left whose processes are gone.
     fn clear_host(&self, record: &EnvironmentRecord) -> Result<()> {
-        cgroups::remove(&record.name)?;
+        let environment = self.directories.environment(&record.name);
+        let addresses = Addresses::new(record.index);
         let _host = self.host_lock()?;
-        let records = self.records()?;
-        let last = !records.values().any(|other| other.name != record.name && self.is_running(&other.name));
-        host_network::remove(Addresses::new(record.index), last, &self.directories.state)?;
-        for index in 0..=super::addresses::MAX_INDEX {
-            let addresses = Addresses::new(index);
-            let owned = records.values().any(|other| other.index == index);
-            if !owned && Path::new("/sys/class/net").join(addresses.host_interface()).exists() {
+        if let Some(owner) = host_network::owner(addresses).filter(|owner| owner != environment.root() && folder_is_running(owner)) {
+            return Err(CommandError::new(format!("the addresses of environment {:?} are in use by {}", record.name, owner.display())))
+                .hint("take that environment down first, or make one of another name");
+        }
+        cgroups::remove(&addresses.cgroup(&record.name))?;
+        let last = !self.directories.environment_names()?.iter().any(|other| *other != record.name && self.is_running(other));
+        host_network::remove(addresses, last, &self.directories.state)?;
+        self.sweep_host()
+    }
+
+    /// Removes interfaces and tables whose environment has no process.
+    fn sweep_host(&self) -> Result<()> {
+        for addresses in host_network::indexes()?.into_iter().map(Addresses::new) {
+            if !host_network::owner(addresses).is_some_and(|owner| folder_is_running(&owner)) {
                 host_network::remove(addresses, false, &self.directories.state)?;
             }
         }
@@ -277,7 +278,7 @@ impl Provider for EmbeddedProvider {
         preflight::check()?;
         let _lock = self.lock(context, name).await?;
         let environment = self.environment(name);
-        if !environment.root().exists() && !cgroups::exists(name.as_str()) {
+        if !environment.root().exists() {
             context.ui.say(format!("There is no environment {:?}", name.as_str()));
             return Ok(());
         }
@@ -294,7 +295,11 @@ impl Provider for EmbeddedProvider {
                 kubeconfig::remove(&kubeconfig::user_path()?, &record.context, record.previous_context.as_deref())?;
             }
             None => {
-                cgroups::remove(name.as_str())?;
+                cgroups::remove_abandoned(name.as_str());
+                {
+                    let _host = self.host_lock()?;
+                    self.sweep_host()?;
+                }
                 kubeconfig::remove(&kubeconfig::user_path()?, &format!("{CONTEXT_PREFIX}{name}"), None)?;
             }
         }
@@ -334,6 +339,12 @@ impl Provider for EmbeddedProvider {
     fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
         kubeconfig::standalone(&self.entry(&self.known(name)?)?)
     }
+}
+
+/// Whether the environment with this folder, which may be another user's or
+/// test's, has processes.
+fn folder_is_running(folder: &Path) -> bool {
+    EnvironmentDirectory::at(folder).status().ok().flatten().is_some_and(|status| readiness::is_running(&status))
 }
 
 fn pki_folder(environment: &EnvironmentDirectory) -> PathBuf {

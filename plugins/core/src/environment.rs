@@ -72,6 +72,11 @@ pub struct EnvironmentDirectory {
 }
 
 impl EnvironmentDirectory {
+    /// The environment whose folder this is.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// The folder that holds everything of this environment.
     pub fn root(&self) -> &Path {
         &self.root

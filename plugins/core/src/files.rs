@@ -1,9 +1,12 @@
 //! Files that survive a crash at any moment, and locks between processes.
 
+use crate::error::{CommandError, ErrorContext, Result};
+use crate::shutdown::Shutdown;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// Replaces a file's content in one step: readers see the old or the new bytes,
 /// never a part, whatever happens meanwhile. `mode` is the permission bits.
@@ -67,6 +70,22 @@ impl FileLock {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Waits for the lock as long as it takes, or until the user has enough.
+    ///
+    /// # Errors
+    /// When the lock file can't be made, or on Ctrl-C.
+    pub async fn wait(path: &Path, shutdown: &Shutdown) -> Result<Self> {
+        loop {
+            if let Some(lock) = Self::try_acquire(path).with_context(|| format!("could not lock {}", path.display()))? {
+                return Ok(lock);
+            }
+            tokio::select! {
+                () = shutdown.requested() => return Err(CommandError::interrupted()),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
         }
     }
 
