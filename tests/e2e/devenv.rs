@@ -1,0 +1,94 @@
+//! `kubectl devenv`, command by command.
+
+use crate::{shared, trial};
+use devloop_tests::eventually;
+use libtest_mimic::Trial;
+use std::time::Duration;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("devenv::up_again_is_a_no_op", up_again),
+        trial("devenv::status_for_people_and_tools", status),
+        trial("devenv::logs_of_a_component", logs),
+        trial("devenv::kubeconfig_alone_is_enough", kubeconfig),
+        trial("devenv::load_refuses_what_is_no_image", load_refuses),
+        trial("devenv::works_as_a_kubectl_plugin", as_plugin),
+    ]
+}
+
+fn up_again() {
+    let pid = shared().status().supervisor_pid;
+    let said = shared().devenv(["up", "-o", "json"]).run();
+    let report: serde_json::Value = serde_json::from_str(&said.ok()).unwrap();
+    assert_eq!(report["alreadyUp"], true);
+    assert_eq!(shared().status().supervisor_pid, pid);
+}
+
+fn status() {
+    let text = shared().devenv(["status"]).run().ok();
+    for component in
+        ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns", "containerd"]
+    {
+        let line =
+            text.lines().find(|line| line.contains(&format!(" {component} "))).unwrap_or_else(|| panic!("{component} is missing:\n{text}"));
+        assert!(line.contains("running"), "{line}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&shared().devenv(["status", "--name", "e2e", "-o", "json"]).run().ok()).unwrap();
+    assert_eq!(json[0]["status"]["phase"], "ready");
+    assert_eq!(json[0]["context"], "devloop-e2e");
+    let error = shared().devenv(["status", "--name", "nobody"]).run().fails_with(1);
+    assert!(error.contains("there is no environment \"nobody\"") && error.contains("Hint: bring it up"), "{error}");
+}
+
+fn logs() {
+    let text = shared().devenv(["logs", "kubelet", "--tail", "5"]).run().ok();
+    assert_eq!(text.lines().count(), 5);
+    let error = shared().devenv(["logs", "../environment"]).run().fails_with(1);
+    assert!(error.contains("has no log") && error.contains("kubelet"), "{error}");
+    // Followed: a new line shows up, and Ctrl-C ends it well.
+    let mut follow = shared().devenv(["logs", "kube-apiserver", "-f", "--tail", "0"]).start();
+    shared().kubectl(["get", "--raw", "/apis/nothing.example/v1"]).run();
+    shared().kubectl(["create", "namespace", "noise"]).run().ok();
+    shared().kubectl(["delete", "namespace", "noise"]).run().ok();
+    std::thread::sleep(Duration::from_millis(300));
+    follow.signal(nix::sys::signal::Signal::SIGINT);
+    let status =
+        eventually("logs -f ends", Duration::from_secs(5), || follow.child.try_wait().unwrap().ok_or_else(|| "still runs".to_owned()));
+    assert!(status.success(), "{status}");
+}
+
+fn kubeconfig() {
+    let folder = shared().scratch("kubeconfig");
+    let path = folder.join("config");
+    std::fs::write(&path, shared().devenv(["kubeconfig"]).run().ok()).unwrap();
+    let nodes = shared().kubectl(["get", "nodes", "-o", "name"]).env("KUBECONFIG", &path).run().ok();
+    assert_eq!(nodes, "node/devloop-e2e\n");
+}
+
+fn load_refuses() {
+    let folder = shared().scratch("load");
+    let missing = folder.join("missing.tar");
+    let error = shared().devenv(["load".as_ref(), missing.as_os_str()]).run().fails_with(1);
+    assert!(error.contains("missing.tar") && error.contains("No such file"), "{error}");
+    let images = || shared().kubectl(["get", "nodes", "-o", "jsonpath={.items[0].status.images}"]).run().ok();
+    let before = images();
+    let text = folder.join("text.tar");
+    std::fs::write(&text, "this is not a tar archive").unwrap();
+    shared().devenv(["load".as_ref(), text.as_os_str()]).run().fails_with(1);
+    let whole = devloop_tests::toolbox::archive(&folder);
+    let bytes = std::fs::read(&whole).unwrap();
+    let cut = folder.join("cut.tar");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let error = shared().devenv(["load".as_ref(), cut.as_os_str()]).run().fails_with(1);
+    assert!(error.contains("Error: could not load"), "{error}");
+    assert_eq!(images(), before);
+}
+
+fn as_plugin() {
+    let listed = shared().apply(devloop_tests::program::Program::new("kubectl").args(["plugin", "list"])).run();
+    for plugin in ["kubectl-devenv", "kubectl-rebuild", "kubectl-hot_reload", "kubectl-logs_tail"] {
+        assert!(listed.stdout.contains(plugin), "{}{}", listed.stdout, listed.stderr);
+    }
+    let help = shared().apply(devloop_tests::program::Program::new("kubectl").args(["hot-reload", "--help"])).run().ok();
+    assert!(help.contains("Usage: kubectl hot-reload"), "{help}");
+}

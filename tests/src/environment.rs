@@ -1,0 +1,133 @@
+//! An environment that a test has to itself, with a state folder and a
+//! kubeconfig that are not the user's.
+
+use crate::program::Program;
+use crate::{programs, repository};
+use devloop_core::environment::{Directories, EnvironmentDirectory, EnvironmentStatus};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// A place for environments, and the name of one.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The environment's name.
+    pub name: String,
+    folder: PathBuf,
+}
+
+impl Environment {
+    /// Everything of it goes below `target/e2e/FAMILY`, where the next run finds
+    /// what a killed one left.
+    pub fn new(family: &str, name: &str) -> Self {
+        Self { name: name.to_owned(), folder: repository().join("target/e2e").join(family) }
+    }
+
+    /// Another environment in the same place.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), folder: self.folder.clone() }
+    }
+
+    /// A folder for a test's own files.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.folder.join("scratch").join(name);
+        // Left by an earlier run, perhaps.
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// The kubeconfig that its context goes into.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Its kubeconfig context.
+    pub fn context(&self) -> String {
+        format!("devloop-{}", self.name)
+    }
+
+    /// Its folder.
+    pub fn directory(&self) -> EnvironmentDirectory {
+        Directories { state: self.folder.join("state/devloop"), cache: PathBuf::new() }.environment(&self.name)
+    }
+
+    /// What its supervisor says now.
+    ///
+    /// # Panics
+    /// When it never ran.
+    pub fn status(&self) -> EnvironmentStatus {
+        self.directory().status().unwrap().expect("the environment has a status")
+    }
+
+    /// Gives a program this place's folders.
+    pub fn apply(&self, program: Program) -> Program {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        program
+            .env("XDG_STATE_HOME", self.folder.join("state"))
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("PATH", path)
+            .env("DEVLOOP_NAME", &self.name)
+            .env_remove("DEVLOOP_LOG")
+            .env_remove("RUST_BACKTRACE")
+    }
+
+    /// `kubectl-devenv` with these arguments.
+    pub fn devenv<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        self.plugin("kubectl-devenv", arguments)
+    }
+
+    /// One of our plugins.
+    pub fn plugin<S: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = S>) -> Program {
+        self.apply(Program::new(programs().join(name)).args(arguments))
+    }
+
+    /// Stock kubectl on this environment's context.
+    pub fn kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        self.apply(Program::new(kubectl()).args(["--context", &self.context()]).args(arguments))
+    }
+
+    /// Brings it up.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn up(&self) {
+        self.devenv(["up"]).run().ok();
+    }
+
+    /// Removes every trace of it.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn down(&self) {
+        self.devenv(["down"]).run().ok();
+    }
+
+    /// Ends and removes whatever an earlier run left in this place.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn clear(&self) {
+        self.devenv(["down", "--all"]).run().ok();
+        let _ = std::fs::remove_dir_all(&self.folder);
+        std::fs::create_dir_all(&self.folder).unwrap();
+    }
+
+    /// Applies manifests.
+    ///
+    /// # Panics
+    /// When kubectl refuses.
+    pub fn apply_manifest(&self, manifest: &str) {
+        self.kubectl(["apply", "-f", "-"]).input(manifest).run().ok();
+    }
+}
+
+/// The kubectl on PATH, else the one that was built with the node.
+fn kubectl() -> PathBuf {
+    let built = programs().join("kubectl");
+    if built.exists() { built } else { Path::new("kubectl").to_owned() }
+}
