@@ -10,6 +10,7 @@ pub mod args;
 pub mod build;
 pub mod cluster;
 pub mod deliver;
+pub mod deploy;
 pub mod environment;
 pub mod error;
 pub mod files;
