@@ -1,1 +1,45 @@
-//! agent
+//! The small program that devloop runs on a node, as root, beside the
+//! containers: it receives files into them and swaps their processes in place.
+//!
+//! It is synchronous and speaks [`protocol`] over stdin and stdout, so that any
+//! way to run a program on a node (`docker exec`, a privileged pod, a local
+//! process) is a connection to it.
+//!
+//! Code map: [`protocol`] (messages and framing, no IO; all that a client
+//! needs), [`server`] (the loop), `locate` and `process` (`/proc`), `root` (paths
+//! that stay inside a container), `incoming` and `remove` (files), `elf` (is it
+//! a program), `swap` (ptrace).
+//!
+//! Architecture invariant: a path in a container is resolved by
+//! `root::ContainerRoot` and nowhere else.
+//!
+//! Architecture invariant: a process is named by pid and start time, never by
+//! its pid alone.
+//!
+//! Linux 5.6 or newer; x86_64, and aarch64 untested.
+
+pub mod protocol;
+
+#[cfg(target_os = "linux")]
+mod elf;
+#[cfg(target_os = "linux")]
+mod failure;
+#[cfg(target_os = "linux")]
+mod incoming;
+#[cfg(target_os = "linux")]
+mod locate;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod remove;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+pub mod server;
+#[cfg(target_os = "linux")]
+mod swap;
+
+#[cfg(target_os = "linux")]
+mod command;
+#[cfg(target_os = "linux")]
+pub use command::run;

@@ -1,0 +1,195 @@
+//! From a container's id to its main process.
+
+use crate::failure::Failure;
+use crate::process::{Proc, Stat, in_container};
+use crate::protocol::{ByteString, ErrorKind, Located, ProcessId};
+
+/// Programs that only start and await another: that one is the app.
+const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"];
+
+/// tini, then `sh -c`, then a script of its own: deeper is no wrapper any more.
+const MAX_WRAPPERS: usize = 4;
+
+#[derive(Clone, Copy)]
+struct Member {
+    pid: u32,
+    stat: Stat,
+}
+
+pub(crate) fn locate(proc: &Proc, container_id: &str) -> Result<Located, Failure> {
+    let id = bare_id(container_id)?;
+    let members = members(proc, id)?;
+    let main = main_process(&members).ok_or_else(|| {
+        let message = format!("no process on this node belongs to container {id}");
+        Failure::new(ErrorKind::NotFound, message)
+    })?;
+    let app = unwrapped(proc, &members, main);
+    let executable = proc.executable(app.pid)?;
+    let status = proc.status(app.pid)?;
+    Ok(Located {
+        process: ProcessId { pid: app.pid, start_time: app.stat.start_time },
+        main_pid: main.pid,
+        argv: proc.arguments(app.pid)?.into_iter().map(ByteString).collect(),
+        executable: ByteString(executable.path),
+        in_memory: executable.in_memory,
+        uid: status.uid,
+        gid: status.gid,
+        machine: proc.machine(app.pid)?.name(),
+    })
+}
+
+/// An empty or short id would match what is no container.
+fn bare_id(container_id: &str) -> Result<&str, Failure> {
+    let id = container_id.rsplit("://").next().unwrap_or(container_id);
+    if id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(id);
+    }
+    let message = format!("{container_id:?} is not a container id of 64 hexadecimal digits");
+    Err(Failure::new(ErrorKind::NotFound, message))
+}
+
+fn members(proc: &Proc, id: &str) -> Result<Vec<Member>, Failure> {
+    let mut members = Vec::new();
+    for pid in proc.pids()? {
+        // Processes come and go during the scan: one that can't be read is gone.
+        let Ok(cgroup) = proc.read(pid, "cgroup") else { continue };
+        if !in_container(&String::from_utf8_lossy(&cgroup), id) {
+            continue;
+        }
+        let Ok(stat) = proc.stat(pid) else { continue };
+        if !proc.is_dead(pid, stat) {
+            members.push(Member { pid, stat });
+        }
+    }
+    Ok(members)
+}
+
+/// The member whose parent is outside. So are those of `kubectl exec` and, in a
+/// shared pid namespace, orphans; but the first process is older than these.
+fn main_process(members: &[Member]) -> Option<Member> {
+    members
+        .iter()
+        .filter(|member| members.iter().all(|other| other.pid != member.stat.parent))
+        .min_by_key(|member| (member.stat.start_time, member.pid))
+        .copied()
+}
+
+fn unwrapped(proc: &Proc, members: &[Member], main: Member) -> Member {
+    let mut app = main;
+    for _ in 0..MAX_WRAPPERS {
+        let mut children = members.iter().filter(|member| member.stat.parent == app.pid);
+        match (children.next(), children.next()) {
+            (Some(child), None) if is_wrapper(proc, app.pid) => app = *child,
+            _ => break,
+        }
+    }
+    app
+}
+
+fn is_wrapper(proc: &Proc, pid: u32) -> bool {
+    let executable = proc.executable(pid).map(|executable| executable.path).unwrap_or_default();
+    let name = executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    WRAPPERS.iter().any(|wrapper| wrapper.as_bytes() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// A procfs of our own making.
+    struct Node(TempDir);
+
+    impl Node {
+        fn new() -> Self {
+            let node = Self(tempfile::tempdir().unwrap());
+            node.process(1, 0, 1, "/sbin/init", "/");
+            node.process(100, 1, 50, "/usr/bin/containerd-shim-runc-v2", "/system.slice");
+            node
+        }
+
+        fn process(&self, pid: u32, parent: u32, start: u64, exe: &str, cgroup: &str) {
+            let directory = self.0.path().join(pid.to_string());
+            fs::create_dir(&directory).unwrap();
+            let stat = format!("{pid} (x y) S {parent} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 {start} 0\n");
+            fs::write(directory.join("stat"), stat).unwrap();
+            fs::write(directory.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+            fs::write(directory.join("cmdline"), "prog\0--flag\0").unwrap();
+            fs::write(directory.join("status"), "Uid:\t0\t1000\t0\t0\nGid:\t0\t1001\t0\t0\n").unwrap();
+            // The link's target must be readable as an ELF file, under any name.
+            let program = self.0.path().join(format!("root{exe}"));
+            fs::create_dir_all(program.parent().unwrap()).unwrap();
+            fs::copy("/proc/self/exe", &program).unwrap();
+            symlink(&program, directory.join("exe")).unwrap();
+        }
+
+        fn locate(&self, id: &str) -> Result<Located, Failure> {
+            locate(&Proc::at(self.0.path()), id)
+        }
+    }
+
+    fn pids(located: Result<Located, Failure>) -> (u32, u32) {
+        let located = located.unwrap();
+        (located.process.pid, located.main_pid)
+    }
+
+    #[test]
+    fn a_container_of_one_process() {
+        let node = Node::new();
+        let cgroup = format!("/kubepods/pod1/{ID}");
+        node.process(200, 100, 60, "/app/server", &cgroup);
+        node.process(201, 200, 61, "/app/worker", &cgroup);
+        let located = node.locate(&format!("containerd://{ID}")).unwrap();
+        assert_eq!(located.process, ProcessId { pid: 200, start_time: 60 });
+        assert_eq!(located.main_pid, 200);
+        assert_eq!(located.argv, [ByteString::from("prog"), ByteString::from("--flag")]);
+        assert_eq!((located.uid, located.gid), (1000, 1001));
+        assert_eq!(located.machine, std::env::consts::ARCH);
+        assert!(located.executable.as_path().ends_with("app/server"));
+    }
+
+    #[test]
+    fn an_exec_session_is_not_the_main_process() {
+        let node = Node::new();
+        let cgroup = format!("/kubepods/pod1/{ID}");
+        // A lower pid, after the pids wrapped around.
+        node.process(150, 100, 900, "/bin/cat", &cgroup);
+        node.process(200, 100, 60, "/app/server", &cgroup);
+        assert_eq!(pids(node.locate(ID)), (200, 200));
+    }
+
+    #[test]
+    fn wrappers_give_way_to_their_only_child() {
+        let node = Node::new();
+        let cgroup = format!("/kubepods/pod1/{ID}");
+        node.process(200, 100, 60, "/sbin/tini", &cgroup);
+        node.process(201, 200, 61, "/bin/sh", &cgroup);
+        node.process(202, 201, 62, "/app/server", &cgroup);
+        node.process(203, 202, 63, "/app/worker", &cgroup);
+        assert_eq!(pids(node.locate(ID)), (202, 200));
+    }
+
+    #[test]
+    fn a_wrapper_with_two_children_stays() {
+        let node = Node::new();
+        let cgroup = format!("/kubepods/pod1/{ID}");
+        node.process(200, 100, 60, "/bin/sh", &cgroup);
+        node.process(201, 200, 61, "/app/server", &cgroup);
+        node.process(202, 200, 62, "/app/other", &cgroup);
+        assert_eq!(pids(node.locate(ID)), (200, 200));
+    }
+
+    #[test]
+    fn what_is_no_container_is_not_found() {
+        let node = Node::new();
+        for id in [ID, "", "containerd://", "abc", &ID[1..]] {
+            assert_eq!(node.locate(id).unwrap_err().kind, ErrorKind::NotFound, "{id}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Tests of `root`: a temporary directory plays the container's root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const OWNER: Owner = Owner { uid: 1000, gid: 1001 };
+
+struct Container {
+    directory: TempDir,
+    root: ContainerRoot,
+}
+
+impl Container {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = ContainerRoot::at(directory.path()).unwrap();
+        Self { directory, root }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path.trim_start_matches('/'))
+    }
+
+    fn place(&self, path: &str, parents: Parents) -> Result<Place, Failure> {
+        self.root.place(&parse(path).unwrap(), parents)
+    }
+
+    /// Where on this machine a write to `path` would go.
+    fn target(&self, path: &str) -> PathBuf {
+        let place = self.place(path, Parents::Create(OWNER)).unwrap();
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.parent));
+        let parent = fs::read_link(link).unwrap();
+        parent.strip_prefix(self.directory.path()).unwrap().join(place.name)
+    }
+}
+
+fn parse(path: &str) -> Result<ContainerPath, Failure> {
+    ContainerPath::parse(&ByteString::from(path))
+}
+
+#[test]
+fn paths_that_are_refused() {
+    for path in ["", ".", "app", "/", "//", "/./", "/..", "/a/../b", "../../etc", "/a/..", "/a\0b"] {
+        assert_eq!(parse(path).unwrap_err().kind, ErrorKind::InvalidPath, "{path:?}");
+    }
+}
+
+#[test]
+fn paths_are_normalised() {
+    assert_eq!(parse("//a/./b//c/").unwrap().bytes(), b"/a/b/c");
+    assert_eq!(parse("/a/..b").unwrap().bytes(), b"/a/..b");
+}
+
+#[test]
+fn an_absolute_link_leads_to_a_place_inside() {
+    let container = Container::new();
+    symlink("/etc", container.path("config")).unwrap();
+    symlink("/etc/passwd", container.path("file")).unwrap();
+    // The directory that the link means is missing in the container, so it is
+    // made there; the real /etc stays out of it.
+    assert_eq!(container.target("/file"), Path::new("etc/passwd"));
+    assert_eq!(container.target("/config/shadow"), Path::new("etc/shadow"));
+    assert!(container.path("etc").is_dir());
+}
+
+#[test]
+fn a_relative_link_can_not_climb_out() {
+    let container = Container::new();
+    fs::create_dir_all(container.path("a/b")).unwrap();
+    symlink("../../../../../../etc/passwd", container.path("a/b/link")).unwrap();
+    fs::create_dir(container.path("etc")).unwrap();
+    assert_eq!(container.target("/a/b/link"), Path::new("etc/passwd"));
+}
+
+#[test]
+fn links_are_followed_to_their_end() {
+    let container = Container::new();
+    fs::create_dir_all(container.path("opt/app/v1")).unwrap();
+    symlink("app/v1", container.path("opt/current")).unwrap();
+    symlink("/opt/current/server", container.path("server")).unwrap();
+    symlink("../../../server", container.path("opt/app/v1/again")).unwrap();
+    assert_eq!(container.target("/server"), Path::new("opt/app/v1/server"));
+    assert_eq!(container.target("/opt/app/v1/again"), Path::new("opt/app/v1/server"));
+}
+
+#[test]
+fn circles_and_links_to_directories_are_refused() {
+    let container = Container::new();
+    symlink("b", container.path("a")).unwrap();
+    symlink("a", container.path("b")).unwrap();
+    symlink("..", container.path("up")).unwrap();
+    for path in ["/a", "/a/x", "/up"] {
+        let failure = container.place(path, Parents::MustExist).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::InvalidPath, "{path}: {failure}");
+    }
+}
+
+#[test]
+fn magic_links_are_refused() {
+    // The machine's own root, because a temporary one has no procfs.
+    let root = ContainerRoot::at(Path::new("/")).unwrap();
+    for path in ["/proc/self/root/tmp/x", "/proc/self/cwd/x"] {
+        let failure = root.place(&parse(path).unwrap(), Parents::MustExist).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::InvalidPath, "{path}: {failure}");
+    }
+    // The same without a magic link works, so it is the link that is refused.
+    root.place(&parse("/proc/sys/x").unwrap(), Parents::MustExist).unwrap();
+}
+
+#[test]
+fn parents_are_made_with_the_owner_of_the_process() {
+    let container = Container::new();
+    container.place("/a/b/c/file", Parents::Create(OWNER)).unwrap();
+    for path in ["a", "a/b", "a/b/c"] {
+        let made = fs::metadata(container.path(path)).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (1000, 1001, 0o755), "{path}");
+    }
+    assert!(!container.path("a/b/c/file").exists());
+}
+
+#[test]
+fn missing_parents_are_an_error_where_nothing_is_to_be_made() {
+    let container = Container::new();
+    let failure = container.place("/a/file", Parents::MustExist).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::NotFound);
+    assert!(!container.path("a").exists());
+    assert!(container.root.place_itself(&parse("/a/file").unwrap()).unwrap().is_none());
+}
+
+#[test]
+fn a_dangling_link_on_the_way_is_an_error_not_a_loop() {
+    let container = Container::new();
+    symlink("nowhere", container.path("dangling")).unwrap();
+    let failure = container.place("/dangling/x", Parents::Create(OWNER)).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::NotFound, "{failure}");
+}
+
+#[test]
+fn a_file_is_no_parent() {
+    let container = Container::new();
+    fs::write(container.path("file"), "x").unwrap();
+    let failure = container.place("/file/x", Parents::Create(OWNER)).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Io, "{failure}");
+}
