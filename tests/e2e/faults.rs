@@ -120,7 +120,8 @@ fn stopped() {
     environment.up();
     environment.kubectl(["create", "configmap", "slept"]).run().ok();
     environment.devenv(["down", "--keep"]).run().ok();
-    assert!(!host::links().contains("devloop") || host::links().matches("devloop").count() == 1, "{}", host::links());
+    let interface = format!("devloop{}", environment.directory().record().unwrap().unwrap().index);
+    assert!(!host::links().lines().any(|link| link == interface), "{interface} is left");
     assert!(!std::fs::read_to_string(environment.kubeconfig()).unwrap_or_default().contains(&environment.context()));
     environment.up();
     environment.kubectl(["get", "configmap", "slept"]).run().ok();

@@ -196,7 +196,7 @@ fn ephemeral() {
         "--",
         "sh",
         "-c",
-        "cat /proc/1/cmdline; sleep 60",
+        "cat /proc/1/cmdline; echo; sleep 60",
     ];
     kubectl(&arguments);
     let seen = eventually("the ephemeral container runs", SOON, || {

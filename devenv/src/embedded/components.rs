@@ -21,12 +21,23 @@ pub(crate) enum Milestone {
     NodeReady,
     /// Cluster DNS answers for `kubernetes.default`.
     Dns,
+    /// Pods can be created: the default namespace has its service account.
+    ServiceAccount,
 }
 
 impl Milestone {
     /// All that make up readiness.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Containerd, Self::Etcd, Self::ApiServing, Self::ApiReady, Self::PauseImage, Self::Bootstrap, Self::NodeReady, Self::Dns];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Containerd,
+        Self::Etcd,
+        Self::ApiServing,
+        Self::ApiReady,
+        Self::PauseImage,
+        Self::Bootstrap,
+        Self::NodeReady,
+        Self::Dns,
+        Self::ServiceAccount,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -38,6 +49,7 @@ impl Milestone {
             Self::Bootstrap => "bootstrap",
             Self::NodeReady => "nodeReady",
             Self::Dns => "dns",
+            Self::ServiceAccount => "serviceAccount",
         }
     }
 
@@ -50,6 +62,7 @@ impl Milestone {
             Self::PauseImage => "pause-image",
             Self::NodeReady => "kubelet",
             Self::Dns => "coredns",
+            Self::ServiceAccount => "kube-controller-manager",
         }
     }
 }
@@ -178,6 +191,10 @@ fn controller_manager(settings: &Settings) -> Vec<String> {
         format!("--cluster-cidr={}", settings.addresses.pod_cidr()),
         format!("--service-cluster-ip-range={}", settings.addresses.service_cidr()),
         "--allocate-node-cidrs=false".into(),
+        // Each controller asks for its own token at the start: the default rate
+        // would hold the last of them back for seconds.
+        "--kube-api-qps=200".into(),
+        "--kube-api-burst=400".into(),
         "--profiling=false".into(),
     ]
     .into()

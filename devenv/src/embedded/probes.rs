@@ -3,7 +3,7 @@
 use super::bootstrap;
 use super::components::Milestone;
 use super::node_files::Settings;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client, Config};
@@ -35,7 +35,7 @@ pub(crate) fn spawn(settings: &Settings, reached_tx: &mpsc::UnboundedSender<Mile
         etcd();
     });
     let (serving, ready, bootstrapped) = (tell(Milestone::ApiServing), tell(Milestone::ApiReady), tell(Milestone::Bootstrap));
-    let (node_ready, dns) = (tell(Milestone::NodeReady), tell(Milestone::Dns));
+    let (node_ready, dns, service_account) = (tell(Milestone::NodeReady), tell(Milestone::Dns), tell(Milestone::ServiceAccount));
     let (address, node_name) = (settings.addresses.node(), settings.node_name());
     tokio::spawn(async move {
         tcp_accepts((address, 6443).into()).await;
@@ -50,6 +50,11 @@ pub(crate) fn spawn(settings: &Settings, reached_tx: &mpsc::UnboundedSender<Mile
         ready();
         until(|| async { bootstrap::apply(&client).await.inspect_err(|error| tracing::debug!(%error, "bootstrap")).is_ok() }).await;
         bootstrapped();
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
+        tokio::spawn(async move {
+            until(|| async { accounts.get_opt("default").await.is_ok_and(|account| account.is_some()) }).await;
+            service_account();
+        });
         until(|| async move { dns_answers(address).await.unwrap_or(false) }).await;
         dns();
     });

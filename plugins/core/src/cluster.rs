@@ -107,7 +107,13 @@ pub fn explain(error: kube::Error, doing: impl Into<String>) -> CommandError {
         }
         _ => None,
     };
-    let command = CommandError::new(doing).caused_by(error);
+    let command = match error {
+        // The server's own sentence, without the structure around it.
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            CommandError::new(doing).caused_by(CommandError::new(status.message.clone()))
+        }
+        error => CommandError::new(doing).caused_by(error),
+    };
     match hint {
         Some(hint) => command.with_hint(hint),
         None => command,
