@@ -1,0 +1,333 @@
+//! The state of one service: what its pods should run and what they do.
+//!
+//! Pure but for the clock that callers pass in: events change it, and it tells
+//! what is to be done next; the session does it.
+
+use crate::gather::Facts;
+use crate::plan::{Layout, Plan};
+use crate::pods::RunningContainer;
+use blake3::Hash;
+use devloop_core::agent::ProcessId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Which save something goes back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) generation: u64,
+    /// From the file's modification time to the first event, where it tells.
+    pub(crate) watch: Option<Duration>,
+    pub(crate) first_event: Instant,
+    pub(crate) settled: Instant,
+}
+
+/// A binary that was built, in the session's own copy.
+#[derive(Clone, Debug)]
+pub(crate) struct Binary {
+    pub(crate) hash: Hash,
+    pub(crate) path: PathBuf,
+    pub(crate) compile: Duration,
+    /// When it was ready to be delivered.
+    pub(crate) ready: Instant,
+    pub(crate) origin: Option<Origin>,
+}
+
+/// How far a binary is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It runs nowhere yet.
+    Fresh,
+    /// It runs, but not for long enough.
+    Probation,
+    /// It ran for a while.
+    Proven,
+}
+
+/// A container that is worked on.
+#[derive(Clone, Debug)]
+pub(crate) struct PodEntry {
+    pub(crate) container: RunningContainer,
+    pub(crate) stage: Stage,
+    /// Whether the user was told that it is in sync.
+    pub(crate) announced: bool,
+}
+
+/// How far work on a container is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// Its process is being looked for.
+    Attaching,
+    /// It can be worked on.
+    Attached(Attached),
+    /// It can't be worked on until it restarts.
+    Failed,
+}
+
+/// A container whose process is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached {
+    pub(crate) process: ProcessId,
+    /// The last state of the files that it has.
+    pub(crate) synced: u64,
+    /// What it runs, where that is known.
+    pub(crate) running: Option<Hash>,
+    /// What it could not be swapped to.
+    pub(crate) refused: Option<Hash>,
+}
+
+/// Files to bring into pods.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// What the pods have when it is done.
+    pub(crate) epoch: u64,
+    pub(crate) pods: Vec<PodDelivery>,
+    /// The save that it is for; absent when pods catch up.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Files to bring into one pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PodDelivery {
+    pub(crate) pod: String,
+    pub(crate) container: RunningContainer,
+    pub(crate) process: ProcessId,
+    pub(crate) files: Vec<(String, Option<PathBuf>)>,
+}
+
+/// A binary to swap to.
+#[derive(Clone, Debug)]
+pub(crate) struct SwapOrder {
+    pub(crate) binary: Binary,
+    pub(crate) pods: Vec<(String, RunningContainer, ProcessId)>,
+    /// Whether pods catch up with what others run.
+    pub(crate) catching_up: bool,
+}
+
+/// The state of one service.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) layout: Layout,
+    pub(crate) pods: BTreeMap<String, PodEntry>,
+    /// Whether the pods have been listed once.
+    pub(crate) listed: bool,
+    /// Counts changes of files.
+    epoch: u64,
+    /// All files changed in this session and since which epoch.
+    ledger: BTreeMap<String, (Option<PathBuf>, u64)>,
+    pub(crate) file_origin: Option<Origin>,
+    pub(crate) delivering: bool,
+    desired: Option<(Binary, Trust)>,
+    /// The last one that is proven, to fall back to.
+    fallback: Option<Binary>,
+    bad: BTreeSet<[u8; 32]>,
+    pub(crate) swapping: bool,
+    /// The compiler's last message, while the sources don't compile.
+    pub(crate) failed_build: Option<String>,
+}
+
+/// What a new binary means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is brought into the pods.
+    New,
+    /// Every pod runs it already.
+    Unchanged,
+    /// It ended soon after its start before.
+    KnownBad,
+}
+
+impl Lane {
+    pub(crate) fn new(facts: Facts, layout: Layout) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            layout,
+            pods: BTreeMap::new(),
+            listed: false,
+            epoch: 0,
+            ledger: BTreeMap::new(),
+            file_origin: None,
+            delivering: false,
+            desired: None,
+            fallback: None,
+            bad: BTreeSet::new(),
+            swapping: false,
+            failed_build: None,
+        }
+    }
+
+    /// Takes note of changed files.
+    pub(crate) fn note_files(&mut self, plan: &Plan, origin: Origin) {
+        if plan.files.is_empty() {
+            return;
+        }
+        self.epoch += 1;
+        let epoch = self.epoch;
+        self.ledger.extend(plan.files.iter().map(|(path, source)| (path.clone(), (source.clone(), epoch))));
+        // Saves that are delivered together are told as one, since the first.
+        if self.attached().next().is_some() {
+            self.file_origin.get_or_insert(origin);
+        }
+    }
+
+    /// Takes note of what runs in a pod; `true` when it must be attached to.
+    pub(crate) fn note_pod(&mut self, pod: &str, container: &RunningContainer) -> bool {
+        if self.pods.get(pod).is_some_and(|entry| entry.container.id == container.id) {
+            return false;
+        }
+        let announced = self.pods.get(pod).is_some_and(|entry| entry.announced);
+        self.pods.insert(pod.to_owned(), PodEntry { container: container.clone(), stage: Stage::Attaching, announced });
+        true
+    }
+
+    /// The entry of a pod, if it still runs this container.
+    pub(crate) fn entry(&mut self, pod: &str, container_id: &str) -> Option<&mut PodEntry> {
+        self.pods.get_mut(pod).filter(|entry| entry.container.id == container_id)
+    }
+
+    /// The state of a pod, if it still runs this container and is attached.
+    pub(crate) fn attached_entry(&mut self, pod: &str, container_id: &str) -> Option<&mut Attached> {
+        match &mut self.entry(pod, container_id)?.stage {
+            Stage::Attached(attached) => Some(attached),
+            Stage::Attaching | Stage::Failed => None,
+        }
+    }
+
+    fn attached(&self) -> impl Iterator<Item = (&String, &PodEntry, &Attached)> {
+        self.pods.iter().filter_map(|(name, entry)| match &entry.stage {
+            Stage::Attached(attached) => Some((name, entry, attached)),
+            Stage::Attaching | Stage::Failed => None,
+        })
+    }
+
+    /// The next files to bring into pods, if any are behind.
+    pub(crate) fn next_delivery(&mut self) -> Option<Delivery> {
+        if self.delivering {
+            return None;
+        }
+        let behind = self.attached().filter(|(_, _, attached)| attached.synced < self.epoch);
+        let pods: Vec<PodDelivery> = behind
+            .map(|(name, entry, attached)| PodDelivery {
+                pod: name.clone(),
+                container: entry.container.clone(),
+                process: attached.process,
+                files: self
+                    .ledger
+                    .iter()
+                    .filter(|(_, (_, epoch))| *epoch > attached.synced)
+                    .map(|(path, (source, _))| (path.clone(), source.clone()))
+                    .collect(),
+            })
+            .collect();
+        if pods.is_empty() {
+            return None;
+        }
+        self.delivering = true;
+        Some(Delivery { epoch: self.epoch, pods, origin: self.file_origin.take() })
+    }
+
+    /// Takes in a binary that was built.
+    pub(crate) fn note_binary(&mut self, binary: Binary) -> Verdict {
+        if self.bad.contains(binary.hash.as_bytes()) {
+            return Verdict::KnownBad;
+        }
+        let hash = binary.hash;
+        let runs_everywhere = self.attached().next().is_some() && self.attached().all(|(_, _, attached)| attached.running == Some(hash));
+        if runs_everywhere && !self.swapping {
+            self.desired = Some((binary, Trust::Proven));
+            return Verdict::Unchanged;
+        }
+        // A container that refused it may have had a passing reason.
+        for entry in self.pods.values_mut() {
+            if let Stage::Attached(attached) = &mut entry.stage {
+                attached.refused = None;
+            }
+        }
+        self.desired = Some((binary, Trust::Fresh));
+        Verdict::New
+    }
+
+    /// The next binary to swap to, if pods run another.
+    pub(crate) fn next_swap(&mut self) -> Option<SwapOrder> {
+        let (binary, trust) = self.desired.as_ref()?;
+        if self.swapping || *trust == Trust::Probation {
+            return None;
+        }
+        let (binary, trust) = (binary.clone(), *trust);
+        let behind =
+            self.attached().filter(|(_, _, attached)| attached.running != Some(binary.hash) && attached.refused != Some(binary.hash));
+        let pods: Vec<_> = behind.map(|(name, entry, attached)| (name.clone(), entry.container.clone(), attached.process)).collect();
+        if pods.is_empty() {
+            return None;
+        }
+        self.swapping = true;
+        if trust == Trust::Fresh {
+            self.set_trust(binary.hash, Trust::Probation);
+        }
+        Some(SwapOrder { binary, pods, catching_up: trust == Trust::Proven })
+    }
+
+    fn set_trust(&mut self, hash: Hash, to: Trust) {
+        if let Some((binary, trust)) = &mut self.desired
+            && binary.hash == hash
+        {
+            *trust = to;
+        }
+    }
+
+    /// A binary ran for long enough.
+    pub(crate) fn prove(&mut self, binary: &Binary) {
+        self.set_trust(binary.hash, Trust::Proven);
+        self.fallback = Some(binary.clone());
+    }
+
+    /// No pod took it: what runs is what ran before.
+    pub(crate) fn give_up(&mut self, hash: Hash) {
+        if self.desired.as_ref().is_some_and(|(binary, _)| binary.hash == hash) {
+            self.desired = self.fallback.clone().map(|binary| (binary, Trust::Proven));
+        }
+    }
+
+    /// A binary ended soon after its start: it is never swapped to again.
+    pub(crate) fn condemn(&mut self, hash: Hash) {
+        self.bad.insert(*hash.as_bytes());
+        if self.fallback.as_ref().is_some_and(|binary| binary.hash == hash) {
+            self.fallback = None;
+        }
+        self.give_up(hash);
+    }
+
+    /// Whether a pod has all that the others have.
+    pub(crate) fn is_in_sync(&self, entry: &PodEntry) -> bool {
+        let Stage::Attached(attached) = &entry.stage else { return false };
+        let binary_fits = self.desired.as_ref().is_none_or(|(binary, trust)| {
+            *trust != Trust::Proven || attached.running == Some(binary.hash) || attached.refused == Some(binary.hash)
+        });
+        attached.synced >= self.epoch && binary_fits
+    }
+
+    /// Whether the session can be called ready as far as this service goes.
+    pub(crate) fn is_ready(&self) -> bool {
+        let settled = |entry: &PodEntry| matches!(entry.stage, Stage::Failed) || self.is_in_sync(entry);
+        self.listed && self.attached().next().is_some() && self.pods.values().all(settled)
+    }
+
+    /// The copies of binaries that may still be needed.
+    pub(crate) fn kept(&self) -> BTreeSet<&PathBuf> {
+        let desired = self.desired.as_ref().map(|(binary, _)| &binary.path);
+        desired.into_iter().chain(self.fallback.as_ref().map(|binary| &binary.path)).collect()
+    }
+
+    /// The agent is gone, and with it what it knew of the processes.
+    pub(crate) fn detach_all(&mut self) {
+        for entry in self.pods.values_mut() {
+            entry.stage = Stage::Attaching;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

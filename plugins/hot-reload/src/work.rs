@@ -1,0 +1,285 @@
+//! What the session starts and waits for: each function does one piece of IO
+//! and answers with an event.
+
+use crate::gather::Facts;
+use crate::lane::{Binary, Delivery, Origin, PodDelivery, SwapOrder};
+use crate::pods::RunningContainer;
+use crate::probe::Probe;
+use crate::session::Event;
+use crate::sources;
+use devloop_core::agent::{Agent, AgentError, ErrorKind, ProcessId, Swapped};
+use devloop_core::build::{self, BuildError};
+use devloop_core::cluster::Cluster;
+use devloop_core::node::Node;
+use devloop_core::shutdown::Shutdown;
+use futures::{StreamExt, future, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::LogParams;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a container's process may take to show up.
+const LOCATE_PATIENCE: Duration = Duration::from_secs(5);
+/// Files on their way into one pod at the same time.
+const FILES_AT_ONCE: usize = 32;
+/// How long a pod may take to answer the probe.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a swapped process must run to be trusted.
+const PROBATION: Duration = Duration::from_secs(2);
+/// Lines of a pod's log that are shown when its process ended.
+const LOG_LINES: i64 = 10;
+
+/// What attaching to a container found.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) process: ProcessId,
+    pub(crate) running: Option<blake3::Hash>,
+}
+
+/// Finds a container's process and what it runs. The runtime may report a
+/// container before its process can be seen.
+pub(crate) async fn attach(agent: Agent, node: Node, lane: usize, pod: String, container: RunningContainer) -> Event {
+    let started = Instant::now();
+    let located = loop {
+        match agent.locate(&container.id).await {
+            Err(error) if error.is_vanished() && started.elapsed() < LOCATE_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(100)).await
+            }
+            outcome => break outcome,
+        }
+    };
+    let outcome = match located {
+        Ok(located) => {
+            let program = node.host_path(&format!("/proc/{}/exe", located.process.pid));
+            // Unknown is fine: then the first build is swapped to in any case.
+            let running = tokio::task::spawn_blocking(move || hash_file(&program).ok()).await.ok().flatten();
+            Ok(Attachment { process: located.process, running })
+        }
+        Err(error) => Err(error),
+    };
+    Event::Attached { lane, pod, container_id: container.id, outcome }
+}
+
+fn hash_file(path: &Path) -> std::io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize())
+}
+
+/// How one pod fared.
+#[derive(Debug)]
+pub(crate) struct PodOutcome<T> {
+    pub(crate) pod: String,
+    pub(crate) container_id: String,
+    pub(crate) outcome: Result<T, AgentError>,
+}
+
+/// Brings files into pods, all at the same time.
+pub(crate) async fn deliver(agent: Agent, lane: usize, delivery: Delivery, probe: Option<Probe>) -> Event {
+    let into_pods = delivery.pods.iter().map(|pod| deliver_to_pod(&agent, pod));
+    let outcomes = future::join_all(into_pods).await;
+    let delivered = Instant::now();
+    let addresses = delivery.pods.iter().zip(&outcomes).filter(|(_, outcome)| outcome.outcome.is_ok());
+    let addresses = addresses.filter_map(|(pod, _)| pod.container.address.clone()).collect();
+    let served = if delivery.origin.is_some() { served(probe, addresses).await } else { None };
+    Event::Delivered { lane, delivery, outcomes, delivered, served }
+}
+
+async fn deliver_to_pod(agent: &Agent, delivery: &PodDelivery) -> PodOutcome<()> {
+    let one = |(destination, source): &(String, Option<PathBuf>)| {
+        let (destination, source) = (destination.clone(), source.clone());
+        async move {
+            let outcome = match &source {
+                Some(source) => agent.put_file(delivery.process, source, &destination).await.map(drop),
+                None => agent.remove(delivery.process, &destination).await.map(drop),
+            };
+            match outcome {
+                // The watcher saw that, too: the next generation brings it.
+                Err(AgentError::SourceChanged(path)) => {
+                    tracing::debug!(path = %path.display(), "changed while it was copied");
+                    Ok(())
+                }
+                outcome => outcome,
+            }
+        }
+    };
+    let files: Vec<_> = delivery.files.iter().map(one).collect();
+    let outcomes: Vec<Result<(), AgentError>> = stream::iter(files).buffer_unordered(FILES_AT_ONCE).collect().await;
+    PodOutcome {
+        pod: delivery.pod.clone(),
+        container_id: delivery.container.id.clone(),
+        outcome: outcomes.into_iter().collect::<Result<Vec<()>, AgentError>>().map(drop),
+    }
+}
+
+/// How long it took until the last of the pods answered; `None` without a
+/// probe, or when one did not answer.
+async fn served(probe: Option<Probe>, addresses: Vec<String>) -> Option<Duration> {
+    let probe = probe?;
+    let asked = addresses.iter().map(|address| probe.served(address, PROBE_LIMIT));
+    let answers: Option<Vec<Duration>> = future::join_all(asked).await.into_iter().collect();
+    answers?.into_iter().max()
+}
+
+/// A build that went well.
+#[derive(Debug)]
+pub(crate) struct Build {
+    pub(crate) binary: Binary,
+    /// The compiler's list of what it read.
+    pub(crate) dep_info: Option<String>,
+}
+
+/// Builds a service's binary and takes a copy, which a later build can't
+/// change while it is on its way.
+pub(crate) async fn compile(lane: usize, number: u64, facts: Arc<Facts>, origin: Origin, keep: PathBuf, shutdown: Shutdown) -> Event {
+    let outcome = match build::cargo(&facts.root, &facts.build, &shutdown).await {
+        Ok(built) => {
+            let name = facts.name.clone();
+            let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, &keep, &name).map(|kept| (kept, built))).await;
+            match copied {
+                Ok(Ok(((hash, path, dep_info), built))) => {
+                    let binary = Binary { hash, path, compile: built.duration, ready: Instant::now(), origin: Some(origin) };
+                    Ok(Build { binary, dep_info })
+                }
+                Ok(Err(error)) => Err(devloop_core::CommandError::new("could not copy the binary").caused_by(error).into()),
+                Err(error) => Err(devloop_core::CommandError::new("could not copy the binary").caused_by(error).into()),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    Event::Built { lane, number, outcome: Box::new(outcome) }
+}
+
+/// Copies a binary under a name of its own; answers its hash, the copy, and the
+/// compiler's list beside it.
+fn keep_copy(path: &Path, folder: &Path, name: &str) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
+    let content = std::fs::read(path)?;
+    let hash = blake3::hash(&content);
+    let copy = folder.join(format!("{name}-{}", &hash.to_hex()[..16]));
+    devloop_core::files::write_atomic(&copy, &content, 0o755)?;
+    Ok((hash, copy, std::fs::read_to_string(path.with_extension("d")).ok()))
+}
+
+/// What swapping came to.
+#[derive(Debug)]
+pub(crate) struct SwapOutcomes {
+    pub(crate) order: SwapOrder,
+    pub(crate) outcomes: Vec<PodOutcome<Swapped>>,
+    pub(crate) started: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) served: Option<Duration>,
+}
+
+/// Swaps the process of each pod.
+pub(crate) async fn swap(agent: Agent, lane: usize, order: SwapOrder, executable: String, probe: Option<Probe>) -> Event {
+    let started = Instant::now();
+    let one = |(pod, container, process): &(String, RunningContainer, ProcessId)| {
+        let (agent, pod, container_id, process) = (agent.clone(), pod.clone(), container.id.clone(), *process);
+        let (path, executable) = (&order.binary.path, &executable);
+        async move { PodOutcome { pod, container_id, outcome: agent.swap(process, path, executable).await } }
+    };
+    let outcomes = future::join_all(order.pods.iter().map(one)).await;
+    let ended = Instant::now();
+    let swapped = order.pods.iter().zip(&outcomes).filter(|(_, outcome)| outcome.outcome.is_ok());
+    let addresses = swapped.filter_map(|((_, container, _), _)| container.address.clone()).collect();
+    let served = if order.catching_up { None } else { served(probe, addresses).await };
+    Event::Swapped { lane, outcomes: Box::new(SwapOutcomes { order, outcomes, started, ended, served }) }
+}
+
+/// How a swapped process did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It runs.
+    Alive,
+    /// It ended and the program before could be brought back.
+    RolledBack,
+    /// It ended, and with it the container.
+    Ended {
+        /// The last lines of its log.
+        log: String,
+    },
+    /// The agent could not tell.
+    Unknown,
+}
+
+/// Waits until a swapped process has run for a while or has ended.
+pub(crate) async fn judge(
+    agent: Agent,
+    cluster: Cluster,
+    container: String,
+    lane: usize,
+    binary: Binary,
+    pods: Vec<(String, ProcessId)>,
+) -> Event {
+    let one = |(pod, process): (String, ProcessId)| {
+        let (agent, cluster, container) = (agent.clone(), cluster.clone(), container.clone());
+        async move {
+            let fate = fate(&agent, &cluster, &pod, &container, process).await;
+            (pod, fate)
+        }
+    };
+    let fates = future::join_all(pods.into_iter().map(one)).await;
+    Event::Judged { lane, binary, fates }
+}
+
+async fn fate(agent: &Agent, cluster: &Cluster, pod: &str, container: &str, process: ProcessId) -> Fate {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(25);
+    while started.elapsed() < PROBATION {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+        match agent.alive(process).await {
+            Ok(true) => {}
+            Ok(false) => return end(agent, cluster, pod, container, process).await,
+            Err(_) => return Fate::Unknown,
+        }
+    }
+    Fate::Alive
+}
+
+async fn end(agent: &Agent, cluster: &Cluster, pod: &str, container: &str, process: ProcessId) -> Fate {
+    if agent.rollback(process).await.is_ok() {
+        return Fate::RolledBack;
+    }
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    // The kubelet needs a moment to notice; then the log is the previous one's.
+    for previous in [true, true, true, true, false] {
+        let parameters = LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
+        if let Ok(log) = pods.logs(pod, &parameters).await
+            && !log.trim().is_empty()
+        {
+            return Fate::Ended { log: log.trim_end().to_owned() };
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Fate::Ended { log: String::new() }
+}
+
+/// Asks cargo again which packages a binary is made of.
+pub(crate) async fn reshape(lane: usize, facts: Arc<Facts>) -> Event {
+    Event::Reshaped { lane, outcome: sources::of_build(&facts.root, &facts.build).await }
+}
+
+/// Starts another agent after one ended.
+pub(crate) async fn restart_agent(node: Node, attempt: u32) -> Event {
+    tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt.min(5))).await;
+    Event::AgentStarted(Agent::start(&node).await)
+}
+
+/// Waits for an agent to end.
+pub(crate) async fn await_end(agent: Agent) -> Event {
+    Event::AgentEnded(agent.ended().await)
+}
+
+/// Whether a failure is the business of the pods' watcher: the container went
+/// away under our hands.
+pub(crate) fn is_passing(error: &AgentError) -> bool {
+    error.is_fatal() || matches!(error, AgentError::Refused { kind: ErrorKind::Vanished, .. })
+}
+
+/// Whether a build ended because the user wanted the session to end.
+pub(crate) fn is_interrupted(error: &BuildError) -> bool {
+    matches!(error, BuildError::Tool(error) if error.status() == devloop_core::ExitStatus::Interrupted)
+}
