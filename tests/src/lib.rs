@@ -9,6 +9,7 @@
 pub mod environment;
 pub mod host;
 pub mod program;
+pub mod shop;
 pub mod toolbox;
 
 use std::path::{Path, PathBuf};
