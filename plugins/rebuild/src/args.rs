@@ -1,0 +1,60 @@
+//! The command line.
+
+use clap::Parser;
+use devloop_core::args::{ClusterArgs, GlobalArgs, OutputArgs};
+use std::path::PathBuf;
+
+/// Build what changed, deliver it to the cluster and roll it out
+///
+/// Builds each service's binary, makes an image of it, sends the node the layers
+/// that it lacks, applies the manifests and waits until the new pods are ready.
+/// Nothing is changed in the cluster before everything is built. What runs
+/// already is not rolled out again.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kubectl-rebuild", bin_name = "kubectl rebuild", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Services of devloop.yaml [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// The project file [default: devloop.yaml here or in a folder above]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How long new pods may take to become ready (90s, 2m)
+    #[arg(long, value_name = "DURATION", default_value = "120s")]
+    pub timeout: String,
+    /// Build, and say what would be sent and applied; change nothing in the cluster
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take over fields that someone else manages
+    #[arg(long)]
+    pub force_conflicts: bool,
+    /// Say how long each phase took, in milliseconds
+    #[arg(long)]
+    pub print_timeline: bool,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What all plugins have.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  # All services of the devloop.yaml here or in a folder above
+  kubectl rebuild
+
+  # One service, with the time that each phase took
+  kubectl rebuild shop --print-timeline
+
+  # What would happen
+  kubectl rebuild --dry-run
+
+  # For a tool
+  kubectl rebuild shop -o json | jq -r '.services[].image'
+
+Data goes to stdout, all else to stderr. Exit code 1 when a service does not
+compile or its pods do not become ready, 2 when the request is wrong.";
