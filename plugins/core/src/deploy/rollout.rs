@@ -158,13 +158,14 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
 enum Update {
     Workload(Result<Event<DynamicObject>, watcher::Error>),
     ReplicaSet(Result<Event<DynamicObject>, watcher::Error>),
-    Pod(Result<Event<Pod>, watcher::Error>),
+    // Boxed, for a pod is large.
+    Pod(Box<Result<Event<Pod>, watcher::Error>>),
 }
 
 fn updates(cluster: &Cluster, target: &Target, selection: &PodSelection) -> BoxStream<'static, Update> {
     let (client, namespace) = (cluster.client.clone(), cluster.namespace.as_str());
     let pods = watcher::watcher(Api::<Pod>::namespaced(client.clone(), namespace), selection.watch_config());
-    let mut streams: Vec<BoxStream<'static, Update>> = vec![pods.default_backoff().map(Update::Pod).boxed()];
+    let mut streams: Vec<BoxStream<'static, Update>> = vec![pods.default_backoff().map(|event| Update::Pod(Box::new(event))).boxed()];
     if let Target::Object { kind, name } = target
         && let Some(resource) = resource_of(*kind)
     {
@@ -216,7 +217,7 @@ impl Observed {
                 return Ok(self.workload.complete && self.workload.objects.is_empty());
             }
             Update::ReplicaSet(event) => self.replica_sets.take(checked(event)?),
-            Update::Pod(event) => self.pods.take(checked(event)?),
+            Update::Pod(event) => self.pods.take(checked(*event)?),
         }
         Ok(false)
     }
