@@ -7,7 +7,6 @@ use crate::request::{Conflicts, Mode, Request};
 use devloop_core::build::{self, BuildError, BuiltBinary};
 use devloop_core::cluster::Cluster;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Rollout};
-use devloop_core::error::ErrorHint;
 use devloop_core::image::{self, Image};
 use devloop_core::project::Build;
 use devloop_core::ui::human_bytes;
