@@ -1,4 +1,93 @@
+//! `kubectl logs-tail` on real pods.
+
+use crate::{shared, trial};
+use devloop_tests::eventually;
+use devloop_tests::toolbox::IMAGE;
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
 pub(crate) fn trials() -> Vec<Trial> {
-    Vec::new()
+    vec![
+        trial("logs_tail::every_line_once_across_restarts", restarts),
+        trial("logs_tail::json_and_raw_of_what_is_there", forms),
+        trial("logs_tail::bad_requests_are_errors", bad_requests),
+    ]
+}
+
+fn deployment(name: &str, replicas: u32, script: &str) {
+    shared().apply_manifest(&format!(
+        "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: main, image: {IMAGE}, imagePullPolicy: Never, args: [\"-c\", {script:?}]}}]
+"
+    ));
+}
+
+/// The container ends itself after 300 numbered lines, several times; each of
+/// its lives must be seen whole.
+fn restarts() {
+    deployment("counter", 2, "i=0; while [ $i -lt 300 ]; do echo line $i of $HOSTNAME; i=$((i+1)); done; sleep 1; exit 1");
+    let mut tail = shared().plugin("kubectl-logs_tail", ["--context", &shared().context(), "deploy/counter", "-o", "json"]).start();
+    let stdout = tail.child.stdout.take().unwrap();
+    let (lines_tx, lines_rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    let deadline = std::time::Instant::now() + Duration::from_secs(90);
+    // Two pods with two lives each: 4 times 300 lines.
+    while seen.values().sum::<u32>() < 1200 && std::time::Instant::now() < deadline {
+        let Ok(line) = lines_rx.recv_timeout(Duration::from_secs(1)) else { continue };
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        *seen.entry(record["message"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    tail.signal(Signal::SIGINT);
+    let status =
+        eventually("logs-tail ends", Duration::from_secs(5), || tail.child.try_wait().unwrap().ok_or_else(|| "still runs".to_owned()));
+    assert!(status.success(), "{status}");
+    shared().kubectl(["delete", "deployment", "counter", "--wait=false"]).run().ok();
+    assert_eq!(seen.len(), 600, "lines of two pods");
+    // Every number as often as its neighbours, but for the life that was cut off
+    // by our own end.
+    let (least, most) = (seen.values().min().unwrap(), seen.values().max().unwrap());
+    assert!(*least >= 1 && most - least <= 2, "least {least}, most {most}");
+}
+
+fn forms() {
+    deployment("talker", 1, "echo first; echo second; sleep 3600");
+    shared().kubectl(["rollout", "status", "deployment/talker", "--timeout=60s"]).run().ok();
+    let tail = |more: &[&str]| {
+        let context = shared().context();
+        let arguments = ["--context", &context, "deploy/talker", "--no-follow"].into_iter().chain(more.iter().copied());
+        shared().plugin("kubectl-logs_tail", arguments).run().ok()
+    };
+    assert_eq!(tail(&["-o", "raw"]), "first\nsecond\n");
+    assert_eq!(tail(&["-o", "raw", "--tail", "1"]), "second\n");
+    let record: serde_json::Value = serde_json::from_str(tail(&["-o", "json"]).lines().next().unwrap()).unwrap();
+    assert_eq!(record["container"], "main");
+    assert!(record["pod"].as_str().unwrap().starts_with("talker-"), "{record}");
+    let text = tail(&[]);
+    assert!(text.contains("talker-") && !text.contains('\u{1b}'), "{text}");
+    shared().kubectl(["delete", "deployment", "talker", "--wait=false"]).run().ok();
+}
+
+fn bad_requests() {
+    let context = shared().context();
+    let run = |arguments: &[&str]| shared().plugin("kubectl-logs_tail", ["--context", &context].iter().chain(arguments)).run();
+    let error = run(&["deploy/nobody"]).fails_with(1);
+    assert!(error.contains("deployment/nobody not found") && error.contains("Hint:"), "{error}");
+    let error = run(&["-l", "app=nobody", "--no-follow"]).fails_with(1);
+    assert!(error.contains("nobody"), "{error}");
+    run(&["cron/x"]).fails_with(2);
+    let error = shared().plugin("kubectl-logs_tail", ["--context", "nowhere", "deploy/x"]).run().fails_with(1);
+    assert!(error.contains("context \"nowhere\" is not in the kubeconfig"), "{error}");
 }

@@ -12,7 +12,6 @@ mod hot_reload;
 mod isolation;
 mod kubectl;
 mod logs_tail;
-mod quickstart;
 mod rebuild;
 
 use devloop_tests::environment::Environment;
@@ -57,7 +56,6 @@ fn main() -> ExitCode {
         rebuild::trials(),
         hot_reload::trials(),
         logs_tail::trials(),
-        quickstart::trials(),
         faults::trials(),
         // Last: started by the first of the kubectl tests, due by now.
         kubectl::late_trials(),

@@ -1,4 +1,132 @@
+//! `kubectl rebuild` on the example service.
+
+use crate::{shared, trial};
+use devloop_tests::shop::Shop;
 use libtest_mimic::Trial;
+use std::sync::OnceLock;
+
 pub(crate) fn trials() -> Vec<Trial> {
-    Vec::new()
+    vec![
+        trial("rebuild::builds_delivers_and_rolls_out", builds),
+        trial("rebuild::equal_digest_means_no_rollout", unchanged),
+        trial("rebuild::code_that_does_not_compile_changes_nothing", does_not_compile),
+        trial("rebuild::unreadable_manifest_changes_nothing", bad_manifest),
+        trial("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
+        trial("rebuild::crash_is_reported_with_its_last_lines", crash),
+        trial("rebuild::bad_requests_are_errors", bad_requests),
+    ]
+}
+
+/// The example on the shared environment, deployed once.
+pub(crate) fn shop() -> &'static Shop {
+    static SHOP: OnceLock<Shop> = OnceLock::new();
+    SHOP.get_or_init(|| {
+        let shop = Shop::copy(shared(), "e2e");
+        shop.rebuild();
+        shop
+    })
+}
+
+pub(crate) fn ask(path: &str) -> String {
+    let path = format!("/api/v1/namespaces/default/services/shop:80/proxy{path}");
+    shared().kubectl(["get", "--raw", &path]).run().ok()
+}
+
+fn generation() -> String {
+    shared()
+        .kubectl(["get", "deployment", "shop", "-o", "jsonpath={.metadata.generation} {.spec.template.spec.containers[0].image}"])
+        .run()
+        .ok()
+}
+
+fn builds() {
+    shop();
+    assert!(ask("/api/version").contains("hello from shop"));
+    let image = generation();
+    assert!(image.contains("devloop.local/shop:"), "{image}");
+    shop().edit("src/greeting.rs", "hello from shop", "hello again");
+    let report = shop().rebuild();
+    assert_ne!(generation(), image);
+    let service = &report["services"][0];
+    assert!(generation().ends_with(service["image"].as_str().unwrap()), "{report}");
+    // Only the layer of the binary is sent: a fraction of the whole.
+    assert!(service["sentBytes"].as_u64().unwrap() > 0, "{report}");
+    let (pod, _) = shop().pod();
+    assert!(ask("/api/version").contains("hello again"), "{pod}");
+    let managers = shared()
+        .kubectl(["get", "deployment", "shop", "--show-managed-fields", "-o", "jsonpath={.metadata.managedFields[*].manager}"])
+        .run()
+        .ok();
+    assert!(managers.contains("devloop"), "{managers}");
+}
+
+fn unchanged() {
+    let (pod, _) = shop().pod();
+    let before = generation();
+    let report = shop().rebuild();
+    assert_eq!(report["services"][0]["sentBytes"], 0, "{report}");
+    assert_eq!(generation(), before);
+    assert_eq!(shop().pod().0, pod);
+}
+
+fn rebuild(more: &[&str]) -> devloop_tests::program::Said {
+    let arguments = shop().context().into_iter().chain(shop().file()).chain(more.iter().map(|word| (*word).to_owned()));
+    shared().plugin("kubectl-rebuild", arguments).run()
+}
+
+fn does_not_compile() {
+    let before = generation();
+    shop().edit("src/greeting.rs", "pub(crate) const", "pub(crate) konst");
+    let error = rebuild(&[]).fails_with(1);
+    shop().edit("src/greeting.rs", "pub(crate) konst", "pub(crate) const");
+    assert_eq!(error.matches("expected one of").count(), 1, "the compiler's message is shown once:\n{error}");
+    assert_eq!(generation(), before);
+    assert!(ask("/api/version").contains("hello again"));
+}
+
+fn bad_manifest() {
+    let before = generation();
+    let path = shop().folder.join("k8s/broken.yaml");
+    std::fs::write(&path, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: [\n").unwrap();
+    let error = rebuild(&[]).fails_with(1);
+    std::fs::remove_file(&path).unwrap();
+    assert!(error.contains("broken.yaml"), "{error}");
+    assert_eq!(generation(), before);
+}
+
+/// A copy of the manifests with one change, deployed under another name.
+fn variant(name: &str, change: impl Fn(&str) -> String) -> devloop_tests::program::Said {
+    let copy = Shop::copy(shared(), name);
+    for file in ["k8s/shop.yaml", "devloop.yaml"] {
+        let path = copy.folder.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(&text)).unwrap();
+    }
+    let namespace = format!("variant-{name}");
+    shared().kubectl(["create", "namespace", &namespace]).run().ok();
+    let arguments =
+        copy.context().into_iter().chain(copy.file()).chain(["-n".to_owned(), namespace.clone(), "--timeout".to_owned(), "60s".to_owned()]);
+    let said = shared().plugin("kubectl-rebuild", arguments).run();
+    shared().kubectl(["delete", "namespace", &namespace, "--wait=false"]).run().ok();
+    said
+}
+
+fn no_such_image() {
+    let error = variant("image", |text| text.replace("image: shop\n", "image: devloop.local/nobody:made\n")).fails_with(1);
+    assert!(error.contains("devloop.local/nobody:made") || error.contains("no manifest uses image"), "{error}");
+}
+
+fn crash() {
+    let error = variant("crash", |text| {
+        text.replace("entrypoint: [\"/app/shop\"]", "entrypoint: [\"/app/shop\"]\n      env: {SHOP_LISTEN: nonsense}")
+    })
+    .fails_with(1);
+    assert!(error.contains("nonsense") && error.contains("exit"), "the crash's last line is missing:\n{error}");
+}
+
+fn bad_requests() {
+    let error = rebuild(&["nobody"]).fails_with(2);
+    assert!(error.contains("nobody") && error.contains("shop"), "{error}");
+    let missing = shared().plugin("kubectl-rebuild", ["--file", "/nowhere/devloop.yaml"]).run().fails_with(1);
+    assert!(missing.contains("/nowhere/devloop.yaml"), "{missing}");
 }

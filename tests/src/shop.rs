@@ -58,7 +58,7 @@ impl Shop {
     pub fn pod(&self) -> (String, String) {
         let path = "jsonpath={range .items[?(@.status.phase==\"Running\")]}{.metadata.name} {.status.podIP} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
         eventually("the shop has a pod", Duration::from_secs(60), || {
-            let text = self.environment.kubectl(["get", "pods", "-l", "app=shop", "-o", path]).run().ok();
+            let text = self.environment.kubectl(["get", "pods", "-l", "app.kubernetes.io/name=shop", "-o", path]).run().ok();
             let pods: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
             let alive: Vec<&Vec<&str>> = pods.iter().filter(|words| words.len() == 2).collect();
             match alive.as_slice() {
