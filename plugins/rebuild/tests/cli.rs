@@ -13,8 +13,10 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
         .env("HOME", folder)
         .env("PATH", "/nonexistent")
         .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder.canonicalize().unwrap().display().to_string(), "[FOLDER]");
+        .expect("the test set-up works");
+    let text = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes).replace(&folder.canonicalize().expect("the test set-up works").display().to_string(), "[FOLDER]")
+    };
     format!("{}{}[{}]", text(&output.stdout), text(&output.stderr), output.status)
 }
 
@@ -41,21 +43,21 @@ users: [ { name: me, user: { token: none } } ]
 ";
 
 fn project(manifest: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("k8s")).unwrap();
-    std::fs::write(folder.path().join("devloop.yaml"), PROJECT).unwrap();
-    std::fs::write(folder.path().join("k8s/shop.yaml"), manifest).unwrap();
+    let folder = tempfile::tempdir().expect("the test set-up works");
+    std::fs::create_dir(folder.path().join("k8s")).expect("the test set-up works");
+    std::fs::write(folder.path().join("devloop.yaml"), PROJECT).expect("the test set-up works");
+    std::fs::write(folder.path().join("k8s/shop.yaml"), manifest).expect("the test set-up works");
     folder
 }
 
 #[test]
 fn help_shows_what_it_can_do() {
-    insta::assert_snapshot!(run(tempfile::tempdir().unwrap().path(), &["--help"]));
+    insta::assert_snapshot!(run(tempfile::tempdir().expect("the test set-up works").path(), &["--help"]));
 }
 
 #[test]
 fn a_project_is_needed() {
-    insta::assert_snapshot!(run(tempfile::tempdir().unwrap().path(), &[]), @r"
+    insta::assert_snapshot!(run(tempfile::tempdir().expect("the test set-up works").path(), &[]), @r"
     Error: no devloop.yaml in [FOLDER] or a folder above it
     Hint: write a devloop.yaml in the project's root, or name one with -f FILE
     [exit status: 2]
