@@ -111,19 +111,23 @@ fn ended(exit_code: i32, reason: &str) -> String {
 }
 
 impl Cause {
-    /// What the user can do about it.
-    pub fn hint(&self) -> String {
+    /// What the user can do about it; `namespace` is where the pods are.
+    pub fn hint(&self, namespace: &str) -> String {
         match self {
             Self::Image { image, .. } if image.starts_with(REGISTRY) => {
                 "deliver it to this cluster's node with `kubectl rebuild`".to_owned()
             }
             Self::Image { .. } => "check the image's name, or load it with `kubectl devenv load IMAGE.tar`".to_owned(),
-            Self::Crash { pod, container, .. } => format!("read its log with `kubectl logs {pod} -c {container} --previous`"),
+            Self::Crash { pod, container, .. } => {
+                format!("read its log with `kubectl logs {pod} -c {container} -n {namespace} --previous`")
+            }
             Self::Start { .. } => "check what the container refers to: ConfigMaps, Secrets, its program, user and volumes".to_owned(),
             Self::Unschedulable { .. } => "ask for less in the manifest, or make room on the node".to_owned(),
-            Self::Refused { .. } => "see what is used with `kubectl describe quota`".to_owned(),
-            Self::Probe { pod, .. } => format!("see `kubectl describe pod {pod}` and `kubectl logs {pod}`"),
-            Self::Other { .. } => "see `kubectl get events --sort-by=.lastTimestamp`".to_owned(),
+            Self::Refused { .. } => format!("see what is used with `kubectl describe quota -n {namespace}`"),
+            Self::Probe { pod, .. } => {
+                format!("see `kubectl describe pod {pod} -n {namespace}` and `kubectl logs {pod} -n {namespace}`")
+            }
+            Self::Other { .. } => format!("see `kubectl get events -n {namespace} --sort-by=.lastTimestamp`"),
         }
     }
 

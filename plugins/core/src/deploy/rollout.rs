@@ -374,7 +374,7 @@ async fn failed(cluster: &Cluster, target: &Target, message: String, cause: Caus
             text = format!("{text}; its last lines:\n    {}", lines.join("\n    "));
         }
     }
-    let error = CommandError::new(message).caused_by(text).with_hint(cause.hint());
+    let error = CommandError::new(message).caused_by(text).with_hint(cause.hint(&cluster.namespace));
     match target {
         Target::Object { kind: Kind::Deployment, name } => error.with_hint(format!(
             "pods of the version before keep running; go back to it with `kubectl rollout undo deployment/{name} -n {}`",
