@@ -91,6 +91,9 @@ async fn compile(context: &Context, root: &Path, planned: &PlannedService) -> Re
             Err(CommandError::new(format!("{name} has {count}\n\n{rendered}\n"))
                 .with_hint("nothing was changed in the cluster; correct the sources and run the command again"))
         }
+        Err(BuildError::Tool(error)) if error.status() == ExitStatus::Interrupted => {
+            Err(error.with_hint("nothing was changed in the cluster"))
+        }
         Err(BuildError::Tool(error)) => Err(error).with_context(|| format!("could not build {name}")),
     }
 }
@@ -113,8 +116,10 @@ async fn deliver(context: &Context, gathered: &Gathered, work: &mut Work<'_>) ->
     let name = &work.planned.service.name;
     let step = context.ui.step(format!("delivering {name}"));
     let delivery = context.shutdown.guard(devloop_core::deliver::to_node(&gathered.node, &work.image)).await;
-    let delivery =
-        delivery.with_context(|| format!("could not deliver {name}")).map_err(|error| unchanged(error, "no manifest was applied"))?;
+    let delivery = delivery.map_err(|error| match error.status() {
+        ExitStatus::Interrupted => error.with_hint("no manifest was applied"),
+        _ => CommandError::new(format!("could not deliver {name}")).caused_by(error),
+    })?;
     if delivery.already_present {
         step.done(format!("{} is on the node already", work.image.reference));
     } else {
