@@ -74,17 +74,23 @@ fn services_and_dns() {
     pod("client", "sleep 3600", "");
     ready("web");
     ready("client");
-    let by_name = eventually("the Service answers by name", SOON, || {
-        let said = shared().kubectl(["exec", "client", "--", "wget", "-qO-", "-T", "2", "http://web.default.svc.cluster.local"]).run();
+    let address = kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+    // By the full name and by the short one, through the pod's resolv.conf.
+    for name in ["web.default.svc.cluster.local", "web"] {
+        let looked_up = eventually("the Service has a name", SOON, || {
+            let said = shared().kubectl(["exec", "client", "--", "nslookup", name]).run();
+            if said.stdout.contains(&address) { Ok(said.stdout) } else { Err(said.stdout + &said.stderr) }
+        });
+        assert!(looked_up.contains("web.default.svc.cluster.local"), "{looked_up}");
+    }
+    let url = format!("http://{address}");
+    let from_client = eventually("the Service answers", SOON, || {
+        let said = shared().kubectl(["exec", "client", "--", "wget", "-qO-", "-T", "2", &url]).run();
         if said.status.success() { Ok(said.stdout) } else { Err(said.stderr) }
     });
-    assert_eq!(by_name, "hello from web\n");
-    assert_eq!(kubectl(&["exec", "client", "--", "wget", "-qO-", "-T", "2", "http://web"]), "hello from web\n");
+    assert_eq!(from_client, "hello from web\n");
     // A pod that reaches itself through its own Service.
-    assert_eq!(kubectl(&["exec", "web", "--", "wget", "-qO-", "-T", "2", "http://web"]), "hello from web\n");
-    let address = kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
-    let looked_up = kubectl(&["exec", "client", "--", "nslookup", "web.default.svc.cluster.local"]);
-    assert!(looked_up.contains(&address), "{looked_up} lacks {address}");
+    assert_eq!(kubectl(&["exec", "web", "--", "wget", "-qO-", "-T", "2", &url]), "hello from web\n");
     shared().kubectl(["exec", "client", "--", "nslookup", "nothing.default.svc.cluster.local"]).run().fails_with(1);
     remove(&["pod/web", "pod/client", "service/web"]);
 }

@@ -79,7 +79,7 @@ fn does_not_compile() {
     shop().edit("src/greeting.rs", "pub(crate) const", "pub(crate) konst");
     let error = rebuild(&[]).fails_with(1);
     shop().edit("src/greeting.rs", "pub(crate) konst", "pub(crate) const");
-    assert_eq!(error.matches("expected one of").count(), 1, "the compiler's message is shown once:\n{error}");
+    assert_eq!(error.matches("konst GREETING").count(), 1, "the compiler's message is shown once:\n{error}");
     assert_eq!(generation(), before);
     assert!(ask("/api/version").contains("hello again"));
 }
@@ -112,8 +112,13 @@ fn variant(name: &str, change: impl Fn(&str) -> String) -> devloop_tests::progra
 }
 
 fn no_such_image() {
-    let error = variant("image", |text| text.replace("image: shop\n", "image: devloop.local/nobody:made\n")).fails_with(1);
-    assert!(error.contains("devloop.local/nobody:made") || error.contains("no manifest uses image"), "{error}");
+    let sidecar = "      containers:\n        - {name: side, image: 'devloop.local/nobody:made'}\n";
+    let error = variant("image", |text| text.replace("      containers:\n", sidecar)).fails_with(1);
+    assert!(error.contains("devloop.local/nobody:made") && error.contains("side"), "{error}");
+    // A project whose manifests don't use its image is told so before anything
+    // is applied.
+    let error = variant("unused", |text| text.replace("image: shop\n", "image: other\n")).fails_with(1);
+    assert!(error.contains("image \"shop\""), "{error}");
 }
 
 fn crash() {
@@ -127,6 +132,6 @@ fn crash() {
 fn bad_requests() {
     let error = rebuild(&["nobody"]).fails_with(2);
     assert!(error.contains("nobody") && error.contains("shop"), "{error}");
-    let missing = shared().plugin("kubectl-rebuild", ["--file", "/nowhere/devloop.yaml"]).run().fails_with(1);
+    let missing = shared().plugin("kubectl-rebuild", ["--file", "/nowhere/devloop.yaml"]).run().fails_with(2);
     assert!(missing.contains("/nowhere/devloop.yaml"), "{missing}");
 }
