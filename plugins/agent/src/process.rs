@@ -1,7 +1,9 @@
 //! What `/proc` says about a process. The parsers are pure; formats are those
 //! of proc_pid_stat(5), proc_pid_status(5), proc_pid_cgroup(5) and cgroups(7).
 
+use std::fmt::Display;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -114,16 +116,14 @@ impl Proc {
     }
 
     pub(crate) fn executable(&self, pid: u32) -> Result<Executable, Failure> {
-        let link = fs::read_link(self.live_path(pid, "exe")).map_err(|error| match error.raw_os_error() {
-            Some(nix::libc::ENOENT | nix::libc::ESRCH) => Failure::vanished(pid),
-            _ => Failure::io(format_args!("read the program's path of process {pid}"))(error),
-        })?;
+        let link =
+            fs::read_link(self.live_path(pid, "exe")).map_err(ended_or(pid, format_args!("read the program's path of process {pid}")))?;
         Ok(parse_executable(link.as_os_str().as_bytes()))
     }
 
     /// The program that a process runs, even where its file was deleted.
     pub(crate) fn open_executable(&self, pid: u32) -> Result<File, Failure> {
-        File::open(self.live_path(pid, "exe")).map_err(Failure::io(format_args!("open the program of process {pid}")))
+        File::open(self.live_path(pid, "exe")).map_err(ended_or(pid, format_args!("open the program of process {pid}")))
     }
 
     pub(crate) fn machine(&self, pid: u32) -> Result<elf::Machine, Failure> {
@@ -137,6 +137,12 @@ impl Proc {
 
     pub(crate) fn is_running(&self, process: ProcessId) -> bool {
         self.stat(process.pid).is_ok_and(|stat| stat.start_time == process.start_time && !self.is_dead(process.pid, stat))
+    }
+
+    /// Whether a process that still looks alive has given up its memory, which
+    /// is what it does first.
+    pub(crate) fn is_ending(&self, pid: u32) -> bool {
+        self.executable(pid).is_err_and(|failure| failure.kind == ErrorKind::Vanished)
     }
 
     /// A process whose first thread ended looks like a zombie while its other
@@ -164,11 +170,16 @@ impl Proc {
 }
 
 fn read(pid: u32, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| match error.raw_os_error() {
+    fs::read(path).map_err(ended_or(pid, format_args!("read {}", path.display())))
+}
+
+/// For a file of `/proc/<pid>` that every process has until it ends.
+pub(crate) fn ended_or(pid: u32, what: impl Display) -> impl FnOnce(io::Error) -> Failure {
+    move |error| match error.raw_os_error() {
         // ENOENT: no such process; ESRCH: it ended while it was read.
         Some(nix::libc::ENOENT | nix::libc::ESRCH) => Failure::vanished(pid),
-        _ => Failure::io(format_args!("read {}", path.display()))(error),
-    })
+        _ => Failure::io(what)(error),
+    }
 }
 
 fn unreadable(pid: u32, file: &str) -> Failure {

@@ -107,7 +107,11 @@ impl std::fmt::Display for ContainerPath {
 
 impl ContainerRoot {
     pub(crate) fn of(proc: &Proc, process: ProcessId) -> Result<Self, Failure> {
-        let root = Self::at(&proc.live_path(process.pid, "root"))?;
+        let root = Self::at(&proc.live_path(process.pid, "root")).map_err(|failure| match failure.kind {
+            // Every process has a root until it ends.
+            ErrorKind::NotFound => Failure::vanished(process.pid),
+            _ => failure,
+        })?;
         // After the open, not before: what is open now stays what was checked.
         proc.check(process)?;
         Ok(root)

@@ -283,7 +283,7 @@ impl Session {
     fn answer(&self, process: ProcessId, done: Result<Response, Failure>) -> Response {
         done.unwrap_or_else(|failure| {
             let symptom = matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Io);
-            if symptom && !self.proc.is_running(process) {
+            if symptom && (!self.proc.is_running(process) || self.proc.is_ending(process.pid)) {
                 return Failure::vanished(process.pid).and(failure).into();
             }
             failure.into()

@@ -389,7 +389,8 @@ fn a_process_that_ends_during_the_transfer_is_an_error_and_the_agent_goes_on() {
     for chunk in bytes.chunks(100_000) {
         client.send(id, Request::Data { bytes: chunk.to_vec().into() });
     }
-    assert_eq!(error(client.answer_to(id)).0, ErrorKind::Vanished);
+    let (kind, message) = error(client.answer_to(id));
+    assert_eq!(kind, ErrorKind::Vanished, "{message}");
     assert!(!client.is_running(container.process));
     client.swap(other.process, &bytes);
     assert_eq!(other.answer().get("version"), "v2");

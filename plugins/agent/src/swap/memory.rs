@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::arch;
 use crate::failure::Failure;
-use crate::process::Proc;
+use crate::process::{Proc, ended_or};
 use crate::protocol::ErrorKind;
 
 const CHUNK: usize = 1 << 20;
@@ -33,7 +33,7 @@ impl Memory {
             .read(true)
             .write(true)
             .open(proc.live_path(pid, "mem"))
-            .map_err(Failure::io(format_args!("open the memory of process {pid}")))?;
+            .map_err(ended_or(pid, format_args!("open the memory of process {pid}")))?;
         Ok(Self { file, pid })
     }
 
