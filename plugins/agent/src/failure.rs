@@ -20,7 +20,7 @@ impl Failure {
         Self { kind, message: message.into() }
     }
 
-    /// For `map_err`: "cannot <what>: <the system's reason>".
+    /// For `map_err`: `cannot WHAT: REASON`.
     pub(crate) fn errno(what: impl Display) -> impl FnOnce(Errno) -> Self {
         move |errno| Self { kind: kind_of(errno), message: format!("cannot {what}: {}", describe(errno)) }
     }

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use devloop_agent::protocol::{ByteString, ErrorKind, Request};
+use devloop_agent::protocol::{ByteString, ErrorKind, Located, Request, Response};
 use nix::sys::signal::Signal;
 use support::client::{error, swapped};
-use support::container::{EXECUTABLE, try_answer};
+use support::container::{ControlGroup, EXECUTABLE, GID, UID, try_answer};
 use support::{Client, Container, Options, dynamic_program, eventually, program};
 
 /// Longer than the kernel takes as one argument (MAX_ARG_STRLEN, 128 KiB): a
@@ -82,6 +82,31 @@ fn the_new_program_has_all_that_the_old_one_had_and_nothing_more() {
     let file = fs::metadata(container.path(EXECUTABLE)).unwrap();
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (7, 8, 0o755));
     assert_eq!(container.names("/app"), ["server"]);
+}
+
+#[test]
+fn a_container_is_located_before_and_after_it_is_swapped_in_memory() {
+    let container = Container::start(Options { read_only: true, ..Options::default() });
+    let group = ControlGroup::with(&container);
+    let mut client = Client::start();
+    let locate = |client: &mut Client| match client.ask(Request::Locate { container_id: format!("containerd://{}", group.id) }) {
+        Response::Located(located) => located,
+        other => panic!("{other:?}"),
+    };
+    let before = locate(&mut client);
+    let expected = Located {
+        process: container.process,
+        main_pid: container.process.pid,
+        argv: [EXECUTABLE, &container.port.to_string(), "idle", ""].map(ByteString::from).to_vec(),
+        executable: EXECUTABLE.into(),
+        in_memory: false,
+        uid: UID,
+        gid: GID,
+        machine: "x86_64".into(),
+    };
+    assert_eq!(before, expected);
+    client.swap(container.process, &program("v2"));
+    assert_eq!(locate(&mut client), Located { in_memory: true, ..expected });
 }
 
 #[test]

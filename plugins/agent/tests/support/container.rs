@@ -138,6 +138,35 @@ impl Container {
     }
 }
 
+/// A control group named like a container, for as long as this lives.
+pub struct ControlGroup {
+    directory: PathBuf,
+    pub id: String,
+}
+
+impl ControlGroup {
+    pub fn with(container: &Container) -> Self {
+        let id = format!("{:064x}", u64::from(container.process.pid) << 32 | container.process.start_time);
+        // One hierarchy of version 1, or the only one of version 2.
+        let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|root| Path::new(root).is_dir());
+        let directory = Path::new(root.unwrap()).join(format!("devloop-agent-test-{id}.scope"));
+        fs::create_dir(&directory).unwrap();
+        let group = Self { directory, id };
+        fs::write(group.directory.join("cgroup.procs"), container.process.pid.to_string()).unwrap();
+        group
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        // Its processes first: only an empty one can be removed.
+        for pid in fs::read_to_string(self.directory.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
+        }
+        eventually("the end of a control group", || fs::remove_dir(&self.directory).ok());
+    }
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
         if self.is_alive() {
