@@ -12,6 +12,20 @@ const PROGRAMS: [&str; 20] = [
     "test", "true", "wget",
 ];
 
+/// What even a static program of glibc loads to look a name up.
+const RESOLVER: [&str; 5] = [
+    "libc.so.6",
+    "libresolv.so.2",
+    "libnss_dns.so.2",
+    "libnss_files.so.2",
+    if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" },
+];
+
+/// Debian's folder of libraries of this architecture.
+fn library_folder() -> String {
+    format!("/lib/{}-linux-gnu", std::env::consts::ARCH)
+}
+
 /// Writes the image as an archive into `folder`; answers its path.
 ///
 /// # Panics
@@ -28,12 +42,20 @@ pub fn archive(folder: &Path) -> PathBuf {
         env: [("PATH".to_owned(), "/bin".to_owned())].into(),
         workdir: None,
         binary: "/bin/toolbox".into(),
-        files: vec![devloop_core::project::FileMapping { from: "bin".into(), to: "/bin".into() }],
+        files: vec![
+            devloop_core::project::FileMapping { from: "bin".into(), to: "/bin".into() },
+            devloop_core::project::FileMapping { from: "lib".into(), to: library_folder() },
+        ],
         ports: Vec::new(),
     };
     let bin = folder.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
     std::fs::copy(busybox, bin.join("busybox")).unwrap();
+    let lib = folder.join("lib");
+    std::fs::create_dir_all(&lib).unwrap();
+    for library in RESOLVER {
+        std::fs::copy(Path::new(&library_folder()).join(library), lib.join(library)).unwrap();
+    }
     for program in PROGRAMS {
         std::os::unix::fs::symlink("busybox", bin.join(program)).unwrap();
     }
