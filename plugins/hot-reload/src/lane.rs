@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How often a binary is tried whose containers went away meanwhile.
+const RETRY_LIMIT: u32 = 2;
+
 /// Which save something goes back to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
@@ -123,6 +126,8 @@ pub(crate) struct Lane {
     /// The last one that is proven, to fall back to.
     fallback: Option<Binary>,
     bad: BTreeSet<[u8; 32]>,
+    /// Of the desired one.
+    retries: u32,
     pub(crate) swapping: bool,
     /// The compiler's last message, while the sources don't compile.
     pub(crate) failed_build: Option<String>,
@@ -153,6 +158,7 @@ impl Lane {
             desired: None,
             fallback: None,
             bad: BTreeSet::new(),
+            retries: 0,
             swapping: false,
             failed_build: None,
         }
@@ -233,6 +239,7 @@ impl Lane {
         if self.bad.contains(binary.hash.as_bytes()) {
             return Verdict::KnownBad;
         }
+        self.retries = 0;
         let hash = binary.hash;
         let runs_everywhere = self.attached().next().is_some() && self.attached().all(|(_, _, attached)| attached.running == Some(hash));
         if runs_everywhere && !self.swapping {
@@ -281,6 +288,22 @@ impl Lane {
     pub(crate) fn prove(&mut self, binary: &Binary) {
         self.set_trust(binary.hash, Trust::Proven);
         self.fallback = Some(binary.clone());
+    }
+
+    /// Its containers went away while they were swapped, before it ran or
+    /// because of it: those that replace them are swapped again, a few times.
+    pub(crate) fn retry(&mut self, hash: Hash) {
+        self.retries += 1;
+        if self.retries > RETRY_LIMIT {
+            self.condemn(hash);
+        } else {
+            self.set_trust(hash, Trust::Fresh);
+        }
+    }
+
+    /// Whether a pod runs this binary now.
+    pub(crate) fn runs(&self, pod: &str, hash: Hash) -> bool {
+        self.attached().any(|(name, _, attached)| name == pod && attached.running == Some(hash))
     }
 
     /// No pod took it: what runs is what ran before.

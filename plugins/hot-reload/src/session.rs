@@ -6,7 +6,7 @@ use crate::pods;
 use crate::report::{Happening, Phases, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
-use crate::work::{self, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
+use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
 use devloop_core::agent::{Agent, AgentError};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
@@ -44,7 +44,9 @@ pub(crate) enum Event {
     /// A container's process was found, or not.
     Attached { lane: usize, pod: String, container_id: String, outcome: Result<Attachment, AgentError> },
     /// Files are in their pods.
-    Delivered { lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant, served: Option<Duration> },
+    Delivered { lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant },
+    /// Pods answered the probe, or one didn't.
+    Served { lane: usize, announcement: Box<Announcement>, served: Option<Duration> },
     /// Cargo is done.
     Built { lane: usize, number: u64, outcome: Box<Result<Build, BuildError>> },
     /// Processes were replaced.
@@ -191,7 +193,8 @@ impl Session {
             Event::WatchEnded => self.watch_ended(),
             Event::Pod { lane, event } => self.pod(lane, *event),
             Event::Attached { lane, pod, container_id, outcome } => self.attached(lane, &pod, &container_id, outcome),
-            Event::Delivered { lane, delivery, outcomes, delivered, served } => self.delivered(lane, delivery, outcomes, delivered, served),
+            Event::Delivered { lane, delivery, outcomes, delivered } => self.delivered(lane, delivery, outcomes, delivered),
+            Event::Served { lane, announcement, served } => self.served(lane, *announcement, served),
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
             Event::Judged { lane, binary, fates } => self.judged(lane, &binary, fates),
@@ -310,14 +313,7 @@ impl Session {
         }
     }
 
-    fn delivered(
-        &mut self,
-        lane: usize,
-        delivery: Delivery,
-        outcomes: Vec<PodOutcome<()>>,
-        delivered: Instant,
-        served: Option<Duration>,
-    ) -> Result<()> {
+    fn delivered(&mut self, lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant) -> Result<()> {
         self.lanes[lane].delivering = false;
         let service = self.lanes[lane].facts.name.clone();
         let mut pods = Vec::new();
@@ -343,10 +339,35 @@ impl Session {
             Some(only) if files.len() == 1 => (*only).clone(),
             _ => count(files.len(), "file"),
         };
-        let phases = Phases { deliver: Some(delivered - origin.settled), served, ..phases_of(&origin, delivered, served) };
+        let phases = Phases { deliver: Some(delivered - origin.settled), ..phases_of(&origin, delivered) };
         let report =
             Report { generation: Some(origin.generation), files: Some(files.len()), phases, ..Report::of(Happening::Synced, &service) };
-        self.reporter.tell(&report.pods(pods).message(message))
+        self.tell_when_served(lane, report.pods(pods).message(message), None)
+    }
+
+    /// Tells a report at once, or when the pods in it answer the probe.
+    fn tell_when_served(&mut self, lane: usize, report: Report, running: Option<blake3::Hash>) -> Result<()> {
+        let Some(probe) = self.lanes[lane].facts.probe.clone() else { return self.reporter.tell(&report) };
+        let addresses = report.pods.iter().filter_map(|pod| self.lanes[lane].pods.get(pod)?.container.address.clone()).collect();
+        self.tasks.spawn(work::await_served(lane, probe, Announcement { report, addresses, running }));
+        Ok(())
+    }
+
+    fn served(&mut self, lane: usize, announcement: Announcement, served: Option<Duration>) -> Result<()> {
+        let Announcement { mut report, running, .. } = announcement;
+        if let Some(hash) = running {
+            // A container that restarted meanwhile answered with its image's code.
+            report.pods.retain(|pod| self.lanes[lane].runs(pod, hash));
+            if report.pods.is_empty() {
+                return Ok(());
+            }
+        }
+        report.phases.served = served;
+        report.phases.total = report.phases.total.map(|total| total + served.unwrap_or_default());
+        if served.is_none() {
+            report.message = report.message.map(|message| format!("{message} (the probe was not answered)"));
+        }
+        self.reporter.tell(&report)
     }
 
     fn built(&mut self, lane: usize, number: u64, outcome: Result<Build, BuildError>) -> Result<()> {
@@ -371,7 +392,7 @@ impl Session {
             Verdict::New => Ok(()),
             Verdict::Unchanged => {
                 let message = if was_failing { "compiles again; its pods run this code already" } else { "its pods run this code already" };
-                let phases = binary.origin.map_or_else(Phases::default, |origin| phases_of(&origin, binary.ready, None));
+                let phases = binary.origin.map_or_else(Phases::default, |origin| phases_of(&origin, binary.ready));
                 let phases = Phases { compile: Some(binary.compile), ..phases };
                 self.reporter.tell(&Report { generation, phases, ..Report::of(Happening::Unchanged, &service) }.message(message))
             }
@@ -404,24 +425,29 @@ impl Session {
     }
 
     fn swapped(&mut self, lane: usize, done: SwapOutcomes) -> Result<()> {
-        let SwapOutcomes { order, outcomes, started, ended, served } = done;
+        let SwapOutcomes { order, outcomes, started, ended } = done;
         let hash = order.binary.hash;
         let service = self.lanes[lane].facts.name.clone();
         self.lanes[lane].swapping = false;
-        let (mut judged, mut phases, mut in_memory) = (Vec::new(), Duration::ZERO, false);
+        let (mut judged, mut replacing, mut in_memory, mut is_passing) = (Vec::new(), Duration::ZERO, false, false);
         for PodOutcome { pod, container_id, outcome } in outcomes {
-            let Some(attached) = self.lanes[lane].attached_entry(&pod, &container_id) else { continue };
+            let attached = self.lanes[lane].attached_entry(&pod, &container_id);
             match outcome {
                 Ok(swapped) => {
-                    attached.running = Some(hash);
-                    attached.process = swapped.process;
+                    if let Some(attached) = attached {
+                        attached.running = Some(hash);
+                        attached.process = swapped.process;
+                    }
                     in_memory |= swapped.in_memory;
-                    phases = phases.max(Duration::from_micros(swapped.phases.executed_us.saturating_sub(swapped.phases.written_us)));
+                    replacing = replacing.max(Duration::from_micros(swapped.phases.executed_us.saturating_sub(swapped.phases.written_us)));
+                    // Also one whose container is gone by now: perhaps that was why.
                     judged.push((pod, swapped.process));
                 }
-                Err(error) if work::is_passing(&error) => {}
+                Err(error) if work::is_passing(&error) => is_passing = true,
                 Err(error) => {
-                    attached.refused = Some(hash);
+                    if let Some(attached) = attached {
+                        attached.refused = Some(hash);
+                    }
                     let error =
                         CommandError::new(format!("{service}: the process of pod {pod} could not be swapped; it runs on as it was"))
                             .caused_by(CommandError::from(error))
@@ -431,7 +457,11 @@ impl Session {
             }
         }
         if judged.is_empty() {
-            self.lanes[lane].give_up(hash);
+            if is_passing && !order.catching_up {
+                self.lanes[lane].retry(hash);
+            } else if !is_passing {
+                self.lanes[lane].give_up(hash);
+            }
             return Ok(());
         }
         let pods: Vec<String> = judged.iter().map(|(pod, _)| pod.clone()).collect();
@@ -442,14 +472,13 @@ impl Session {
         let Some(origin) = order.binary.origin.filter(|_| !order.catching_up) else { return Ok(()) };
         let phases = Phases {
             compile: Some(order.binary.compile),
-            deliver: Some((ended - started.min(order.binary.ready)).saturating_sub(phases)),
-            swap: Some(phases),
-            served,
-            ..phases_of(&origin, ended, served)
+            deliver: Some((ended - started.min(order.binary.ready)).saturating_sub(replacing)),
+            swap: Some(replacing),
+            ..phases_of(&origin, ended)
         };
         let message = if in_memory { "new code runs (from memory: the root is read-only)" } else { "new code runs" };
         let report = Report { generation: Some(origin.generation), phases, ..Report::of(Happening::Swapped, &service) };
-        self.reporter.tell(&report.pods(pods).message(message))
+        self.tell_when_served(lane, report.pods(pods).message(message), Some(hash))
     }
 
     fn judged(&mut self, lane: usize, binary: &Binary, fates: Vec<(String, Fate)>) -> Result<()> {
@@ -542,10 +571,10 @@ impl Session {
         let Some(agent) = &self.agent else { return };
         for (lane, state) in self.lanes.iter_mut().enumerate() {
             if let Some(delivery) = state.next_delivery() {
-                self.tasks.spawn(work::deliver(agent.clone(), lane, delivery, state.facts.probe.clone()));
+                self.tasks.spawn(work::deliver(agent.clone(), lane, delivery));
             }
             if let Some(order) = state.next_swap() {
-                self.tasks.spawn(work::swap(agent.clone(), lane, order, state.facts.binary.clone(), state.facts.probe.clone()));
+                self.tasks.spawn(work::swap(agent.clone(), lane, order, state.facts.binary.clone()));
             }
         }
     }
@@ -586,7 +615,7 @@ fn origin(generation: &Generation) -> Origin {
     }
 }
 
-fn phases_of(origin: &Origin, ended: Instant, served: Option<Duration>) -> Phases {
-    let total = ended.saturating_duration_since(origin.first_event) + origin.watch.unwrap_or_default() + served.unwrap_or_default();
+fn phases_of(origin: &Origin, ended: Instant) -> Phases {
+    let total = ended.saturating_duration_since(origin.first_event) + origin.watch.unwrap_or_default();
     Phases { watch: origin.watch, settle: Some(origin.settled - origin.first_event), total: Some(total), ..Phases::default() }
 }

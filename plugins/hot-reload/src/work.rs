@@ -5,6 +5,7 @@ use crate::gather::Facts;
 use crate::lane::{Binary, Delivery, Origin, PodDelivery, SwapOrder};
 use crate::pods::RunningContainer;
 use crate::probe::Probe;
+use crate::report::Report;
 use crate::session::Event;
 use crate::sources;
 use devloop_core::agent::{Agent, AgentError, ErrorKind, ProcessId, Swapped};
@@ -77,14 +78,10 @@ pub(crate) struct PodOutcome<T> {
 }
 
 /// Brings files into pods, all at the same time.
-pub(crate) async fn deliver(agent: Agent, lane: usize, delivery: Delivery, probe: Option<Probe>) -> Event {
+pub(crate) async fn deliver(agent: Agent, lane: usize, delivery: Delivery) -> Event {
     let into_pods = delivery.pods.iter().map(|pod| deliver_to_pod(&agent, pod));
     let outcomes = future::join_all(into_pods).await;
-    let delivered = Instant::now();
-    let addresses = delivery.pods.iter().zip(&outcomes).filter(|(_, outcome)| outcome.outcome.is_ok());
-    let addresses = addresses.filter_map(|(pod, _)| pod.container.address.clone()).collect();
-    let served = if delivery.origin.is_some() { served(probe, addresses).await } else { None };
-    Event::Delivered { lane, delivery, outcomes, delivered, served }
+    Event::Delivered { lane, delivery, outcomes, delivered: Instant::now() }
 }
 
 async fn deliver_to_pod(agent: &Agent, delivery: &PodDelivery) -> PodOutcome<()> {
@@ -114,13 +111,21 @@ async fn deliver_to_pod(agent: &Agent, delivery: &PodDelivery) -> PodOutcome<()>
     }
 }
 
-/// How long it took until the last of the pods answered; `None` without a
-/// probe, or when one did not answer.
-async fn served(probe: Option<Probe>, addresses: Vec<String>) -> Option<Duration> {
-    let probe = probe?;
-    let asked = addresses.iter().map(|address| probe.served(address, PROBE_LIMIT));
+/// Something to tell once every pod answers the probe.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    pub(crate) report: Report,
+    pub(crate) addresses: Vec<String>,
+    /// What the pods run then, or the answers were another program's.
+    pub(crate) running: Option<blake3::Hash>,
+}
+
+/// Asks pods until the last of them has answered, or one doesn't.
+pub(crate) async fn await_served(lane: usize, probe: Probe, announcement: Announcement) -> Event {
+    let asked = announcement.addresses.iter().map(|address| probe.served(address, PROBE_LIMIT));
     let answers: Option<Vec<Duration>> = future::join_all(asked).await.into_iter().collect();
-    answers?.into_iter().max()
+    let served = answers.and_then(|answers| answers.into_iter().max());
+    Event::Served { lane, announcement: Box::new(announcement), served }
 }
 
 /// A build that went well.
@@ -169,11 +174,10 @@ pub(crate) struct SwapOutcomes {
     pub(crate) outcomes: Vec<PodOutcome<Swapped>>,
     pub(crate) started: Instant,
     pub(crate) ended: Instant,
-    pub(crate) served: Option<Duration>,
 }
 
 /// Swaps the process of each pod.
-pub(crate) async fn swap(agent: Agent, lane: usize, order: SwapOrder, executable: String, probe: Option<Probe>) -> Event {
+pub(crate) async fn swap(agent: Agent, lane: usize, order: SwapOrder, executable: String) -> Event {
     let started = Instant::now();
     let one = |(pod, container, process): &(String, RunningContainer, ProcessId)| {
         let (agent, pod, container_id, process) = (agent.clone(), pod.clone(), container.id.clone(), *process);
@@ -181,11 +185,7 @@ pub(crate) async fn swap(agent: Agent, lane: usize, order: SwapOrder, executable
         async move { PodOutcome { pod, container_id, outcome: agent.swap(process, path, executable).await } }
     };
     let outcomes = future::join_all(order.pods.iter().map(one)).await;
-    let ended = Instant::now();
-    let swapped = order.pods.iter().zip(&outcomes).filter(|(_, outcome)| outcome.outcome.is_ok());
-    let addresses = swapped.filter_map(|((_, container, _), _)| container.address.clone()).collect();
-    let served = if order.catching_up { None } else { served(probe, addresses).await };
-    Event::Swapped { lane, outcomes: Box::new(SwapOutcomes { order, outcomes, started, ended, served }) }
+    Event::Swapped { lane, outcomes: Box::new(SwapOutcomes { order, outcomes, started, ended: Instant::now() }) }
 }
 
 /// How a swapped process did.
