@@ -85,13 +85,13 @@ fn services_and_dns() {
     }
     for url in ["http://web.default.svc.cluster.local", "http://web"] {
         let from_client = eventually("the Service answers", SOON, || {
-            let said = shared().kubectl(["exec", "client", "--", "wget", "-qO-", "-T", "2", url]).run();
+            let said = shared().kubectl(["exec", "client", "--", "get", url]).run();
             if said.status.success() { Ok(said.stdout) } else { Err(said.stderr) }
         });
         assert_eq!(from_client, "hello from web\n");
     }
     // A pod that reaches itself through its own Service.
-    assert_eq!(kubectl(&["exec", "web", "--", "wget", "-qO-", "-T", "2", "http://web"]), "hello from web\n");
+    assert_eq!(kubectl(&["exec", "web", "--", "get", "http://web.default.svc"]), "hello from web\n");
     shared().kubectl(["exec", "client", "--", "nslookup", "nothing.default.svc.cluster.local"]).run().fails_with(1);
     remove(&["pod/web", "pod/client", "service/web"]);
 }

@@ -1,30 +1,18 @@
 //! An image with a shell and the usual small programs, made from Debian's
-//! static busybox: what the tests run in pods.
+//! static busybox, and `get`, which looks names up: what the tests run in pods.
 
+use crate::program::Program;
+use crate::repository;
 use devloop_core::image;
 use std::path::{Path, PathBuf};
 
 /// The image's name in manifests.
 pub const IMAGE: &str = "devloop.local/toolbox:test";
 
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 19] = [
     "sh", "cat", "echo", "env", "false", "grep", "head", "httpd", "id", "ls", "mkdir", "nc", "nslookup", "printf", "rm", "sleep", "tar",
-    "test", "true", "wget",
+    "test", "true",
 ];
-
-/// What even a static program of glibc loads to look a name up.
-const RESOLVER: [&str; 5] = [
-    "libc.so.6",
-    "libresolv.so.2",
-    "libnss_dns.so.2",
-    "libnss_files.so.2",
-    if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" },
-];
-
-/// Debian's folder of libraries of this architecture.
-fn library_folder() -> String {
-    format!("/lib/{}-linux-gnu", std::env::consts::ARCH)
-}
 
 /// Writes the image as an archive into `folder`; answers its path.
 ///
@@ -42,20 +30,15 @@ pub fn archive(folder: &Path) -> PathBuf {
         env: [("PATH".to_owned(), "/bin".to_owned())].into(),
         workdir: None,
         binary: "/bin/toolbox".into(),
-        files: vec![
-            devloop_core::project::FileMapping { from: "bin".into(), to: "/bin".into() },
-            devloop_core::project::FileMapping { from: "lib".into(), to: library_folder() },
-        ],
+        files: vec![devloop_core::project::FileMapping { from: "bin".into(), to: "/bin".into() }],
         ports: Vec::new(),
     };
     let bin = folder.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
     std::fs::copy(busybox, bin.join("busybox")).unwrap();
-    let lib = folder.join("lib");
-    std::fs::create_dir_all(&lib).unwrap();
-    for library in RESOLVER {
-        std::fs::copy(Path::new(&library_folder()).join(library), lib.join(library)).unwrap();
-    }
+    let get = bin.join("get");
+    let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
+    build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
     for program in PROGRAMS {
         std::os::unix::fs::symlink("busybox", bin.join(program)).unwrap();
     }

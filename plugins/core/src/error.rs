@@ -2,7 +2,7 @@
 //!
 //! Modules define their own typed errors; a command turns them into a
 //! [`CommandError`] with what it was doing ([`ErrorContext::context`]) and what
-//! the user can do next ([`ErrorContext::hint`]).
+//! the user can do next ([`ErrorHint::hint`]).
 
 use std::error::Error;
 use std::fmt;

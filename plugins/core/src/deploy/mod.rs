@@ -1,7 +1,7 @@
 //! Manifests into a cluster, and whether what they describe comes to run.
 //!
 //! Reading ([`load`]), changing ([`replace_image`]) and judging a rollout are
-//! pure; [`apply`] and [`wait_ready`] talk to the API server. Nothing is changed
+//! pure; [`apply()`] and [`wait_ready`] talk to the API server. Nothing is changed
 //! in the cluster before all manifests are read and the server has accepted each
 //! in a dry run.
 

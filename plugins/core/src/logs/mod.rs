@@ -1,10 +1,10 @@
 //! Container logs, every line once, across broken connections and restarts.
 //!
 //! [`follow_pods`] watches the pods of some selections and reads each of their
-//! containers with a task of its own; [`follow`] is one such reader;
+//! containers with a task of its own; [`follow()`] is one such reader;
 //! [`read_pods`] reads what is there and ends; [`last_lines`] gives the end of
 //! one log. What to read next ([`decide`]), what was read before ([`Resume`])
-//! and which readers to start ([`plan`]) are pure.
+//! and which readers to start ([`plan()`]) are pure.
 //!
 //! The API gives a log by container name, not by instance, and of the current
 //! and the previous instance only. So a reader goes instance by instance: it

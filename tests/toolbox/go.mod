@@ -1,0 +1,3 @@
+module devloop.dev/toolbox
+
+go 1.25.0
