@@ -25,6 +25,20 @@ pub(crate) fn running(pod: &Pod, name: &str) -> Option<RunningContainer> {
     Some(RunningContainer { id: container.container_id.clone()?, address: status.pod_ip.clone() })
 }
 
+/// Whether the log of a container that ended is the "previous" one or still
+/// the current one; `None` while the kubelet has not noticed its end.
+pub(crate) fn is_previous(pod: &Pod, name: &str, id: &str) -> Option<bool> {
+    let container = pod.status.as_ref()?.container_statuses.iter().flatten().find(|container| container.name == name)?;
+    let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        let terminated = state.as_ref().and_then(|state| state.terminated.as_ref());
+        terminated.and_then(|terminated| terminated.container_id.as_deref()) == Some(id)
+    };
+    if ended(&container.state) {
+        return Some(false);
+    }
+    ended(&container.last_state).then_some(true)
+}
+
 /// Chooses the container to work on, and makes sure that all pods belong to one
 /// workload.
 ///
@@ -92,6 +106,22 @@ mod tests {
         assert_eq!(running(&pod, "other"), None);
         pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert_eq!(running(&pod, "web"), None);
+    }
+
+    #[test]
+    fn the_log_of_a_container_that_ended_is_found_once_the_kubelet_knows() {
+        let mut pod = pod("web", "1", &["web"]);
+        assert_eq!(is_previous(&pod, "web", "containerd://c"), None);
+        let state = |key: &str, pod: &mut Pod| {
+            let mut value = serde_json::to_value(&*pod).unwrap();
+            value["status"]["containerStatuses"][0][key] = json!({"terminated": {"exitCode": 1, "containerID": "containerd://c"}});
+            *pod = serde_json::from_value(value).unwrap();
+        };
+        state("lastState", &mut pod);
+        assert_eq!(is_previous(&pod, "web", "containerd://c"), Some(true));
+        assert_eq!(is_previous(&pod, "web", "containerd://older"), None);
+        state("state", &mut pod);
+        assert_eq!(is_previous(&pod, "web", "containerd://c"), Some(false));
     }
 
     #[test]

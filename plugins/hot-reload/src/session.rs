@@ -6,7 +6,7 @@ use crate::pods;
 use crate::report::{Happening, Phases, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
-use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
+use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes, SwappedPod};
 use devloop_core::agent::{Agent, AgentError};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
@@ -441,7 +441,7 @@ impl Session {
                     in_memory |= swapped.in_memory;
                     replacing = replacing.max(Duration::from_micros(swapped.phases.executed_us.saturating_sub(swapped.phases.written_us)));
                     // Also one whose container is gone by now: perhaps that was why.
-                    judged.push((pod, swapped.process));
+                    judged.push(SwappedPod { pod, container_id, process: swapped.process });
                 }
                 Err(error) if work::is_passing(&error) => is_passing = true,
                 Err(error) => {
@@ -464,7 +464,7 @@ impl Session {
             }
             return Ok(());
         }
-        let pods: Vec<String> = judged.iter().map(|(pod, _)| pod.clone()).collect();
+        let pods: Vec<String> = judged.iter().map(|swapped| swapped.pod.clone()).collect();
         if let Some(agent) = self.agent.clone() {
             let container = self.lanes[lane].facts.container.clone();
             self.tasks.spawn(work::judge(agent, self.cluster.clone(), container, lane, order.binary.clone(), judged));

@@ -3,7 +3,7 @@
 
 use crate::gather::Facts;
 use crate::lane::{Binary, Delivery, Origin, PodDelivery, SwapOrder};
-use crate::pods::RunningContainer;
+use crate::pods::{self, RunningContainer};
 use crate::probe::Probe;
 use crate::report::Report;
 use crate::session::Event;
@@ -29,6 +29,9 @@ const FILES_AT_ONCE: usize = 32;
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a swapped process must run to be trusted.
 const PROBATION: Duration = Duration::from_secs(2);
+/// How often, and how far apart, the kubelet is asked whether it has noticed.
+const LOG_TRIES: u32 = 20;
+const LOG_PAUSE: Duration = Duration::from_millis(250);
 /// Lines of a pod's log that are shown when its process ended.
 const LOG_LINES: i64 = 10;
 
@@ -204,57 +207,57 @@ pub(crate) enum Fate {
     Unknown,
 }
 
-/// Waits until a swapped process has run for a while or has ended.
-pub(crate) async fn judge(
-    agent: Agent,
-    cluster: Cluster,
-    container: String,
-    lane: usize,
-    binary: Binary,
-    pods: Vec<(String, ProcessId)>,
-) -> Event {
-    let one = |(pod, process): (String, ProcessId)| {
-        let (agent, cluster, container) = (agent.clone(), cluster.clone(), container.clone());
-        async move {
-            let fate = fate(&agent, &cluster, &pod, &container, process).await;
-            (pod, fate)
-        }
-    };
-    let fates = future::join_all(pods.into_iter().map(one)).await;
+/// A pod whose process was swapped.
+#[derive(Clone, Debug)]
+pub(crate) struct SwappedPod {
+    pub(crate) pod: String,
+    pub(crate) container_id: String,
+    pub(crate) process: ProcessId,
+}
+
+/// Waits until swapped processes have run for a while or have ended.
+pub(crate) async fn judge(agent: Agent, cluster: Cluster, container: String, lane: usize, binary: Binary, pods: Vec<SwappedPod>) -> Event {
+    let fates = future::join_all(pods.iter().map(|swapped| fate(&agent, &cluster, &container, swapped))).await;
+    let fates = pods.into_iter().map(|swapped| swapped.pod).zip(fates).collect();
     Event::Judged { lane, binary, fates }
 }
 
-async fn fate(agent: &Agent, cluster: &Cluster, pod: &str, container: &str, process: ProcessId) -> Fate {
+async fn fate(agent: &Agent, cluster: &Cluster, container: &str, swapped: &SwappedPod) -> Fate {
     let started = Instant::now();
     let mut pause = Duration::from_millis(25);
     while started.elapsed() < PROBATION {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
-        match agent.alive(process).await {
+        match agent.alive(swapped.process).await {
             Ok(true) => {}
-            Ok(false) => return end(agent, cluster, pod, container, process).await,
+            Ok(false) => return end(agent, cluster, container, swapped).await,
             Err(_) => return Fate::Unknown,
         }
     }
     Fate::Alive
 }
 
-async fn end(agent: &Agent, cluster: &Cluster, pod: &str, container: &str, process: ProcessId) -> Fate {
-    if agent.rollback(process).await.is_ok() {
+async fn end(agent: &Agent, cluster: &Cluster, container: &str, swapped: &SwappedPod) -> Fate {
+    let SwappedPod { pod, container_id, process } = swapped;
+    if agent.rollback(*process).await.is_ok() {
         return Fate::RolledBack;
     }
+    Fate::Ended { log: last_words(cluster, pod, container, container_id).await.unwrap_or_default() }
+}
+
+/// The last lines of the log of a container that ended, once the kubelet has
+/// noticed: before, the "previous" log would be an older container's.
+async fn last_words(cluster: &Cluster, pod: &str, container: &str, container_id: &str) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    // The kubelet needs a moment to notice; then the log is the previous one's.
-    for previous in [true, true, true, true, false] {
-        let parameters = LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
-        if let Ok(log) = pods.logs(pod, &parameters).await
-            && !log.trim().is_empty()
-        {
-            return Fate::Ended { log: log.trim_end().to_owned() };
+    for _ in 0..LOG_TRIES {
+        if let Some(previous) = pods::is_previous(&pods.get_opt(pod).await.ok()??, container, container_id) {
+            let parameters =
+                LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
+            return Some(pods.logs(pod, &parameters).await.ok()?.trim_end().to_owned());
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(LOG_PAUSE).await;
     }
-    Fate::Ended { log: String::new() }
+    None
 }
 
 /// Asks cargo again which packages a binary is made of.
