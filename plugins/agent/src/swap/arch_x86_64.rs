@@ -21,8 +21,9 @@ pub(super) fn prepare(registers: &mut Registers, instruction: u64, number: u64, 
     registers.r10 = fourth;
     registers.r8 = fifth;
     registers.r9 = sixth;
-    // "In no system call": a thread that was stopped inside one is otherwise
-    // set back by the kernel, to two bytes before our instruction.
+    // "In no system call": the kernel sets a thread that was stopped inside one
+    // back to before it, if rax holds ERESTARTSYS or one like it. It does not any
+    // more, but this says it without relying on the number.
     registers.orig_rax = u64::MAX;
 }
 

@@ -109,9 +109,9 @@ impl Tracee {
     /// Lets the process go on as if nothing had happened.
     pub(super) fn release(self, proc: &Proc) -> Result<(), Failure> {
         // Registers are given back in a stop of the same kind as they were taken
-        // in. Only there does the kernel look whether a system call is to be
-        // restarted; given back at the exit of one, the program would see the
-        // kernel's internal ERESTARTSYS as a result.
+        // in. After such a one the kernel looks whether a system call is to be
+        // restarted; after the exit of one it only happens to, and a program
+        // must never see the kernel's internal ERESTARTSYS as a result.
         ptrace::interrupt(self.thread).map_err(lost(self.pid()))?;
         let deadline = Instant::now() + STOP_LIMIT;
         ptrace::resume(self.thread, Resume::Freely, 0).map_err(lost(self.pid()))?;

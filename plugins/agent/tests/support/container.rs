@@ -31,6 +31,8 @@ pub struct Options {
     /// What the server's first thread does, see `victims/server.rs`.
     pub mode: &'static str,
     pub read_only: bool,
+    /// In the node's pid namespace, so not pid 1, which no signal kills by default.
+    pub host_pid: bool,
     /// A tmpfs of 2 MiB on `/data`, like a volume, and its file `kept` also on
     /// `/app/mounted`, like a subPath.
     pub volume: bool,
@@ -38,7 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mode: "idle", read_only: false, volume: false }
+        Self { mode: "idle", read_only: false, host_pid: false, volume: false }
     }
 }
 
@@ -198,7 +200,8 @@ fn write_program(path: &Path, bytes: &[u8]) {
 }
 
 fn enter(root: &Path, options: Options) -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
+    let pid_namespace = if options.host_pid { CloneFlags::empty() } else { CloneFlags::CLONE_NEWPID };
+    unshare(CloneFlags::CLONE_NEWNS | pid_namespace)?;
     // SAFETY: see `start`.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
         // The pid namespace holds only children. The standard library waits for
