@@ -322,6 +322,11 @@ impl Lane {
         self.give_up(hash);
     }
 
+    /// Whether restarted containers get a binary of this session.
+    pub(crate) fn has_good_binary(&self) -> bool {
+        self.desired.is_some()
+    }
+
     /// Whether a pod has all that the others have.
     pub(crate) fn is_in_sync(&self, entry: &PodEntry) -> bool {
         let Stage::Attached(attached) = &entry.stage else { return false };

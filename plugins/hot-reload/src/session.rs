@@ -483,22 +483,21 @@ impl Session {
 
     fn judged(&mut self, lane: usize, binary: &Binary, fates: Vec<(String, Fate)>) -> Result<()> {
         let service = self.lanes[lane].facts.name.clone();
-        let mut is_good = true;
-        for (pod, fate) in fates {
-            let text = match fate {
-                Fate::Alive | Fate::Unknown => continue,
-                Fate::RolledBack => "the code before runs again".to_owned(),
-                Fate::Ended { log } if log.is_empty() => "Kubernetes restarts the container with its image's code".to_owned(),
-                Fate::Ended { log } => format!("Kubernetes restarts the container with its image's code\nlast lines of its log:\n{log}"),
-            };
-            is_good = false;
-            let error = CommandError::new(format!("{service}: the new code ended soon after its start in pod {pod}; {text}"));
-            self.reporter.fail(Happening::Error, Some(&service), vec![pod], &error)?;
-        }
-        if is_good {
+        let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| !matches!(fate, Fate::Alive | Fate::Unknown)).collect();
+        if ended.is_empty() {
             self.lanes[lane].prove(binary);
         } else {
             self.lanes[lane].condemn(binary.hash);
+        }
+        let next = if self.lanes[lane].has_good_binary() { "the last good code of this session" } else { "its image's code" };
+        for (pod, fate) in ended {
+            let (outcome, log) = match fate {
+                Fate::Ended { log } => (format!("the container restarts with {next}"), log),
+                _ => ("the code before runs again".to_owned(), String::new()),
+            };
+            let log = if log.is_empty() { log } else { format!("\nlast lines of its log:\n{log}") };
+            let error = CommandError::new(format!("{service}: the new code ended soon after its start in pod {pod}; {outcome}{log}"));
+            self.reporter.fail(Happening::Error, Some(&service), vec![pod], &error)?;
         }
         self.sweep();
         Ok(())
