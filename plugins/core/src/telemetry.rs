@@ -19,8 +19,10 @@ pub enum LogFormat {
 /// none shows warnings, one `info`, two `debug`, three `trace` of our crates.
 pub fn init(verbosity: u8, format: LogFormat) {
     let default = match verbosity {
-        0 => "warn,kube_client=off,kube_runtime=error",
-        1 => "warn,devloop=info,devloop_core=info,kubectl_devenv=info,kubectl_rebuild=info,kubectl_hot_reload=info,kubectl_logs_tail=info",
+        0 => "warn,kube_client=off,kube_runtime=error,notify=error",
+        1 => {
+            "warn,notify=error,devloop=info,devloop_core=info,kubectl_devenv=info,kubectl_rebuild=info,kubectl_hot_reload=info,kubectl_logs_tail=info"
+        }
         2 => "info,devloop_core=debug,kubectl_devenv=debug,kubectl_rebuild=debug,kubectl_hot_reload=debug,kubectl_logs_tail=debug",
         _ => "debug,devloop_core=trace,kubectl_devenv=trace,kubectl_rebuild=trace,kubectl_hot_reload=trace,kubectl_logs_tail=trace",
     };
