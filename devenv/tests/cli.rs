@@ -1,6 +1,8 @@
 //! What `kubectl devenv` prints, without a cluster: stdout, stderr and exit
 //! code together, in an environment that nothing leaks into.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use std::process::Command;
 
 /// Runs the program with folders of its own; answers all that a user sees.
