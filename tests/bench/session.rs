@@ -3,18 +3,34 @@
 use crate::figures::Figures;
 use crate::measure::{environment, load_toolbox, ms, until_served};
 use devloop_tests::environment::Environment;
-use devloop_tests::shop::Shop;
+use devloop_tests::shop::{Session, Shop};
 use devloop_tests::toolbox::IMAGE;
 use std::time::{Duration, Instant};
 
+/// The example on a fresh environment, watched by a session.
+struct Bench {
+    environment: Environment,
+    shop: Shop,
+    /// The pod's address and port.
+    address: String,
+    session: Session,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let environment = environment();
+        environment.up();
+        let shop = Shop::copy(&environment, "bench");
+        shop.rebuild();
+        let (_, address) = shop.pod();
+        let session = shop.hot_reload(&[]);
+        Self { environment, shop, address, session }
+    }
+}
+
 /// A small file: saved on disk -> served by the pod; `kubectl cp` in turn.
 pub(crate) fn save_static(runs: usize) -> Figures {
-    let environment = environment();
-    environment.up();
-    let shop = Shop::copy(&environment, "bench");
-    shop.rebuild();
-    let (_, address) = shop.pod();
-    let session = shop.hot_reload(&[]);
+    let Bench { environment, shop, address, session } = Bench::start();
     let copied = Copied::new(&environment);
     let mut figures = Figures::default();
     let mut peer = Vec::new();
@@ -65,12 +81,7 @@ impl<'a> Copied<'a> {
 
 /// A new binary: on disk -> serving; `kubectl rollout restart` in turn.
 pub(crate) fn swap(runs: usize) -> Figures {
-    let environment = environment();
-    environment.up();
-    let shop = Shop::copy(&environment, "bench");
-    shop.rebuild();
-    let (_, address) = shop.pod();
-    let session = shop.hot_reload(&[]);
+    let Bench { environment, shop, address, session } = Bench::start();
     let mut figures = Figures::default();
     let mut greeting = "hello from shop".to_owned();
     for run in 0..=runs {
