@@ -1,6 +1,6 @@
 //! Starting a node's first process, detached, in namespaces of its own.
 
-use devloop_core::error::{ErrorContext, Result};
+use devloop_core::error::{CommandError, ErrorContext, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{ForkResult, fork, setsid};
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
     drop(listener);
     let mut number = [0; 4];
     pid_rx.read_exact(&mut number).context("the node's first process did not start")?;
-    let orders_tx = child.stdin.take().context_missing()?;
+    let orders_tx = child.stdin.take().ok_or_else(|| CommandError::new("the node's first process has no stdin"))?;
     // The process in between has ended; the first process belongs to nobody.
     child.wait().context("could not wait for the launcher")?;
     Ok(Launched { pid: i32::from_ne_bytes(number), orders_tx })
@@ -106,14 +106,4 @@ fn inherit(listener_fd: i32) -> std::io::Result<()> {
         }
     };
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-trait Missing<T> {
-    fn context_missing(self) -> Result<T>;
-}
-
-impl<T> Missing<T> for Option<T> {
-    fn context_missing(self) -> Result<T> {
-        self.ok_or_else(|| devloop_core::CommandError::new("the node's first process has no stdin"))
-    }
 }

@@ -92,27 +92,17 @@ async fn api_is_ready(client: &Client) -> bool {
     client.request_text(request).await.is_ok_and(|answer| answer == "ok")
 }
 
-fn is_ready() -> impl Condition<Node> {
-    |node: Option<&Node>| {
-        let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
-    }
-}
-
 /// With kept state the node's object is there from before, and still says Ready
 /// although its kubelet has yet to start: only a heartbeat after our own start
 /// counts.
 fn is_ready_since(start: jiff::Timestamp) -> impl Condition<Node> {
     move |node: Option<&Node>| {
-        let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
-        let fresh = conditions.is_some_and(|conditions| {
+        let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|condition| {
             // Heartbeats have whole seconds.
-            conditions.iter().any(|condition| {
-                condition.type_ == "Ready"
-                    && condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0.as_second() >= start.as_second())
-            })
-        });
-        fresh && is_ready().matches_object(node)
+            let fresh = condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0.as_second() >= start.as_second());
+            condition.type_ == "Ready" && condition.status == "True" && fresh
+        })
     }
 }
 
