@@ -2,13 +2,22 @@
 //! down again without a trace.
 //!
 //! `args` -> [`request`] -> one function of [`provider::Provider`] -> what a
-//! person sees (`render`). The embedded engine is in [`embedded`].
+//! person sees. The engines are [`embedded`], [`kind`] and [`context`]; what they
+//! make is written down in [`journal`] first, so that it can be removed.
 
 mod args;
+mod choice;
 mod commands;
+pub mod context;
+mod doctor;
 pub mod embedded;
+pub mod journal;
+pub mod kind;
 pub mod kubeconfig;
+mod load;
 pub mod provider;
+mod prune;
+pub mod registry;
 pub mod request;
 
 use devloop_core::{Context, ExitStatus, Result};

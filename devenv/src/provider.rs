@@ -1,9 +1,11 @@
-//! What an engine that runs clusters can do. `embedded` is the first; kind and
-//! plain kubeconfig contexts fit the same trait.
+//! What an engine that runs clusters can do, and which engines there are.
 
+use crate::context::ContextProvider;
+use crate::embedded::EmbeddedProvider;
+use crate::kind::KindProvider;
 use crate::request::{EnvironmentName, UpRequest};
 use async_trait::async_trait;
-use devloop_core::environment::{EnvironmentRecord, EnvironmentStatus};
+use devloop_core::environment::{Directories, EnvironmentRecord, EnvironmentStatus};
 use devloop_core::node::Node;
 use devloop_core::{Context, Result};
 use serde::Serialize;
@@ -41,8 +43,8 @@ pub struct Snapshot {
 
 /// An engine that runs clusters.
 #[async_trait]
-pub trait Provider {
-    /// Its name, as in `--provider`.
+pub trait Provider: Send + Sync {
+    /// Its name, as in `--provider` and in an environment's record.
     fn name(&self) -> &'static str;
 
     /// Brings the environment up, from nothing, from kept state, or from what a
@@ -55,13 +57,49 @@ pub trait Provider {
     async fn down(&self, context: &Context, name: &EnvironmentName, keep: bool) -> Result<()>;
 
     /// What the environment is and does; `None` when there is none.
-    fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>>;
+    async fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>>;
 
-    /// The environment's nodes, reachable without the Kubernetes API.
-    fn node(&self, name: &EnvironmentName) -> Result<Node>;
+    /// The environment's nodes that can be reached without the Kubernetes API.
+    async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>>;
 
     /// A kubeconfig with this environment only, as YAML.
-    fn kubeconfig(&self, name: &EnvironmentName) -> Result<String>;
+    async fn kubeconfig(&self, name: &EnvironmentName) -> Result<String>;
+}
+
+/// All engines there are.
+#[derive(Debug)]
+pub struct Providers {
+    /// Processes of this machine.
+    pub embedded: EmbeddedProvider,
+    /// kind.
+    pub kind: KindProvider,
+    /// Contexts of the kubeconfig.
+    pub context: ContextProvider,
+    directories: Directories,
+}
+
+impl Providers {
+    /// The engines, with their state in these folders.
+    pub fn new(directories: &Directories) -> Self {
+        Self {
+            embedded: EmbeddedProvider::new(directories.clone()),
+            kind: KindProvider::new(directories.clone()),
+            context: ContextProvider::new(directories.clone()),
+            directories: directories.clone(),
+        }
+    }
+
+    /// The engine of an environment: the one in its record. An environment whose
+    /// record is lost or damaged is the embedded engine's to clean up, since the
+    /// others keep what they made where it is labelled.
+    pub fn of(&self, name: &EnvironmentName) -> &dyn Provider {
+        let record = self.directories.environment(name.as_str()).record().ok().flatten();
+        match record.as_ref().map(|record| record.provider.as_str()) {
+            Some("kind") => &self.kind,
+            Some("context") => &self.context,
+            _ => &self.embedded,
+        }
+    }
 }
 
 /// How long a graceful stop may take before processes are killed.

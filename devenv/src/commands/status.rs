@@ -1,7 +1,6 @@
 //! `kubectl devenv status`.
 
-use crate::embedded::EmbeddedProvider;
-use crate::provider::{Provider, Snapshot};
+use crate::provider::{Providers, Snapshot};
 use crate::request::{EnvironmentName, Which};
 use devloop_core::ExitStatus;
 use devloop_core::environment::Directories;
@@ -9,17 +8,20 @@ use devloop_core::error::{CommandError, ErrorHint, Result};
 use devloop_core::output::{self, Format};
 
 /// Prints the environments; one that was named and isn't there is a failure.
-pub(super) fn run(embedded: &EmbeddedProvider, directories: &Directories, which: Which, format: Format) -> Result<ExitStatus> {
+pub(super) async fn run(providers: &Providers, directories: &Directories, which: Which, format: Format) -> Result<ExitStatus> {
     let snapshots = match which {
         Which::One(name) => {
-            let snapshot = embedded.snapshot(&name)?;
+            let snapshot = providers.of(&name).snapshot(&name).await?;
             let missing = || CommandError::new(format!("there is no environment {:?}", name.as_str()));
             vec![snapshot.ok_or_else(missing).hint(format!("bring it up with `kubectl devenv up --name {name}`"))?]
         }
         Which::All => {
             let names = directories.environment_names()?;
-            let parsed = names.iter().filter_map(|name| name.parse::<EnvironmentName>().ok());
-            parsed.filter_map(|name| embedded.snapshot(&name).transpose()).collect::<Result<Vec<_>>>()?
+            let mut snapshots = Vec::new();
+            for name in names.iter().filter_map(|name| name.parse::<EnvironmentName>().ok()) {
+                snapshots.extend(providers.of(&name).snapshot(&name).await?);
+            }
+            snapshots
         }
     };
     output::print(format, &snapshots, || render(&snapshots))?;

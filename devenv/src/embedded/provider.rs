@@ -313,7 +313,7 @@ impl Provider for EmbeddedProvider {
         Ok(())
     }
 
-    fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>> {
+    async fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>> {
         let environment = self.environment(name);
         let Some(record) = environment.record()? else { return Ok(None) };
         let mut status = environment.status()?.unwrap_or_default();
@@ -330,13 +330,12 @@ impl Provider for EmbeddedProvider {
         Ok(Some(Snapshot { record, status }))
     }
 
-    fn node(&self, name: &EnvironmentName) -> Result<Node> {
+    async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>> {
         let record = self.known(name)?;
-        Node::of_context(&self.directories, &record.context)?
-            .ok_or_else(|| CommandError::new(format!("environment {:?} has no node here", record.name)))
+        Ok(Node::of_environment(&self.directories, &record.name)?.into_iter().collect())
     }
 
-    fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
+    async fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
         kubeconfig::standalone(&self.entry(&self.known(name)?)?)
     }
 }

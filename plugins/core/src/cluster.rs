@@ -18,8 +18,9 @@ pub struct Cluster {
     pub namespace: String,
     /// The kubeconfig context it was reached by.
     pub context: String,
-    /// Its node, where that is on this machine.
-    pub node: Option<Node>,
+    /// Its nodes that can be reached without the API: none for a cluster that
+    /// is elsewhere.
+    pub nodes: Vec<Node>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -28,7 +29,7 @@ impl std::fmt::Debug for Cluster {
             .debug_struct("Cluster")
             .field("context", &self.context)
             .field("namespace", &self.namespace)
-            .field("node", &self.node)
+            .field("nodes", &self.nodes)
             .finish_non_exhaustive()
     }
 }
@@ -53,17 +54,17 @@ pub async fn connect(args: &ClusterArgs) -> Result<Cluster> {
         };
         return Err(CommandError::new(format!("context {context:?} is not in the kubeconfig"))).hint(hint);
     }
-    let node = Node::of_context(&Directories::from_env()?, &context)?;
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("could not use context {context:?}"))?;
+    let nodes = Node::of_context(&Directories::from_env()?, &context, &config.cluster_url.to_string()).await?;
     config.connect_timeout = Some(Duration::from_secs(10));
     // The library's own retries are silent for minutes; a person would rather
     // hear at once that the server is overloaded.
     config.default_retry = false;
     let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).with_context(|| format!("could not make a client for context {context:?}"))?;
-    Ok(Cluster { client, namespace, context, node })
+    Ok(Cluster { client, namespace, context, nodes })
 }
 
 /// Reads the kubeconfig: the explicit file, else those that `KUBECONFIG` lists,

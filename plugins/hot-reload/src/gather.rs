@@ -37,7 +37,7 @@ pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathe
     let project = project::load(request.file.as_deref(), &request.start)?;
     let selected = select(&project, &request.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
-    let node = cluster.node.clone().ok_or_else(|| no_node(&cluster.context))?;
+    let node = cluster.nodes.first().cloned().ok_or_else(|| no_node(&cluster.context))?;
     let step = context.ui.step("finding the pods and sources");
     let mut services = Vec::new();
     for service in selected {

@@ -58,7 +58,7 @@ pub(crate) async fn attach(agent: Agent, node: Node, lane: usize, pod: String, c
         Ok(located) => {
             let program = node.host_path(&format!("/proc/{}/exe", located.process.pid));
             // Unknown is fine: then the first build is swapped to in any case.
-            let running = tokio::task::spawn_blocking(move || hash_file(&program).ok()).await.ok().flatten();
+            let running = tokio::task::spawn_blocking(move || hash_file(&program?).ok()).await.ok().flatten();
             Ok(Attachment { process: located.process, running })
         }
         Err(error) => Err(error),

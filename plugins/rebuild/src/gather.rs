@@ -35,8 +35,9 @@ pub(crate) async fn gather(request: &Request) -> Result<Gathered> {
     let plan = plan::plan(sources, &project.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
     let node = cluster
-        .node
-        .clone()
+        .nodes
+        .first()
+        .cloned()
         .ok_or_else(|| {
             CommandError::new(format!(
                 "context {:?} is not an environment of `kubectl devenv`: images can only be delivered to those yet",

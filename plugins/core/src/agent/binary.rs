@@ -1,12 +1,10 @@
 //! The agent's program: found on this machine, checked, put on the node.
 
 use super::AgentError;
-use crate::files;
 use crate::node::Node;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// The program's name.
@@ -37,22 +35,16 @@ fn find_in(named: Option<OsString>, beside: Option<&Path>, search: Option<OsStri
 }
 
 /// Puts the program on the node unless it is there; answers its path there.
-pub(super) fn install(node: &Node, program: &Path) -> Result<String, AgentError> {
+pub(super) async fn install(node: &Node, program: &Path) -> Result<String, AgentError> {
     let content = std::fs::read(program).map_err(|source| AgentError::Source { path: program.to_owned(), source })?;
     check(&content, std::env::consts::ARCH).map_err(|reason| AgentError::Unusable { path: program.to_owned(), reason })?;
     let hash = blake3::hash(&content).to_hex();
     let path = format!("{FOLDER}/agent-{}", &hash[..16]);
-    put(&node.host_path(FOLDER), &node.host_path(&path), &content).map_err(AgentError::Start)?;
-    Ok(path)
-}
-
-fn put(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     // It came by a rename, so it is there as a whole or not at all.
-    if path.metadata().is_ok_and(|metadata| metadata.len() == content.len() as u64) {
-        return Ok(());
+    if node.file_size(&path).await.map_err(AgentError::Start)? != Some(content.len() as u64) {
+        node.write_file(&path, &content, 0o755).await.map_err(AgentError::Start)?;
     }
-    std::fs::create_dir_all(folder)?;
-    files::write_atomic(path, content, 0o755)
+    Ok(path)
 }
 
 /// Says why a program would not run on a node of architecture `arch`.
@@ -100,17 +92,28 @@ mod tests {
         assert_eq!(check(&own, other).unwrap_err(), format!("it is not for {other}"));
     }
 
-    #[test]
-    fn a_program_is_put_once_as_a_whole() {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let root = tempfile::tempdir().unwrap();
-        let (folder, path) = (root.path().join("run/devloop"), root.path().join("run/devloop/agent-0"));
-        put(&folder, &path, b"program").unwrap();
-        let first = path.metadata().unwrap();
-        assert_eq!(first.permissions().mode() & 0o777, 0o755);
-        put(&folder, &path, b"program").unwrap();
-        assert_eq!(path.metadata().unwrap().ino(), first.ino());
-        put(&folder, &path, b"longer program").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"longer program");
+    #[tokio::test]
+    async fn a_program_is_put_once_as_a_whole() {
+        use std::os::unix::fs::MetadataExt;
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: joining namespaces needs root");
+            return;
+        }
+        // This process stands for the node: its namespaces are ours.
+        let node = Node::embedded("test", i32::try_from(std::process::id()).unwrap());
+        let own = std::env::current_exe().unwrap();
+        assert!(matches!(install(&node, &own).await, Err(AgentError::Unusable { .. })));
+        let Ok(agent) = find() else {
+            eprintln!("skipped: no agent was built");
+            return;
+        };
+        let path = install(&node, &agent).await.unwrap();
+        let first = Path::new(&path).metadata().unwrap();
+        assert_eq!(install(&node, &agent).await.unwrap(), path);
+        assert_eq!(Path::new(&path).metadata().unwrap().ino(), first.ino());
+        std::fs::write(&path, b"half").unwrap();
+        install(&node, &agent).await.unwrap();
+        assert_eq!(Path::new(&path).metadata().unwrap().len(), first.len());
+        std::fs::remove_file(&path).unwrap();
     }
 }

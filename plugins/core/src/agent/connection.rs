@@ -5,18 +5,16 @@
 //! the reader whom to expect before it sends, so no state is shared.
 
 use super::{AgentError, Located, ProcessId, Swapped, binary};
-use crate::node::Node;
+use crate::node::{Ended, Node, NodeProcess};
 use devloop_agent::protocol::{ByteString, Decoder, MAX_CHUNK, Message, Request, Response, VERSION, encode};
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -41,7 +39,7 @@ struct Inner {
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
     /// Killed when dropped.
-    _child: Option<Child>,
+    _keep: Option<Ended>,
 }
 
 /// What the writing task is given.
@@ -85,19 +83,10 @@ impl Agent {
     /// # Errors
     /// When there is no usable agent, it doesn't start, or it is too old or new.
     pub async fn start(node: &Node) -> Result<Self, AgentError> {
-        let node = node.clone();
-        let command = move || {
-            let path = binary::install(&node, &binary::find()?)?;
-            Ok(node.command(path, ["serve"]))
-        };
-        let mut command = tokio::task::spawn_blocking(command).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(AgentError::Start)?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
-            return Err(AgentError::Start(io::Error::other("no pipes to the agent")));
-        };
-        widen_pipe(&stdin);
-        let agent = Self::over(stdout, stdin, Some(Box::pin(stderr)), Some(child), PATIENCE);
+        let program = tokio::task::spawn_blocking(binary::find).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
+        let path = binary::install(node, &program).await?;
+        let NodeProcess { stdin, stdout, stderr, ended } = node.start(&path, &["serve"]).await.map_err(AgentError::Start)?;
+        let agent = Self::over(stdout, stdin, Some(stderr), Some(ended), PATIENCE);
         agent.greet().await?;
         Ok(agent)
     }
@@ -107,7 +96,7 @@ impl Agent {
         reader: R,
         writer: W,
         stderr: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>,
-        child: Option<Child>,
+        keep: Option<Ended>,
         patience: Duration,
     ) -> Self
     where
@@ -134,7 +123,7 @@ impl Agent {
             // Nobody may be left to hear it.
             let _ = ended_tx.send(Some(reason));
         });
-        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _child: child }) }
+        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _keep: keep }) }
     }
 
     async fn greet(&self) -> Result<(), AgentError> {
@@ -408,12 +397,6 @@ async fn tail_of(mut stderr: impl AsyncRead + Unpin) -> String {
         kept.drain(..kept.len().saturating_sub(STDERR_KEPT));
     }
     String::from_utf8_lossy(&kept).trim().to_owned()
-}
-
-/// A larger pipe means fewer switches between the two programs; as it is, is
-/// fine, too.
-fn widen_pipe(pipe: &impl std::os::fd::AsFd) {
-    let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
 }
 
 fn unexpected(response: &Response) -> AgentError {

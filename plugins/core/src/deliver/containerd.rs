@@ -1,17 +1,17 @@
 //! containerd on a node, through its own client `ctr`.
 
 use super::DeliverError;
-use crate::node::Node;
+use crate::node::{Node, NodeProcess};
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Write};
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::process::Command;
+use std::io::{self, BufWriter, Write};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 /// Where Kubernetes keeps its images in containerd.
 const NAMESPACE: &str = "k8s.io";
+/// An archive is handed over in pieces of this many bytes, so many at a time.
+const CHUNK: usize = 256 * 1024;
+const CHUNKS_WAITING: usize = 4;
 
 /// A way to ask a node's containerd.
 #[derive(Clone, Debug)]
@@ -63,17 +63,27 @@ impl<'a> Containerd<'a> {
         let mut arguments = vec!["images", "import"];
         arguments.extend(flags.iter().map(String::as_str));
         arguments.push("-");
-        let mut command = self.command(&arguments);
-        let mut child = command.stdin(Stdio::piped()).spawn().map_err(|error| self.io("run ctr on", error))?;
-        let stdin = child.stdin.take().ok_or_else(|| self.io("reach ctr on", io::Error::other("no pipe")))?;
-        let pipe = File::from(stdin.into_owned_fd().map_err(|error| self.io("reach ctr on", error))?);
-        let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let mut out = Sending { pipe, sent: 0, cancelled: Arc::clone(&cancel.0) };
-        let writer = tokio::task::spawn_blocking(move || write(&mut out).map(|()| out.sent));
-        let (written, output) = tokio::join!(writer, child.wait_with_output());
-        let output = output.map_err(|error| self.io("run ctr on", error))?;
+        let NodeProcess { mut stdin, mut stdout, mut stderr, ended } = self.start(&arguments).await?;
+        let (chunk_tx, mut chunk_rx) = mpsc::channel(CHUNKS_WAITING);
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut out = BufWriter::with_capacity(CHUNK, Sending { chunk_tx });
+            write(&mut out).and_then(|()| out.flush())
+        });
+        let send = async move {
+            let mut sent = 0;
+            while let Some(chunk) = chunk_rx.recv().await {
+                stdin.write_all(&chunk).await?;
+                sent += chunk.len() as u64;
+            }
+            stdin.shutdown().await?;
+            Ok::<u64, io::Error>(sent)
+        };
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let (written, sent, said_all, complained_all) =
+            tokio::join!(writer, send, stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained));
+        let code = ended.code().await.map_err(|error| self.io("run ctr on", error))?;
         let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
-        if !output.status.success() {
+        if code != 0 {
             // A broken pipe is only how its failure looks from here, but trouble
             // with a file of ours is the cause of a cut archive.
             if let Err(error) = written
@@ -81,16 +91,17 @@ impl<'a> Containerd<'a> {
             {
                 return Err(self.io("send the image to", error));
             }
-            return Err(self.failed(DOING, &String::from_utf8_lossy(&output.stderr)));
+            return Err(self.failed(DOING, &String::from_utf8_lossy(&complained)));
         }
-        let sent = written.map_err(|error| self.io("send the image to", error))?;
-        Ok((sent, String::from_utf8_lossy(&output.stdout).into_owned()))
+        written.and(said_all).and(complained_all).map_err(|error| self.io("send the image to", error))?;
+        let sent = sent.map_err(|error| self.io("send the image to", error))?;
+        Ok((sent, String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// An error in containerd's words.
     pub(super) fn failed(&self, doing: &'static str, stderr: &str) -> DeliverError {
         let node = self.node.describe();
-        if !self.node.host_path("/").exists() {
+        if !self.node.is_running() {
             return DeliverError::NodeGone { node };
         }
         if stderr.contains("no space left on device") {
@@ -107,19 +118,17 @@ impl<'a> Containerd<'a> {
     }
 
     async fn output(&self, doing: &'static str, arguments: &[&str]) -> Result<String, DeliverError> {
-        let output = self.command(arguments).stdin(Stdio::null()).output().await.map_err(|error| self.io("run ctr on", error))?;
-        if !output.status.success() {
-            return Err(self.failed(doing, &String::from_utf8_lossy(&output.stderr)));
+        let output = self.start(arguments).await?.output().await.map_err(|error| self.io("run ctr on", error))?;
+        if output.code != 0 {
+            return Err(self.failed(doing, &output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    async fn start(&self, arguments: &[&str]) -> Result<NodeProcess, DeliverError> {
         let address = self.address.iter().flat_map(|address| ["--address", address.as_str()]);
-        let all = address.chain(["--namespace", NAMESPACE]).chain(arguments.iter().copied());
-        let mut command = self.node.command("ctr", all);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        let all: Vec<&str> = address.chain(["--namespace", NAMESPACE]).chain(arguments.iter().copied()).collect();
+        self.node.start("ctr", &all).await.map_err(|error| self.io("run ctr on", error))
     }
 }
 
@@ -137,34 +146,20 @@ pub(super) fn imported_names(stdout: &str) -> Vec<String> {
     stdout.lines().filter_map(name_of).collect()
 }
 
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The pipe to `ctr`. Killing the process that we started would not end it: it is
-/// one of the node's. An archive cut short does.
+/// Hands an archive over to the task that sends it. When that is gone, so is
+/// whoever wanted the archive: writing fails, and `ctr` sees it cut short.
 struct Sending {
-    pipe: File,
-    sent: u64,
-    cancelled: Arc<AtomicBool>,
+    chunk_tx: mpsc::Sender<Vec<u8>>,
 }
 
 impl Write for Sending {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::other("cancelled"));
-        }
-        let count = self.pipe.write(buffer)?;
-        self.sent += count as u64;
-        Ok(count)
+        let sent = self.chunk_tx.blocking_send(buffer.to_vec());
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into()).map(|()| buffer.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.pipe.flush()
+        Ok(())
     }
 }
 

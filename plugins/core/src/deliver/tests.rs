@@ -30,7 +30,7 @@ impl Server {
         let child = Command::new("containerd").arg("--config").arg(folder.path().join("config.toml")).stderr(log).spawn().unwrap();
         // This process stands for the node: its namespaces are ours.
         let init_pid = i32::try_from(std::process::id()).unwrap();
-        let node = Node::Embedded { environment: "test".into(), init_pid };
+        let node = Node::embedded("test", init_pid);
         let server = Self { folder, child, node };
         for _ in 0..200 {
             if server.containerd().snapshots().await.is_ok() {
@@ -154,7 +154,7 @@ async fn a_node_that_is_gone_is_told_from_a_failing_one() {
     let mut child = Command::new("true").spawn().unwrap();
     let init_pid = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
-    let node = Node::Embedded { environment: "dev".into(), init_pid };
+    let node = Node::embedded("dev", init_pid);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("binary"), program(62, "")).unwrap();
     let image = image::single_binary(folder.path(), "devloop.local/pause:1", &folder.path().join("binary"), "/pause").unwrap();
@@ -165,7 +165,7 @@ async fn a_node_that_is_gone_is_told_from_a_failing_one() {
 
 #[tokio::test]
 async fn a_foreign_architecture_is_refused_before_anything_is_asked() {
-    let node = Node::Embedded { environment: "dev".into(), init_pid: 0 };
+    let node = Node::embedded("dev", 0);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("binary"), program(243, "")).unwrap();
     let image = image::single_binary(folder.path(), "devloop.local/pause:1", &folder.path().join("binary"), "/pause").unwrap();

@@ -1,0 +1,1 @@
+//! The local image registry of an environment, by kind's convention and KEP-1755.
