@@ -50,6 +50,26 @@ pub struct ClusterArgs {
     pub namespace: Option<String>,
 }
 
+/// Which of the two ways to a container is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Via {
+    /// Through the node where it can be reached, else through the API
+    #[default]
+    Auto,
+    /// Through the node: a local process tree or a local container
+    Node,
+    /// Through the Kubernetes API alone, which any cluster has
+    Api,
+}
+
+/// The way to a container.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct ViaArgs {
+    /// The way to the containers
+    #[arg(long, value_enum, default_value_t, env = "DEVLOOP_VIA", help_heading = "Cluster options")]
+    pub via: Via,
+}
+
 /// The form in which a command prints its data.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct OutputArgs {
