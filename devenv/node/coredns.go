@@ -12,7 +12,9 @@ import (
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/loop"
+	_ "github.com/coredns/coredns/plugin/metrics"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 )
@@ -21,7 +23,7 @@ func runCoreDNS() {
 	// The order in which a query passes the plugins, as in CoreDNS' own
 	// plugin.cfg, less those that are not linked in.
 	dnsserver.Directives = []string{
-		"reload", "bind", "ready", "health", "errors", "cache", "hosts", "kubernetes", "loop", "forward",
+		"reload", "bind", "ready", "health", "prometheus", "errors", "loadbalance", "cache", "hosts", "kubernetes", "loop", "forward",
 	}
 	coremain.Run()
 }
