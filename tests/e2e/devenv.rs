@@ -1,27 +1,54 @@
 //! `kubectl devenv`, command by command.
 
-use crate::{shared, trial};
+use crate::{Case, shared};
 use devloop_tests::eventually;
-use libtest_mimic::Trial;
 use std::time::Duration;
 
-pub(crate) fn trials() -> Vec<Trial> {
+/// On any cluster that we bring up.
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("devenv::up_again_is_a_no_op", up_again),
-        trial("devenv::status_for_people_and_tools", status),
-        trial("devenv::logs_of_a_component", logs),
-        trial("devenv::kubeconfig_alone_is_enough", kubeconfig),
-        trial("devenv::load_refuses_what_is_no_image", load_refuses),
-        trial("devenv::works_as_a_kubectl_plugin", as_plugin),
+        ("devenv::up_again_is_a_no_op", up_again),
+        ("devenv::kubeconfig_alone_is_enough", kubeconfig),
+        ("devenv::load_refuses_what_is_no_image", load_refuses),
+    ]
+}
+
+/// On the embedded one: its components are ours.
+pub(crate) fn embedded_cases() -> Vec<Case> {
+    let own: Vec<Case> = vec![
+        ("devenv::status_for_people_and_tools", status),
+        ("devenv::logs_of_a_component", logs),
+        ("devenv::works_as_a_kubectl_plugin", as_plugin),
+    ];
+    [cases(), own].concat()
+}
+
+/// On a cluster that others run.
+pub(crate) fn api_cases() -> Vec<Case> {
+    vec![
+        ("devenv::up_again_is_a_no_op", up_again),
+        ("devenv::kubeconfig_alone_is_enough", kubeconfig),
+        ("devenv::foreign_cluster_is_only_remembered", foreign),
     ]
 }
 
 fn up_again() {
-    let pid = shared().status().supervisor_pid;
-    let said = shared().devenv(["up", "-o", "json"]).run();
-    let report: serde_json::Value = serde_json::from_str(&said.ok()).unwrap();
-    assert_eq!(report["alreadyUp"], true);
-    assert_eq!(shared().status().supervisor_pid, pid);
+    let running = || shared().directory().status().unwrap().map(|status| status.supervisor_pid);
+    let pid = running();
+    let arguments = shared().up_arguments().into_iter().chain(["-o".to_owned(), "json".to_owned()]);
+    let report: serde_json::Value = serde_json::from_str(&shared().devenv(arguments).run().ok()).unwrap();
+    assert_eq!(report["alreadyUp"], true, "{report}");
+    assert_eq!(running(), pid);
+}
+
+/// `down` of a context forgets it and leaves the cluster as it is.
+fn foreign() {
+    shared().kubectl(["create", "configmap", "theirs"]).run().ok();
+    shared().down();
+    shared().kubectl(["delete", "configmap", "theirs"]).run().ok();
+    let error = shared().devenv(["status", "--name", &shared().name]).run().fails_with(1);
+    assert!(error.contains("there is no environment"), "{error}");
+    shared().up();
 }
 
 fn status() {
@@ -62,7 +89,8 @@ fn kubeconfig() {
     let path = folder.join("config");
     std::fs::write(&path, shared().devenv(["kubeconfig"]).run().ok()).unwrap();
     let nodes = shared().kubectl(["get", "nodes", "-o", "name"]).env("KUBECONFIG", &path).run().ok();
-    assert_eq!(nodes, "node/devloop-e2e\n");
+    assert_eq!(nodes, shared().kubectl(["get", "nodes", "-o", "name"]).run().ok());
+    assert!(nodes.starts_with("node/"), "{nodes}");
 }
 
 fn load_refuses() {

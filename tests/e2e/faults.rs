@@ -1,12 +1,12 @@
 //! What must survive: killed processes, interrupted commands, damaged state,
 //! bad requests.
 
-use crate::trial;
+use crate::Case;
+use crate::clusters::load_toolbox;
 use devloop_core::environment::Phase;
 use devloop_tests::environment::Environment;
 use devloop_tests::program::Program;
 use devloop_tests::{eventually, host, programs, toolbox};
-use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,19 +15,19 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("faults::killed_components_come_back", killed_components),
-        trial("faults::killed_supervisor_comes_back_with_its_objects", killed_supervisor),
-        trial("faults::stopped_environment_comes_back_with_its_objects", stopped),
-        trial("faults::interrupted_up_leaves_nothing", interrupted_up),
-        trial("faults::two_ups_at_once_make_one_environment", two_ups),
-        trial("faults::failed_up_names_the_component_and_down_cleans", failed_up),
-        trial("faults::taken_port_is_an_error", taken_port),
-        trial("faults::half_written_record_can_be_taken_down", half_written),
-        trial("faults::full_disk_is_an_error", full_disk),
-        trial("faults::not_root_is_an_error", not_root),
-        trial("faults::missing_go_is_an_error", missing_go),
+        ("faults::killed_components_come_back", killed_components),
+        ("faults::killed_supervisor_comes_back_with_its_objects", killed_supervisor),
+        ("faults::stopped_environment_comes_back_with_its_objects", stopped),
+        ("faults::interrupted_up_leaves_nothing", interrupted_up),
+        ("faults::two_ups_at_once_make_one_environment", two_ups),
+        ("faults::failed_up_names_the_component_and_down_cleans", failed_up),
+        ("faults::taken_port_is_an_error", taken_port),
+        ("faults::half_written_record_can_be_taken_down", half_written),
+        ("faults::full_disk_is_an_error", full_disk),
+        ("faults::not_root_is_an_error", not_root),
+        ("faults::missing_go_is_an_error", missing_go),
     ]
 }
 
@@ -48,11 +48,6 @@ fn processes(environment: &Environment, component: &str) -> Vec<i32> {
         first == component || (first.ends_with("devloop-node") && second == component)
     };
     in_node.filter(is_it).collect()
-}
-
-fn load_toolbox(environment: &Environment) {
-    let archive = toolbox::archive(&environment.scratch("toolbox"));
-    environment.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
 }
 
 fn killed_components() {
@@ -132,7 +127,7 @@ fn interrupted_up() {
     let environment = own().sibling("interrupted");
     let before = host::state();
     for after_ms in [30, 300, 1200] {
-        let mut up = environment.devenv(["up"]).start();
+        let mut up = environment.devenv(environment.up_arguments()).start();
         std::thread::sleep(Duration::from_millis(after_ms));
         up.signal(Signal::SIGINT);
         let status = eventually("up ends on Ctrl-C", Duration::from_secs(15), || {
@@ -147,14 +142,15 @@ fn interrupted_up() {
 
 fn two_ups() {
     let environment = own().sibling("twice");
-    let [mut first, mut second] = [environment.devenv(["up"]).start(), environment.devenv(["up"]).start()];
+    let [mut first, mut second] =
+        [environment.devenv(environment.up_arguments()).start(), environment.devenv(environment.up_arguments()).start()];
     assert!(first.child.wait().unwrap().success());
     assert!(second.child.wait().unwrap().success());
     assert_eq!(environment.status().phase, Phase::Ready);
     assert_eq!(processes(&environment, "etcd").len(), 1);
     // A third that meets a starting one that nobody waits for: its `up` was killed.
     environment.devenv(["down", "--keep"]).run().ok();
-    let killed = environment.devenv(["up"]).start();
+    let killed = environment.devenv(environment.up_arguments()).start();
     eventually("the supervisor is started", SOON, || {
         let status = environment.directory().status().ok().flatten().ok_or("no status")?;
         if status.phase == Phase::Starting { Ok(()) } else { Err(format!("{:?}", status.phase)) }
@@ -175,7 +171,7 @@ fn failed_up() {
         std::fs::write(entry.path(), "rubbish").unwrap();
     }
     let before = host::state();
-    let error = environment.devenv(["up"]).run().fails_with(1);
+    let error = environment.devenv(environment.up_arguments()).run().fails_with(1);
     assert!(error.contains("etcd ended") && error.contains("last lines of etcd") && error.contains("kubectl devenv down"), "{error}");
     assert_eq!(before, host::state(), "something is left on the host");
     let text = environment.devenv(["status"]).run().ok();
@@ -194,11 +190,11 @@ fn taken_port() {
     for (arguments, expected) in [
         (vec!["up", "--api-port", "0"], "--api-port 0 is not a port"),
         (vec!["up", "--name", "Not_A_Name"], "can't be the name of an environment"),
-        (vec!["up", "--provider", "kind"], "provider \"kind\" is not there yet"),
-        (vec!["up", "--provider", "context"], "provider \"context\" is not there yet"),
+        (vec!["up", "--provider", "kind", "--port", "x:80"], "--port \"x:80\" is not"),
+        (vec!["up", "--no-registry", "--registry-port", "5001"], "cannot be used with"),
     ] {
         let error = environment.devenv(&arguments).run().fails_with(2);
-        assert!(error.contains(expected) && error.contains("Error:"), "{arguments:?}: {error}");
+        assert!(error.contains(expected) && error.to_lowercase().contains("error:"), "{arguments:?}: {error}");
     }
 }
 
@@ -206,7 +202,7 @@ fn half_written() {
     let environment = own().sibling("half");
     std::fs::create_dir_all(environment.directory().root()).unwrap();
     std::fs::write(environment.directory().record_path(), "{\"name\": \"ha").unwrap();
-    let error = environment.devenv(["up"]).run().fails_with(1);
+    let error = environment.devenv(environment.up_arguments()).run().fails_with(1);
     assert!(error.contains("environment.json is damaged") && error.contains("kubectl devenv down --name half"), "{error}");
     environment.down();
     assert!(!environment.directory().root().exists());
@@ -246,7 +242,12 @@ fn not_root() {
 fn missing_go() {
     let environment = own().sibling("nogo");
     let cache = environment.scratch("empty-cache");
-    let error = environment.devenv(["up"]).env("XDG_CACHE_HOME", &cache).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").run().fails_with(1);
+    let error = environment
+        .devenv(environment.up_arguments())
+        .env("XDG_CACHE_HOME", &cache)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .run()
+        .fails_with(1);
     assert!(error.contains("Go is missing") && error.contains("Hint: install Go"), "{error}");
     assert!(!environment.directory().root().exists());
 }

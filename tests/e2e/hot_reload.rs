@@ -1,23 +1,22 @@
 //! `kubectl hot-reload` on the example service.
 
 use crate::rebuild::{ask, shop};
-use crate::{shared, trial};
+use crate::{Case, shared};
 use devloop_tests::eventually;
-use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("hot_reload::saved_files_are_served_and_removed_ones_are_not", files),
-        trial("hot_reload::code_is_swapped_in_place", swap),
-        trial("hot_reload::code_that_does_not_compile_keeps_the_old", does_not_compile),
-        trial("hot_reload::replaced_pod_is_brought_up_to_date", replaced_pod),
-        trial("hot_reload::file_deleted_while_it_is_copied", vanishing_file),
-        trial("hot_reload::ctrl_c_ends_it_and_the_app_runs_on", ctrl_c),
-        trial("hot_reload::wrong_target_is_an_error", wrong_target),
+        ("hot_reload::saved_files_are_served_and_removed_ones_are_not", files),
+        ("hot_reload::code_is_swapped_in_place", swap),
+        ("hot_reload::code_that_does_not_compile_keeps_the_old", does_not_compile),
+        ("hot_reload::replaced_pod_is_brought_up_to_date", replaced_pod),
+        ("hot_reload::file_deleted_while_it_is_copied", vanishing_file),
+        ("hot_reload::ctrl_c_ends_it_and_the_app_runs_on", ctrl_c),
+        ("hot_reload::wrong_target_is_an_error", wrong_target),
     ]
 }
 

@@ -1,15 +1,14 @@
 //! An environment leaves the host as it found it, and other environments alone.
 
-use crate::trial;
+use crate::Case;
 use devloop_tests::environment::Environment;
 use devloop_tests::host;
-use libtest_mimic::Trial;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("isolation::host_is_untouched_and_two_run_side_by_side", host_is_untouched)]
+pub(crate) fn cases() -> Vec<Case> {
+    vec![("isolation::host_is_untouched_and_two_run_side_by_side", host_is_untouched)]
 }
 
 fn host_is_untouched() {

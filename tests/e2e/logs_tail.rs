@@ -1,18 +1,17 @@
 //! `kubectl logs-tail` on real pods.
 
-use crate::{shared, trial};
+use crate::{Case, shared};
 use devloop_tests::eventually;
 use devloop_tests::toolbox::IMAGE;
-use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("logs_tail::every_line_once_across_restarts", restarts),
-        trial("logs_tail::json_and_raw_of_what_is_there", forms),
-        trial("logs_tail::bad_requests_are_errors", bad_requests),
+        ("logs_tail::every_line_once_across_restarts", restarts),
+        ("logs_tail::json_and_raw_of_what_is_there", forms),
+        ("logs_tail::bad_requests_are_errors", bad_requests),
     ]
 }
 

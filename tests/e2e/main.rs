@@ -1,68 +1,116 @@
 //! The end-to-end tests: real clusters, stock kubectl, our programs as a user
 //! runs them. `scripts/test` builds and installs what they need, then runs them.
 //!
-//! One environment serves most tests, one after another; those that kill or
-//! break things have environments of their own.
+//! What a user does with any cluster is tested on each: the embedded one, kind
+//! with one node and with three, and through nothing but the API of a cluster
+//! whose nodes can't be reached. One environment of each serves most tests, one
+//! after another; those that kill or break things have environments of their own.
+//!
+//! `DEVLOOP_E2E=embedded,kind` runs the tests of those clusters only.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod clusters;
 mod devenv;
 mod faults;
 mod hot_reload;
 mod isolation;
+mod kind;
 mod kubectl;
 mod logs_tail;
 mod rebuild;
 
+use clusters::{Cluster, Tally, shared};
 use devloop_tests::environment::Environment;
-use devloop_tests::toolbox;
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
-/// The environment that most tests share, brought up by the first that asks.
-fn shared() -> &'static Environment {
-    static SHARED: OnceLock<Environment> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        let environment = Environment::new("shared", "e2e");
-        environment.up();
-        let archive = toolbox::archive(&environment.scratch("toolbox"));
-        environment.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
-        environment
-    })
-}
+/// A test: its name and what it does, on whichever cluster.
+type Case = (&'static str, fn());
 
-/// A test by its name, in a form that the runner takes.
-fn trial(name: &'static str, test: fn()) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok(())
-    })
+/// All tests of a cluster, in the order in which they run.
+fn cases(cluster: Cluster) -> Vec<Case> {
+    let suites = match cluster {
+        Cluster::Embedded => vec![
+            // First, while the host is as it was found.
+            isolation::cases(),
+            kubectl::cases(),
+            devenv::embedded_cases(),
+            rebuild::cases(),
+            hot_reload::cases(),
+            logs_tail::cases(),
+            faults::cases(),
+            // Last: started by the first of the kubectl tests, due by now.
+            kubectl::late_cases(),
+        ],
+        Cluster::Kind => vec![
+            kubectl::cases(),
+            devenv::cases(),
+            kind::cases(),
+            rebuild::cases(),
+            hot_reload::cases(),
+            logs_tail::cases(),
+            kubectl::late_cases(),
+            kind::fault_cases(),
+        ],
+        Cluster::Kind3 => {
+            vec![
+                kubectl::cases(),
+                kind::multi_node_cases(),
+                rebuild::cases(),
+                hot_reload::cases(),
+                logs_tail::cases(),
+                kubectl::late_cases(),
+            ]
+        }
+        Cluster::Api => vec![devenv::api_cases(), rebuild::cases(), hot_reload::cases(), logs_tail::cases()],
+    };
+    suites.concat()
 }
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The tests share two cores and one cluster; their times would blur.
     arguments.test_threads = Some(1);
-    let places = [Environment::new("shared", "e2e"), Environment::new("own", "own")];
-    for place in &places {
-        place.clear();
+    let chosen = match Cluster::chosen(std::env::var("DEVLOOP_E2E").ok().as_deref()) {
+        Ok(chosen) => chosen,
+        Err(reason) => {
+            eprintln!("Error: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    let tally = Arc::new(Tally::default());
+    let mut trials = Vec::new();
+    for cluster in chosen.iter().copied() {
+        for (name, test) in cases(cluster) {
+            let tally = Arc::clone(&tally);
+            let trial = Trial::test(format!("{}::{name}", cluster.name()), move || {
+                tally.run(cluster, test);
+                Ok(())
+            });
+            trials.push(trial);
+        }
     }
-    let trials = [
-        // First, while the host is as it was found.
-        isolation::trials(),
-        kubectl::trials(),
-        devenv::trials(),
-        rebuild::trials(),
-        hot_reload::trials(),
-        logs_tail::trials(),
-        faults::trials(),
-        // Last: started by the first of the kubectl tests, due by now.
-        kubectl::late_trials(),
-    ];
-    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
-    for place in &places {
-        place.clear();
+    trials.push(Trial::test("every_cluster_was_tested", move || {
+        clusters::leave();
+        eprintln!("{tally}");
+        tally.check(&chosen).map_err(Into::into)
+    }));
+    if !arguments.list {
+        clear();
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        clusters::leave();
+        clear();
     }
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Removes what an earlier run left, or this one.
+fn clear() {
+    for place in [Environment::new("shared", "e2e"), Environment::new("own", "own")] {
+        place.clear();
+    }
 }

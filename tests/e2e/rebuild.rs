@@ -1,30 +1,32 @@
 //! `kubectl rebuild` on the example service.
 
-use crate::{shared, trial};
+use crate::clusters::{Cluster, current};
+use crate::{Case, shared};
 use devloop_tests::shop::Shop;
-use libtest_mimic::Trial;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("rebuild::builds_delivers_and_rolls_out", builds),
-        trial("rebuild::equal_digest_means_no_rollout", unchanged),
-        trial("rebuild::code_that_does_not_compile_changes_nothing", does_not_compile),
-        trial("rebuild::unreadable_manifest_changes_nothing", bad_manifest),
-        trial("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
-        trial("rebuild::crash_is_reported_with_its_last_lines", crash),
-        trial("rebuild::bad_requests_are_errors", bad_requests),
+        ("rebuild::builds_delivers_and_rolls_out", builds),
+        ("rebuild::equal_digest_means_no_rollout", unchanged),
+        ("rebuild::code_that_does_not_compile_changes_nothing", does_not_compile),
+        ("rebuild::unreadable_manifest_changes_nothing", bad_manifest),
+        ("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
+        ("rebuild::crash_is_reported_with_its_last_lines", crash),
+        ("rebuild::bad_requests_are_errors", bad_requests),
     ]
 }
 
-/// The example on the shared environment, deployed once.
-pub(crate) fn shop() -> &'static Shop {
-    static SHOP: OnceLock<Shop> = OnceLock::new();
-    SHOP.get_or_init(|| {
-        let shop = Shop::copy(shared(), "e2e");
+/// The example on the shared environment, deployed once on each cluster.
+pub(crate) fn shop() -> Shop {
+    static SHOPS: Mutex<BTreeMap<Cluster, Shop>> = Mutex::new(BTreeMap::new());
+    let deploy = || {
+        let shop = Shop::copy(&shared(), "e2e");
         shop.rebuild();
         shop
-    })
+    };
+    SHOPS.lock().unwrap_or_else(PoisonError::into_inner).entry(current()).or_insert_with(deploy).clone()
 }
 
 pub(crate) fn ask(path: &str) -> String {
@@ -96,7 +98,7 @@ fn bad_manifest() {
 
 /// A copy of the manifests with one change, deployed under another name.
 fn variant(name: &str, change: impl Fn(&str) -> String) -> devloop_tests::program::Said {
-    let copy = Shop::copy(shared(), name);
+    let copy = Shop::copy(&shared(), name);
     for file in ["k8s/shop.yaml", "devloop.yaml"] {
         let path = copy.folder.join(file);
         let text = std::fs::read_to_string(&path).unwrap();

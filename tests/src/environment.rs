@@ -1,5 +1,5 @@
 //! An environment that a test has to itself, with a state folder and a
-//! kubeconfig that are not the user's.
+//! kubeconfig that are not the user's, on any of the engines.
 
 use crate::program::Program;
 use crate::{programs, repository};
@@ -7,11 +7,32 @@ use devloop_core::environment::{Directories, EnvironmentDirectory, EnvironmentSt
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+/// What runs an environment's cluster, and the way to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Processes of this machine.
+    #[default]
+    Embedded,
+    /// kind, with so many workers beside the control plane.
+    Kind {
+        /// 0 for a cluster of one node.
+        workers: u16,
+    },
+    /// The kubeconfig context of an environment of kind, as if its nodes were
+    /// far away: our programs find no Docker engine.
+    Api {
+        /// The kind cluster's name.
+        cluster: &'static str,
+    },
+}
+
 /// A place for environments, and the name of one.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// The environment's name.
     pub name: String,
+    /// What runs it.
+    pub engine: Engine,
     folder: PathBuf,
 }
 
@@ -19,13 +40,20 @@ impl Environment {
     /// Everything of it goes below `target/e2e/FAMILY`, where the next run finds
     /// what a killed one left.
     pub fn new(family: &str, name: &str) -> Self {
-        Self { name: name.to_owned(), folder: repository().join("target/e2e").join(family) }
+        Self { name: name.to_owned(), engine: Engine::Embedded, folder: repository().join("target/e2e").join(family) }
+    }
+
+    /// The same on another engine.
+    #[must_use]
+    pub fn on(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
     }
 
     /// Another environment in the same place.
     #[must_use]
     pub fn sibling(&self, name: &str) -> Self {
-        Self { name: name.to_owned(), folder: self.folder.clone() }
+        Self { name: name.to_owned(), ..self.clone() }
     }
 
     /// A folder for a test's own files.
@@ -47,7 +75,11 @@ impl Environment {
 
     /// Its kubeconfig context.
     pub fn context(&self) -> String {
-        format!("devloop-{}", self.name)
+        match self.engine {
+            Engine::Embedded => format!("devloop-{}", self.name),
+            Engine::Kind { .. } => format!("kind-{}", self.name),
+            Engine::Api { cluster } => format!("kind-{cluster}"),
+        }
     }
 
     /// Its folder.
@@ -67,12 +99,19 @@ impl Environment {
     pub fn apply(&self, program: Program) -> Program {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        let program = match self.engine {
+            // Nobody listens there.
+            Engine::Api { .. } => program.env("DOCKER_HOST", "unix:///nowhere/docker.sock"),
+            Engine::Embedded | Engine::Kind { .. } => program,
+        };
         program
             .env("XDG_STATE_HOME", self.folder.join("state"))
             .env("KUBECONFIG", self.kubeconfig())
             .env("PATH", path)
             .env("DEVLOOP_NAME", &self.name)
             .env_remove("DEVLOOP_LOG")
+            .env_remove("DEVLOOP_VIA")
+            .env_remove("DEVLOOP_PROVIDER")
             .env_remove("RUST_BACKTRACE")
     }
 
@@ -96,7 +135,17 @@ impl Environment {
     /// # Panics
     /// When that fails.
     pub fn up(&self) {
-        self.devenv(["up"]).run().ok();
+        self.devenv(self.up_arguments()).run().ok();
+    }
+
+    /// The arguments that bring it up.
+    pub fn up_arguments(&self) -> Vec<String> {
+        let words: Vec<String> = match self.engine {
+            Engine::Embedded => ["--provider", "embedded"].map(str::to_owned).into(),
+            Engine::Kind { workers } => ["--provider", "kind", "--workers", &workers.to_string()].map(str::to_owned).into(),
+            Engine::Api { .. } => ["--provider", "context", "--context", &self.context()].map(str::to_owned).into(),
+        };
+        std::iter::once("up".to_owned()).chain(words).collect()
     }
 
     /// Removes every trace of it.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+pub mod docker;
 pub mod environment;
 pub mod host;
 pub mod program;

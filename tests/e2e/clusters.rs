@@ -1,0 +1,158 @@
+//! The clusters that the tests run on, each brought up by the first test of it
+//! and taken down before the first of the next: two cores carry one well.
+
+use devloop_tests::environment::{Engine, Environment};
+use devloop_tests::toolbox;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+
+/// A cluster that tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cluster {
+    /// The embedded one.
+    Embedded,
+    /// kind, one node.
+    Kind,
+    /// kind, three nodes.
+    Kind3,
+    /// The API of the one before, and nothing but that.
+    Api,
+}
+
+impl Cluster {
+    const ALL: [Self; 4] = [Self::Embedded, Self::Kind, Self::Kind3, Self::Api];
+
+    /// As in the names of tests and in `DEVLOOP_E2E`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Kind => "kind",
+            Self::Kind3 => "kind3",
+            Self::Api => "api",
+        }
+    }
+
+    /// Those that a list names; all without one.
+    pub(crate) fn chosen(list: Option<&str>) -> Result<Vec<Self>, String> {
+        let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(Self::ALL.into()) };
+        let known = |word: &str| Self::ALL.into_iter().find(|cluster| cluster.name() == word);
+        list.split(',').map(|word| known(word.trim()).ok_or_else(|| format!("DEVLOOP_E2E: there is no cluster {word:?}"))).collect()
+    }
+
+    /// Its environment.
+    pub(crate) fn environment(self) -> Environment {
+        match self {
+            Self::Embedded => Environment::new("shared", "e2e"),
+            Self::Kind => Environment::new("shared", "e2e-kind").on(Engine::Kind { workers: 0 }),
+            Self::Kind3 => Environment::new("shared", "e2e-kind3").on(Engine::Kind { workers: 2 }),
+            Self::Api => Environment::new("shared", "e2e-api").on(Engine::Api { cluster: "e2e-kind3" }),
+        }
+    }
+
+    /// The cluster that is to be there for the tests of this one.
+    fn needs(self) -> Self {
+        if self == Self::Api { Self::Kind3 } else { self }
+    }
+}
+
+/// The cluster that tests run on now, and what is up.
+#[derive(Debug)]
+struct Stage {
+    current: Cluster,
+    up: Option<Cluster>,
+    ready: Option<Environment>,
+}
+
+static STAGE: Mutex<Stage> = Mutex::new(Stage { current: Cluster::Embedded, up: None, ready: None });
+
+/// The cluster that tests run on now.
+pub(crate) fn current() -> Cluster {
+    STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).current
+}
+
+/// The environment that the tests of the current cluster share, brought up by
+/// the first that asks.
+pub(crate) fn shared() -> Environment {
+    let mut stage = STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(environment) = &stage.ready {
+        return environment.clone();
+    }
+    let environment = stage.current.environment();
+    let base = stage.current.needs();
+    if stage.up != Some(base) {
+        take_down(&mut stage);
+        base.environment().up();
+        load_toolbox(&base.environment());
+        stage.up = Some(base);
+    }
+    if base != stage.current {
+        environment.up();
+    }
+    stage.ready = Some(environment.clone());
+    environment
+}
+
+/// Takes down what is up.
+pub(crate) fn leave() {
+    take_down(&mut STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+}
+
+fn take_down(stage: &mut Stage) {
+    stage.ready = None;
+    if let Some(cluster) = stage.up.take() {
+        cluster.environment().down();
+    }
+}
+
+/// Puts the image that tests run in pods on an environment's nodes.
+pub(crate) fn load_toolbox(environment: &Environment) {
+    let archive = toolbox::archive(&environment.scratch("toolbox"));
+    environment.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
+}
+
+/// How many tests ran on each cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    counts: Mutex<BTreeMap<Cluster, (u32, u32)>>,
+}
+
+impl Tally {
+    /// Runs a test on a cluster and counts it.
+    pub(crate) fn run(&self, cluster: Cluster, test: fn()) {
+        {
+            let mut stage = STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if stage.current != cluster {
+                stage.current = cluster;
+                stage.ready = None;
+                if stage.up.is_some_and(|up| up != cluster.needs()) {
+                    take_down(&mut stage);
+                }
+            }
+        }
+        self.counts.lock().unwrap().entry(cluster).or_default().0 += 1;
+        test();
+        self.counts.lock().unwrap().entry(cluster).or_default().1 += 1;
+    }
+
+    /// Whether each of these clusters had tests, none of them left out silently.
+    pub(crate) fn check(&self, chosen: &[Cluster]) -> Result<(), String> {
+        let counts = self.counts.lock().unwrap();
+        match chosen.iter().find(|cluster| !counts.contains_key(cluster)) {
+            Some(cluster) => Err(format!("no test ran on {}", cluster.name())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts.lock().unwrap();
+        writeln!(formatter, "\nTests on each cluster:")?;
+        for cluster in Cluster::ALL {
+            let (ran, passed) = counts.get(&cluster).copied().unwrap_or_default();
+            writeln!(formatter, "  {:<9} {ran} ran, {passed} passed", cluster.name())?;
+        }
+        writeln!(formatter)
+    }
+}
