@@ -116,7 +116,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         name: NameArg,
         /// Engine that runs the cluster
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, value_enum, default_value_t, env = "DEVLOOP_PROVIDER")]
         provider: ProviderArg,
         /// Loopback port for the Kubernetes API [default: a free one]
         #[arg(long, value_name = "PORT")]

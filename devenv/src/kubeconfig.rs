@@ -68,6 +68,35 @@ pub fn remove(path: &Path, name: &str, previous: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Makes a context that is there already, maybe in another file of
+/// `KUBECONFIG`, the current one. The first file has the say.
+///
+/// # Errors
+/// When the file can't be locked, read or written; it is unchanged then.
+pub fn make_current(path: &Path, name: &str) -> Result<()> {
+    edit(path, |config| {
+        config.entry("apiVersion".into()).or_insert("v1".into());
+        config.entry("kind".into()).or_insert("Config".into());
+        config.insert("current-context".into(), name.into());
+    })
+}
+
+/// Gives the current context back, unless somebody has chosen another since:
+/// only `name` is replaced.
+///
+/// # Errors
+/// When the file can't be locked, read or written; it is unchanged then.
+pub fn give_back_current(path: &Path, name: &str, previous: Option<&str>) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    edit(path, |config| {
+        if config.get("current-context").and_then(Value::as_str) == Some(name) {
+            config.insert("current-context".into(), previous.unwrap_or_default().into());
+        }
+    })
+}
+
 fn holds_nothing(config: &Mapping) -> bool {
     let is_empty = |value: &Value| match value {
         Value::Null => true,
@@ -261,6 +290,23 @@ mod tests {
         let mut expected: Mapping = serde_yaml_ng::from_str(FOREIGN).unwrap();
         expected.insert("users".into(), Value::Sequence(Vec::new()));
         assert_eq!(serde_yaml_ng::from_str::<Mapping>(&std::fs::read_to_string(&path).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_current_context_is_changed_and_given_back_unless_another_was_chosen_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, FOREIGN).unwrap();
+        let before: Mapping = serde_yaml_ng::from_str(FOREIGN).unwrap();
+        let read = || serde_yaml_ng::from_str::<Mapping>(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        make_current(&path, "other").unwrap();
+        assert_eq!(read().get("current-context").and_then(Value::as_str), Some("other"));
+        give_back_current(&path, "somebody's", Some("prod")).unwrap();
+        assert_eq!(read().get("current-context").and_then(Value::as_str), Some("other"));
+        give_back_current(&path, "other", Some("prod")).unwrap();
+        assert_eq!(read(), before);
+        give_back_current(&folder.path().join("missing"), "other", None).unwrap();
+        assert!(!folder.path().join("missing").exists());
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) mod log_file;
 pub(crate) mod node_binary;
 mod node_files;
 mod pki;
-mod preflight;
+pub(crate) mod preflight;
 mod probes;
 mod provider;
 mod proxy;

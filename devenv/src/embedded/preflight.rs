@@ -50,7 +50,7 @@ pub(crate) fn check() -> Result<Machine> {
         return Err(CommandError::new("the embedded provider needs to be root, with CAP_SYS_ADMIN"))
             .hint("run it with sudo, or in a privileged container");
     }
-    let missing = missing_packages(&program_is_there, &|plugin| Path::new(CNI_FOLDER).join(plugin).exists());
+    let missing = missing_on_this_machine();
     if !missing.is_empty() {
         let packages = missing.join(" ");
         return Err(CommandError::new(format!("programs that a node is made of are missing: packages {packages}")))
@@ -77,6 +77,11 @@ pub(crate) fn check_space(folder: &Path) -> Result<()> {
         human_bytes(MIN_FREE_BYTES)
     );
     Err(CommandError::new(message)).hint("free some space, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders on another disk")
+}
+
+/// The packages whose programs a node is made of and that aren't there.
+pub(crate) fn missing_on_this_machine() -> Vec<&'static str> {
+    missing_packages(&program_is_there, &|plugin| Path::new(CNI_FOLDER).join(plugin).exists())
 }
 
 fn missing_packages<'a>(program_is_there: &dyn Fn(&str) -> bool, plugin_is_there: &dyn Fn(&str) -> bool) -> Vec<&'a str> {

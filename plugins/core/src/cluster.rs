@@ -1,5 +1,7 @@
 //! From kubeconfig to a client, as kubectl does it.
 
+pub mod guard;
+
 use crate::args::ClusterArgs;
 use crate::environment::Directories;
 use crate::error::{CommandError, ErrorContext, ErrorHint, Result};

@@ -5,8 +5,10 @@
 
 mod endpoint;
 mod exec;
+mod survey;
 
 pub use endpoint::{Endpoint, EndpointError};
+pub use survey::{Survey, is_kind_node_image};
 
 use crate::error::CommandError;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
