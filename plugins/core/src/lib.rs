@@ -20,6 +20,7 @@ pub mod logs;
 pub mod node;
 pub mod output;
 pub mod project;
+pub mod registry;
 pub mod shutdown;
 pub mod target;
 pub mod telemetry;

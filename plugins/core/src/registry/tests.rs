@@ -1,0 +1,222 @@
+//! Against a real `docker-registry`, where one is installed; elsewhere those
+//! tests say so and pass.
+
+use super::*;
+use crate::image::{Image, Layer};
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A registry on a port of its own, gone when dropped.
+struct Server {
+    folder: tempfile::TempDir,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    async fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        Self::start_at(tempfile::tempdir().unwrap(), port).await
+    }
+
+    async fn start_at(folder: tempfile::TempDir, port: u16) -> Option<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: '{address}'}}\n\
+             storage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
+            folder.path().join("data").display()
+        );
+        std::fs::write(folder.path().join("config.yml"), config).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new("docker-registry");
+        let command = command.arg("serve").arg(folder.path().join("config.yml")).stdout(Stdio::null()).stderr(log);
+        let Ok(child) = command.spawn() else {
+            eprintln!("skipped: needs docker-registry");
+            return None;
+        };
+        let server = Self { folder, child, address };
+        for _ in 0..200 {
+            if TcpStream::connect(address).await.is_ok() {
+                return Some(server);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("docker-registry did not start: {}", std::fs::read_to_string(server.folder.path().join("log")).unwrap());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}
+
+/// An image with layers of these contents.
+fn image(folder: &Path, layers: &[Vec<u8>]) -> Image {
+    let layers: Vec<Layer> = layers
+        .iter()
+        .map(|content| {
+            let path = folder.join(digest(content).replace(':', "-"));
+            std::fs::write(&path, content).unwrap();
+            Layer { digest: digest(content), size: content.len() as u64, path }
+        })
+        .collect();
+    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len()},
+        "layers": layers.iter().map(|layer| serde_json::json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer.digest, "size": layer.size,
+        })).collect::<Vec<_>>(),
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let manifest_digest = digest(&manifest);
+    Image { reference: "devloop.local/x:1".into(), manifest_digest, architecture: "amd64".into(), layers, config, manifest }
+}
+
+/// Where the broken proxy is, and how many requests it has seen.
+struct Flaky {
+    registry: String,
+    seen: Arc<AtomicUsize>,
+}
+
+/// Answers the requests for which `fails` is true (given their number) with 500
+/// or, when `cut`, by closing the connection, and passes the others on.
+async fn flaky(target: SocketAddr, cut: bool, fails: impl Fn(usize, &str) -> bool + Send + Sync + 'static) -> Flaky {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = listener.local_addr().unwrap().to_string();
+    let (seen, fails) = (Arc::new(AtomicUsize::new(0)), Arc::new(fails));
+    let counted = seen.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let (seen, fails) = (counted.clone(), fails.clone());
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let count = client.read(&mut head).await.unwrap_or(0);
+                let line = String::from_utf8_lossy(&head[..count]).lines().next().unwrap_or_default().to_owned();
+                if !fails(seen.fetch_add(1, Ordering::SeqCst), &line) {
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    // One request a connection, so that each is counted.
+                    let first = head.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+                    let parts = [&head[..first], b"connection: close\r\n", &head[first..count]].concat();
+                    let _ = server.write_all(&parts).await;
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                } else if !cut {
+                    let answer = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 4\r\nconnection: close\r\n\r\noops";
+                    let _ = client.write_all(answer.as_bytes()).await;
+                    // What is still being sent is read, or the answer is lost.
+                    let _ = tokio::time::timeout(Duration::from_millis(200), tokio::io::copy(&mut client, &mut tokio::io::sink())).await;
+                }
+            });
+        }
+    });
+    Flaky { registry, seen }
+}
+
+#[tokio::test]
+async fn only_what_is_missing_is_sent_and_the_image_is_there() {
+    let Some(server) = Server::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (base, one, two) = (vec![7; 3_000_000], vec![1; 1000], vec![2; 2000]);
+    let registry = server.address.to_string();
+    let first = image(folder.path(), &[base.clone(), one.clone(), one.clone()]);
+    let pushed = push(&registry, &first, "team/shop", "1").await.unwrap();
+    let expected = 3_001_000 + first.config.len() as u64 + first.manifest.len() as u64;
+    assert_eq!((pushed.sent_layers, pushed.sent_bytes, &pushed.digest), (2, expected, &first.manifest_digest));
+    let again = push(&registry, &first, "team/shop", "1").await.unwrap();
+    assert_eq!((again.sent_layers, again.sent_bytes), (0, 0));
+    let second = image(folder.path(), &[base, two]);
+    let pushed = push(&registry, &second, "team/shop", "1").await.unwrap();
+    assert_eq!((pushed.sent_layers, pushed.sent_bytes), (1, 2000 + second.manifest.len() as u64));
+    // The tag has moved on, and both are still there by their digests.
+    let exchange = exchange::Exchange::with(endpoint::Endpoint::parse(&registry).unwrap()).unwrap();
+    for (tag, wanted) in [("1", &second), (first.manifest_digest.as_str(), &first)] {
+        let question = exchange::Question {
+            method: http::Method::GET,
+            url: exchange.endpoint.url(&format!("/v2/team/shop/manifests/{tag}")),
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            payload: exchange::Payload::Nothing,
+        };
+        let answer = exchange.ask("read", &question).await.unwrap();
+        assert_eq!(answer.header("docker-content-digest"), Some(wanted.manifest_digest.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_for_a_while_is_survived() {
+    let Some(server) = Server::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (tag, cut) in [("errors", false), ("cuts", true)] {
+        let built = image(folder.path(), &[vec![3; 2_000_000], tag.as_bytes().to_vec()]);
+        // The first two requests of all, the first three uploads, and the first manifest.
+        let (uploads, manifests) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let proxy = flaky(server.address, cut, move |number, line| {
+            number < 2
+                || line.starts_with("PUT") && line.contains("/uploads/") && uploads.fetch_add(1, Ordering::SeqCst) < 3
+                || line.starts_with("PUT") && line.contains("/manifests/") && manifests.fetch_add(1, Ordering::SeqCst) < 1
+        });
+        let proxy = proxy.await;
+        let pushed = push(&proxy.registry, &built, "flaky", tag).await.unwrap();
+        assert_eq!(pushed.digest, built.manifest_digest);
+        assert!(proxy.seen.load(Ordering::SeqCst) > 8);
+        assert_eq!(push(&server.address.to_string(), &built, "flaky", tag).await.unwrap().sent_bytes, 0, "it is all there");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_stays_broken_is_given_up_in_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = image(folder.path(), &[vec![3; 1000]]);
+    let started = Instant::now();
+    let proxy = flaky(([127, 0, 0, 1], 1).into(), false, |_, _| true).await;
+    let error = push(&proxy.registry, &built, "x", "1").await.unwrap_err();
+    assert_eq!(error.to_string(), format!("registry {} refused to look for the image: 500", proxy.registry));
+    assert_eq!(proxy.seen.load(Ordering::SeqCst), retry::ATTEMPTS);
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    // Nobody listens there.
+    let error = push("127.0.0.1:1", &built, "x", "1").await.unwrap_err();
+    assert_eq!(error.to_string(), "could not look for the image at 127.0.0.1:1 (6 attempts)");
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_is_survived() {
+    let Some(mut server) = Server::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let built = image(folder.path(), &[vec![5; 1_000_000]]);
+    let port = server.address.port();
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let registry = server.address.to_string();
+    let pushing = tokio::spawn(async move { push(&registry, &built, "x", "1").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let Some(_again) = Server::start_at(tempfile::tempdir().unwrap(), port).await else { return };
+    assert_eq!(pushing.await.unwrap().unwrap().sent_layers, 1);
+}
+
+#[tokio::test]
+async fn a_layer_that_was_cut_is_not_sent() {
+    let Some(server) = Server::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let built = image(folder.path(), &[vec![9; 5000]]);
+    std::fs::write(&built.layers[0].path, [9; 100]).unwrap();
+    let error = push(&server.address.to_string(), &built, "x", "1").await.unwrap_err();
+    assert!(matches!(error, RegistryError::Layer { .. }), "{error}");
+    // Right size, wrong content: the registry notices, and it is not tried again.
+    std::fs::write(&built.layers[0].path, [8; 5000]).unwrap();
+    let error = push(&server.address.to_string(), &built, "x", "1").await.unwrap_err();
+    assert!(matches!(error, RegistryError::Refused { status: 400, .. }), "{error}");
+}
