@@ -15,6 +15,7 @@ pub mod journal;
 pub mod kind;
 pub mod kubeconfig;
 mod load;
+mod lock;
 pub mod provider;
 mod prune;
 pub mod registry;

@@ -23,8 +23,7 @@ pub struct UpReport {
     pub context: String,
     /// Whether it had been up already.
     pub already_up: bool,
-    /// Milliseconds from the start of the cluster's first process to each
-    /// milestone; empty when it was up already.
+    /// Milliseconds from the start of making the cluster to each milestone; empty when it was up already.
     pub milestones_ms: std::collections::BTreeMap<String, u64>,
     /// Milliseconds from the command's start to its end.
     pub total_ms: u64,
@@ -39,6 +38,25 @@ pub struct Snapshot {
     pub record: EnvironmentRecord,
     /// What its processes do.
     pub status: EnvironmentStatus,
+    /// Its nodes, where the engine knows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+/// A node as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSnapshot {
+    /// Its name, as Kubernetes and the engine know it.
+    pub name: String,
+    /// `control-plane` or `worker`.
+    pub role: String,
+    /// What the engine says of it, such as `running` or `exited`.
+    pub state: String,
+    /// Whether Kubernetes calls it Ready; `None` when the API does not answer.
+    pub ready: Option<bool>,
+    /// The version of its kubelet; `None` when the API does not answer.
+    pub version: Option<String>,
 }
 
 /// An engine that runs clusters.

@@ -115,7 +115,7 @@ fn stopped() {
     environment.up();
     environment.kubectl(["create", "configmap", "slept"]).run().ok();
     environment.devenv(["down", "--keep"]).run().ok();
-    let interface = format!("devloop{}", environment.directory().record().unwrap().unwrap().index);
+    let interface = format!("devloop{}", environment.directory().record().unwrap().unwrap().embedded.unwrap().index);
     assert!(!host::links().lines().any(|link| link == interface), "{interface} is left");
     assert!(!std::fs::read_to_string(environment.kubeconfig()).unwrap_or_default().contains(&environment.context()));
     environment.up();

@@ -47,7 +47,7 @@ fn host_is_untouched() {
 }
 
 fn only_loopback_and_the_link_serve_the_api(environment: &Environment) {
-    let port = environment.directory().record().unwrap().unwrap().api_port;
+    let port = environment.directory().record().unwrap().unwrap().embedded.unwrap().api_port;
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
     let addresses = devloop_tests::program::Program::new("ip").args(["-4", "-o", "addr", "show", "scope", "global"]).run().ok();
     let others = addresses.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse::<Ipv4Addr>().ok());

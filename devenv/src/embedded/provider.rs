@@ -6,11 +6,14 @@ use super::node_files::{self, Settings};
 use super::preflight::{self, Machine};
 use super::{cgroups, components, host_network, node_binary, pki, readiness, rootfs};
 use crate::kubeconfig::{self, Entry};
+use crate::lock;
 use crate::provider::{Provider, STOP_GRACE, Snapshot, UpReport};
 use crate::request::{EnvironmentName, UpRequest};
 use async_trait::async_trait;
 use base64::Engine as _;
-use devloop_core::environment::{CONTEXT_PREFIX, Directories, EnvironmentDirectory, EnvironmentRecord, EnvironmentStatus, Phase};
+use devloop_core::environment::{
+    CONTEXT_PREFIX, Directories, EmbeddedPlace, EnvironmentDirectory, EnvironmentRecord, EnvironmentStatus, Phase,
+};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::files::{self, FileLock};
 use devloop_core::node::{Node, process_start_time};
@@ -45,15 +48,6 @@ impl EmbeddedProvider {
         self.directories.environment(name.as_str())
     }
 
-    /// One `up` or `down` of an environment at a time; others wait.
-    async fn lock(&self, context: &Context, name: &EnvironmentName) -> Result<FileLock> {
-        let path = self.directories.state.join("locks").join(name.as_str());
-        let step = context.ui.step(format!("Waiting for another `up` or `down` of {name:?}", name = name.as_str()));
-        let lock = FileLock::wait(&path, &context.shutdown).await?;
-        step.clear();
-        Ok(lock)
-    }
-
     /// Guards what environments share: indexes, forwarding.
     fn host_lock(&self) -> Result<FileLock> {
         let path = self.directories.state.join("locks").join(".host");
@@ -75,22 +69,23 @@ impl EmbeddedProvider {
             return Ok((record, false));
         }
         let _host = self.host_lock()?;
-        let taken: Vec<u8> = self.records()?.values().map(|record| record.index).collect();
+        let taken: Vec<u8> = self.records()?.values().filter_map(|record| Some(record.embedded?.index)).collect();
         let routes = host_network::routes()?;
         let index = choose_index(request.name.as_str(), &taken, &routes)
             .ok_or_else(|| CommandError::new("no network is left for another environment"))
             .hint("take one down with `kubectl devenv down`")?;
+        let api_port = request.api_port.unwrap_or_else(|| Addresses::new(index).preferred_api_port());
         let record = EnvironmentRecord {
             name: request.name.to_string(),
             provider: "embedded".into(),
             context: format!("{CONTEXT_PREFIX}{}", request.name),
-            api_port: request.api_port.unwrap_or_else(|| Addresses::new(index).preferred_api_port()),
-            index,
+            server: api_server(api_port),
             created: jiff::Timestamp::now().to_string(),
-            previous_context: None,
+            embedded: Some(EmbeddedPlace { api_port, index }),
+            ..EnvironmentRecord::default()
         };
         rootfs::private_folder(environment.root()).with_context(|| format!("could not make {}", environment.root().display()))?;
-        write_record(&environment, &record)?;
+        environment.write_record(&record)?;
         Ok((record, true))
     }
 
@@ -104,7 +99,7 @@ impl EmbeddedProvider {
         binaries: &Path,
     ) -> Result<EnvironmentStatus> {
         let environment = self.environment(&request.name);
-        let addresses = Addresses::new(record.index);
+        let addresses = Addresses::new(place(record)?.index);
         let step = context.ui.step(format!("Starting environment {:?}", record.name));
         self.clear_host(record)?;
         let listener = bind_api_port(request, record)?;
@@ -113,7 +108,7 @@ impl EmbeddedProvider {
         write_node_files(&environment, &settings)?;
         ensure_pause_archive(&self.directories, &environment, binaries)?;
         files::remove_all(&environment.status_path()).context("could not remove the last run's status")?;
-        write_record(&environment, record)?;
+        environment.write_record(record)?;
         let log_path = environment.logs().join("supervisor.log");
         let log = std::fs::File::create(&log_path).with_context(|| format!("could not make {}", log_path.display()))?;
         let launched = launch::start(listener, log)?;
@@ -126,7 +121,7 @@ impl EmbeddedProvider {
             }
             launched.begin(&Orders {
                 name: settings.name,
-                index: record.index,
+                index: place(record)?.index,
                 name_servers: settings.name_servers,
                 can_raise_limits: settings.can_raise_limits,
                 environment: environment.root().to_owned(),
@@ -157,7 +152,7 @@ impl EmbeddedProvider {
     /// other environments left whose processes are gone.
     fn clear_host(&self, record: &EnvironmentRecord) -> Result<()> {
         let environment = self.directories.environment(&record.name);
-        let addresses = Addresses::new(record.index);
+        let addresses = Addresses::new(place(record)?.index);
         let _host = self.host_lock()?;
         if let Some(owner) = host_network::owner(addresses).filter(|owner| owner != environment.root() && folder_is_running(owner)) {
             return Err(CommandError::new(format!("the addresses of environment {:?} are in use by {}", record.name, owner.display())))
@@ -192,7 +187,7 @@ impl EmbeddedProvider {
         };
         Ok(Entry {
             name: record.context.clone(),
-            server: format!("https://127.0.0.1:{}", record.api_port),
+            server: record.server.clone(),
             certificate_authority: read("ca.crt")?,
             client_certificate: read("admin.crt")?,
             client_key: read("admin.key")?,
@@ -204,7 +199,7 @@ impl EmbeddedProvider {
         let entry = self.entry(record)?;
         if let Some(previous) = kubeconfig::merge(&kubeconfig::user_path()?, &entry)? {
             record.previous_context = Some(previous);
-            write_record(&self.directories.environment(&record.name), record)?;
+            self.directories.environment(&record.name).write_record(record)?;
         }
         Ok(())
     }
@@ -226,7 +221,7 @@ impl Provider for EmbeddedProvider {
     async fn up(&self, context: &Context, request: &UpRequest) -> Result<UpReport> {
         let began = Instant::now();
         let machine = preflight::check()?;
-        let _lock = self.lock(context, &request.name).await?;
+        let _lock = lock::environment(context, &self.directories, &request.name).await?;
         let environment = self.environment(&request.name);
         let report = |record: &EnvironmentRecord, milestones_ms, already_up| UpReport {
             name: record.name.clone(),
@@ -239,8 +234,9 @@ impl Provider for EmbeddedProvider {
         let status = environment.status().unwrap_or_default().unwrap_or_default();
         if readiness::is_running(&status) {
             let mut record = self.known(&request.name)?;
-            if request.api_port.is_some_and(|port| port != record.api_port) {
-                return Err(CommandError::new(format!("environment {:?} is up with its API on port {}", record.name, record.api_port)))
+            let api_port = place(&record)?.api_port;
+            if request.api_port.is_some_and(|port| port != api_port) {
+                return Err(CommandError::new(format!("environment {:?} is up with its API on port {api_port}", record.name)))
                     .hint("take it down first, or leave --api-port out");
             }
             if status.phase != Phase::Ready {
@@ -276,7 +272,7 @@ impl Provider for EmbeddedProvider {
 
     async fn down(&self, context: &Context, name: &EnvironmentName, keep: bool) -> Result<()> {
         preflight::check()?;
-        let _lock = self.lock(context, name).await?;
+        let _lock = lock::environment(context, &self.directories, name).await?;
         let environment = self.environment(name);
         if !environment.root().exists() {
             context.ui.say(format!("There is no environment {:?}", name.as_str()));
@@ -290,11 +286,11 @@ impl Provider for EmbeddedProvider {
         // Damage to the record must not keep the rest from being removed.
         let record = environment.record().ok().flatten();
         match &record {
-            Some(record) => {
+            Some(record) if record.embedded.is_some() => {
                 self.clear_host(record)?;
                 kubeconfig::remove(&kubeconfig::user_path()?, &record.context, record.previous_context.as_deref())?;
             }
-            None => {
+            _ => {
                 cgroups::remove_abandoned(name.as_str());
                 {
                     let _host = self.host_lock()?;
@@ -327,7 +323,7 @@ impl Provider for EmbeddedProvider {
                 ..EnvironmentStatus::default()
             };
         }
-        Ok(Some(Snapshot { record, status }))
+        Ok(Some(Snapshot { record, status, nodes: Vec::new() }))
     }
 
     async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>> {
@@ -350,16 +346,21 @@ fn pki_folder(environment: &EnvironmentDirectory) -> PathBuf {
     environment.root().join("node/etc/kubernetes/pki")
 }
 
-fn write_record(environment: &EnvironmentDirectory, record: &EnvironmentRecord) -> Result<()> {
-    let text = serde_json::to_vec_pretty(record).context("could not write the record")?;
-    files::write_atomic(&environment.record_path(), &text, 0o600)
-        .with_context(|| format!("could not write {}", environment.record_path().display()))
+/// Where the environment is on this machine; an environment of another engine
+/// has no such place.
+fn place(record: &EnvironmentRecord) -> Result<EmbeddedPlace> {
+    record.embedded.ok_or_else(|| CommandError::new(format!("environment {:?} is not an embedded one", record.name)))
+}
+
+fn api_server(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
 }
 
 /// Binds the API's port on loopback. A port that the user named must be free;
 /// one that we chose is replaced when somebody took it meanwhile.
 fn bind_api_port(request: &UpRequest, record: &mut EnvironmentRecord) -> Result<TcpListener> {
-    let wanted = request.api_port.unwrap_or(record.api_port);
+    let place = place(record)?;
+    let wanted = request.api_port.unwrap_or(place.api_port);
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).or_else(|error| {
         let ours = request.api_port.is_none() && error.kind() == std::io::ErrorKind::AddrInUse;
         if ours { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) } else { Err(error) }
@@ -367,7 +368,9 @@ fn bind_api_port(request: &UpRequest, record: &mut EnvironmentRecord) -> Result<
     let listener = bound
         .with_context(|| format!("could not listen on 127.0.0.1:{wanted}"))
         .hint("choose another port with --api-port, or leave it out for a free one")?;
-    record.api_port = listener.local_addr().context("could not read the API's port")?.port();
+    let api_port = listener.local_addr().context("could not read the API's port")?.port();
+    record.embedded = Some(EmbeddedPlace { api_port, ..place });
+    record.server = api_server(api_port);
     Ok(listener)
 }
 

@@ -102,7 +102,17 @@ impl EnvironmentDirectory {
     /// # Errors
     /// When the record can't be read or is not one.
     pub fn record(&self) -> Result<Option<EnvironmentRecord>> {
-        read_json(&self.record_path())
+        Ok(read_json(&self.record_path())?.map(EnvironmentRecord::completed))
+    }
+
+    /// Writes the record; the folder is there.
+    ///
+    /// # Errors
+    /// When it can't be written; the old one is kept then.
+    pub fn write_record(&self, record: &EnvironmentRecord) -> Result<()> {
+        let path = self.record_path();
+        let text = serde_json::to_vec_pretty(record).context("could not write the record")?;
+        files::write_atomic(&path, &text, 0o600).with_context(|| format!("could not write {}", path.display()))
     }
 
     /// Reads the status; `None` when the supervisor never ran.
@@ -122,24 +132,61 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
 }
 
 /// What an environment is.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentRecord {
     /// Its name, as given to `--name`.
     pub name: String,
-    /// Its engine: `embedded` (`kind` and `context` to come).
+    /// Its engine: `embedded`, `kind` or `context`.
     pub provider: String,
     /// Its kubeconfig context.
     pub context: String,
-    /// Loopback port of the Kubernetes API on the host.
-    pub api_port: u16,
-    /// Chooses its addresses; unique among the environments of a host.
-    pub index: u8,
+    /// URL of the Kubernetes API; empty while it isn't known yet.
+    #[serde(default)]
+    pub server: String,
     /// RFC 3339.
     pub created: String,
     /// The kubeconfig context that was current before; current again after
     /// `down`.
     pub previous_context: Option<String>,
+    /// Where an embedded environment is on this machine; nothing for others.
+    #[serde(flatten)]
+    pub embedded: Option<EmbeddedPlace>,
+    /// How a kind cluster came to be an environment; nothing for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KindOrigin>,
+}
+
+/// Where an embedded environment is on this machine.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedPlace {
+    /// Loopback port of the Kubernetes API.
+    pub api_port: u16,
+    /// Chooses its addresses; unique among the environments of a host.
+    pub index: u8,
+}
+
+/// How a kind cluster came to be an environment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum KindOrigin {
+    /// It is being made; found like this later, its making was interrupted.
+    Unfinished,
+    /// It was made here.
+    Made,
+    /// It was there before: nothing of it is ours to change or remove.
+    Adopted,
+}
+
+impl EnvironmentRecord {
+    /// Fills in what records of earlier versions don't say.
+    fn completed(mut self) -> Self {
+        if let (true, Some(place)) = (self.server.is_empty(), self.embedded) {
+            self.server = format!("https://127.0.0.1:{}", place.api_port);
+        }
+        self
+    }
 }
 
 /// What an environment's processes are doing.
@@ -242,5 +289,23 @@ mod tests {
         std::fs::write(environment.record_path(), b"{").unwrap();
         assert!(environment.record().unwrap_err().to_string().contains("environment.json is damaged"));
         assert_eq!(directories.environment_names().unwrap(), ["dev"]);
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_read_and_engines_keep_their_own_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = EnvironmentDirectory::at(folder.path());
+        let old = r#"{"name": "dev", "provider": "embedded", "context": "devloop-dev", "apiPort": 16443, "index": 3,
+            "created": "2026-01-01T00:00:00Z", "previousContext": null}"#;
+        std::fs::write(environment.record_path(), old).unwrap();
+        let record = environment.record().unwrap().unwrap();
+        assert_eq!(record.embedded, Some(EmbeddedPlace { api_port: 16_443, index: 3 }));
+        assert_eq!((record.server.as_str(), record.kind), ("https://127.0.0.1:16443", None));
+        environment.write_record(&record).unwrap();
+        assert_eq!(environment.record().unwrap().unwrap(), record);
+
+        let made = EnvironmentRecord { name: "dev".into(), provider: "kind".into(), kind: Some(KindOrigin::Made), ..Default::default() };
+        environment.write_record(&made).unwrap();
+        assert_eq!(environment.record().unwrap().unwrap(), made);
     }
 }
