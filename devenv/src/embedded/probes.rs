@@ -84,6 +84,8 @@ async fn try_admin_client() -> Result<Client, String> {
     let kubeconfig = Kubeconfig::read_from("/etc/kubernetes/admin.conf").map_err(|error| error.to_string())?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| error.to_string())?;
     config.default_retry = false;
+    // The node asks itself, whatever proxy the user's programs go through.
+    config.proxy_url = None;
     Client::try_from(config).map_err(|error| error.to_string())
 }
 

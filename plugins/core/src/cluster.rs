@@ -1,6 +1,9 @@
 //! From kubeconfig to a client, as kubectl does it.
 
 pub mod guard;
+mod proxy;
+
+pub use proxy::excepts as no_proxy_excepts;
 
 use crate::args::ClusterArgs;
 use crate::environment::Directories;
@@ -56,17 +59,43 @@ pub async fn connect(args: &ClusterArgs) -> Result<Cluster> {
         };
         return Err(CommandError::new(format!("context {context:?} is not in the kubeconfig"))).hint(hint);
     }
-    let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+    let config = client_config(kubeconfig, &context).await?;
+    let nodes = Node::of_context(&Directories::from_env()?, &context, &config.cluster_url.to_string()).await?;
+    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).with_context(|| format!("could not make a client for context {context:?}"))?;
+    Ok(Cluster { client, namespace, context, nodes })
+}
+
+/// How a context of the kubeconfig is reached. No request is sent.
+///
+/// # Errors
+/// When the context can't be used: what it names is missing or unreadable.
+pub async fn client_config(mut kubeconfig: Kubeconfig, context: &str) -> Result<Config> {
+    let entry = entry_of(&mut kubeconfig, context);
+    let server = entry.as_ref().and_then(|cluster| cluster.server.clone()).unwrap_or_default();
+    let proxy = proxy::of_server(&server, entry.as_deref(), &|name| std::env::var(name).ok());
+    if let Some(entry) = entry {
+        // The library takes the environment's proxy even to loopback.
+        entry.proxy_url = proxy.clone();
+    }
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("could not use context {context:?}"))?;
-    let nodes = Node::of_context(&Directories::from_env()?, &context, &config.cluster_url.to_string()).await?;
+    if proxy.is_none() {
+        config.proxy_url = None;
+    }
     config.connect_timeout = Some(Duration::from_secs(10));
     // The library's own retries are silent for minutes; a person would rather
     // hear at once that the server is overloaded.
     config.default_retry = false;
-    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).with_context(|| format!("could not make a client for context {context:?}"))?;
-    Ok(Cluster { client, namespace, context, nodes })
+    Ok(config)
+}
+
+/// The cluster that a context leads to.
+fn entry_of<'a>(kubeconfig: &'a mut Kubeconfig, context: &str) -> Option<&'a mut kube::config::Cluster> {
+    let named = kubeconfig.contexts.iter().find(|candidate| candidate.name == context)?;
+    let cluster = named.context.as_ref()?.cluster.clone();
+    kubeconfig.clusters.iter_mut().find(|candidate| candidate.name == cluster)?.cluster.as_mut()
 }
 
 /// Reads the kubeconfig: the explicit file, else those that `KUBECONFIG` lists,
