@@ -2,8 +2,9 @@
 //! containers: it receives files into them and swaps their processes in place.
 //!
 //! It is synchronous and speaks [`protocol`] over stdin and stdout, so that any
-//! way to run a program on a node (`docker exec`, a privileged pod, a local
-//! process) is a connection to it.
+//! way to run a program on a node (`docker exec`, a local process) is a
+//! connection to it. It can also be an ephemeral container beside one container
+//! of a pod (`serve --beside`): then it sees the processes of that one only.
 //!
 //! Code map: [`protocol`] (messages and framing, no IO; all that a client
 //! needs), [`server`] (the loop), `locate` and `process` (`/proc`), `root` (paths

@@ -1,7 +1,9 @@
 //! From a container's id to its main process.
 
+use std::io;
+
 use crate::failure::Failure;
-use crate::process::{Proc, Stat, in_container};
+use crate::process::{Proc, Stat, in_container, names_container};
 use crate::protocol::{ByteString, ErrorKind, Located, ProcessId};
 
 /// Programs that only start and await another: that one is the app.
@@ -10,17 +12,36 @@ const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "tini", "tin
 /// tini, then `sh -c`, then a script of its own: deeper is no wrapper any more.
 const MAX_WRAPPERS: usize = 4;
 
+/// Whose processes the agent sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// All of a node's: only the control group tells which are a container's.
+    Node,
+    /// Those of one container, which the agent was started beside. Its control
+    /// group may not be visible from there.
+    Beside {
+        /// The agent itself.
+        own_pid: u32,
+    },
+}
+
 #[derive(Clone, Copy)]
 struct Member {
     pid: u32,
     stat: Stat,
 }
 
-pub(crate) fn locate(proc: &Proc, container_id: &str) -> Result<Located, Failure> {
+pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Located, Failure> {
     let id = bare_id(container_id)?;
-    let members = members(proc, id)?;
+    let mut members = members(proc, |cgroup| in_container(cgroup, id))?;
+    if members.is_empty()
+        && let View::Beside { own_pid } = view
+    {
+        members = neighbours(proc, own_pid, id)?;
+    }
     let main = main_process(&members).ok_or_else(|| {
-        let message = format!("no process on this node belongs to container {id}");
+        let place = if view == View::Node { "on this node" } else { "beside the agent" };
+        let message = format!("no process {place} belongs to container {id}");
         Failure::new(ErrorKind::NotFound, message)
     })?;
     let app = unwrapped(proc, &members, main);
@@ -35,7 +56,16 @@ pub(crate) fn locate(proc: &Proc, container_id: &str) -> Result<Located, Failure
         uid: status.uid,
         gid: status.gid,
         machine: proc.machine(app.pid)?.name(),
+        blake3: program_hash(proc, app.pid),
     })
+}
+
+/// What a process runs, from the file that the kernel holds for it.
+fn program_hash(proc: &Proc, pid: u32) -> Option<[u8; 32]> {
+    let mut program = proc.open_executable(pid).ok()?;
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut program, &mut hasher).ok()?;
+    Some(*hasher.finalize().as_bytes())
 }
 
 /// An empty or short id would match what is no container.
@@ -48,12 +78,32 @@ fn bare_id(container_id: &str) -> Result<&str, Failure> {
     Err(Failure::new(ErrorKind::NotFound, message))
 }
 
-fn members(proc: &Proc, id: &str) -> Result<Vec<Member>, Failure> {
+/// The processes beside the agent, in the pid namespace of its target, where
+/// pid 1 is the target's first process: for a node that shows a container only
+/// the part of a control group's path that is below the container's own.
+fn neighbours(proc: &Proc, own_pid: u32, id: &str) -> Result<Vec<Member>, Failure> {
+    const FIRST: u32 = 1;
+    if own_pid == FIRST {
+        let message = "the container runtime did not give the agent the processes of its target";
+        return Err(Failure::new(ErrorKind::Unsupported, message));
+    }
+    let first = proc.read(FIRST, "cgroup")?;
+    // The pid namespace of a whole pod, or of a container that came after.
+    if names_container(&String::from_utf8_lossy(&first)) {
+        let message = format!("container {id} is not the one that the agent runs beside");
+        return Err(Failure::new(ErrorKind::NotFound, message));
+    }
+    let mut members = members(proc, |cgroup| !names_container(cgroup))?;
+    members.retain(|member| member.pid != own_pid);
+    Ok(members)
+}
+
+fn members(proc: &Proc, belongs: impl Fn(&str) -> bool) -> Result<Vec<Member>, Failure> {
     let mut members = Vec::new();
     for pid in proc.pids()? {
         // Processes come and go during the scan: one that can't be read is gone.
         let Ok(cgroup) = proc.read(pid, "cgroup") else { continue };
-        if !in_container(&String::from_utf8_lossy(&cgroup), id) {
+        if !belongs(&String::from_utf8_lossy(&cgroup)) {
             continue;
         }
         let Ok(stat) = proc.stat(pid) else { continue };
@@ -129,8 +179,20 @@ mod tests {
             symlink(&program, directory.join("exe")).unwrap();
         }
 
+        /// The processes of one container, and the agent as pid 40.
+        fn beside(first: &str, cgroup: &str) -> Self {
+            let node = Self(tempfile::tempdir().unwrap());
+            node.process(1, 0, 50, first, cgroup);
+            node.process(40, 0, 90, "/devloop-agent", "/");
+            node
+        }
+
         fn locate(&self, id: &str) -> Result<Located, Failure> {
-            locate(&Proc::at(self.0.path()), id)
+            locate(&Proc::at(self.0.path()), View::Node, id)
+        }
+
+        fn locate_beside(&self, own_pid: u32) -> Result<Located, Failure> {
+            locate(&Proc::at(self.0.path()), View::Beside { own_pid }, ID)
         }
     }
 
@@ -152,6 +214,36 @@ mod tests {
         assert_eq!((located.uid, located.gid), (1000, 1001));
         assert_eq!(located.machine, std::env::consts::ARCH);
         assert!(located.executable.as_path().ends_with("app/server"));
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert_eq!(located.blake3, Some(*blake3::hash(&own).as_bytes()));
+    }
+
+    #[test]
+    fn beside_its_target_the_agent_takes_the_first_process_where_control_groups_are_hidden() {
+        let node = Node::beside("/app/server", "/");
+        assert_eq!(pids(node.locate_beside(40)), (1, 1));
+        let wrapped = Node::beside("/sbin/tini", "/");
+        wrapped.process(7, 1, 60, "/app/server", "/");
+        assert_eq!(pids(wrapped.locate_beside(40)), (7, 1));
+        // On a node pid 1 is the node's own.
+        assert_eq!(wrapped.locate(ID).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn beside_its_target_the_agent_believes_a_control_group_first() {
+        let visible = Node::beside("/pause", &format!("/../{}", ID.replace('0', "f")));
+        visible.process(7, 0, 60, "/app/server", &format!("/../{ID}"));
+        assert_eq!(pids(visible.locate_beside(40)), (7, 7));
+        // Of another container: pid 1 is not what was asked for.
+        let other = Node::beside("/pause", &format!("/../{}", ID.replace('0', "f")));
+        assert_eq!(other.locate_beside(40).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_agent_alone_in_its_pid_namespace_has_no_target() {
+        let node = Node(tempfile::tempdir().unwrap());
+        node.process(1, 0, 50, "/devloop-agent", "/");
+        assert_eq!(node.locate_beside(1).unwrap_err().kind, ErrorKind::Unsupported);
     }
 
     #[test]

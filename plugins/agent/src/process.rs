@@ -218,9 +218,19 @@ pub(crate) fn parse_status(text: &str) -> Option<Status> {
 /// is a component of a path (cgroupfs driver), or of the name of a systemd
 /// scope such as `cri-containerd-<id>.scope`; under v1, in any hierarchy.
 pub(crate) fn in_container(cgroup: &str, id: &str) -> bool {
+    container_names(cgroup).any(|name| name == id)
+}
+
+/// Whether it puts a process into any container that can be told by it.
+pub(crate) fn names_container(cgroup: &str) -> bool {
+    container_names(cgroup).any(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn container_names(cgroup: &str) -> impl Iterator<Item = &str> {
     let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths.flat_map(|path| path.split('/')).any(|component| {
-        component == id || component.strip_suffix(".scope").and_then(|name| name.rsplit(['-', ':']).next()).is_some_and(|name| name == id)
+    paths.flat_map(|path| path.split('/')).flat_map(|component| {
+        let scope = component.strip_suffix(".scope").and_then(|name| name.rsplit(['-', ':']).next());
+        [component, scope.unwrap_or_default()]
     })
 }
 
@@ -277,7 +287,7 @@ mod tests {
         let systemd_slice = format!("0::/kubepods.slice:cri-containerd:{ID}\n1:name=systemd:/{ID}/init.scope\n");
         let outside = format!("0::/../../pod1/{ID}\n");
         for text in [v1, v2, systemd, systemd_slice, outside] {
-            assert!(in_container(&text, ID), "{text}");
+            assert!(in_container(&text, ID) && names_container(&text), "{text}");
         }
     }
 
@@ -288,6 +298,7 @@ mod tests {
         let mount = format!("0::/kubepods/x{ID}.scope\n");
         for text in [longer, hybrid, mount, String::new(), "nonsense".into()] {
             assert!(!in_container(&text, ID), "{text}");
+            assert!(!names_container(&text), "{text}");
         }
     }
 

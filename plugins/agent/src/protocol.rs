@@ -25,6 +25,8 @@
 
 mod byte_string;
 mod codec;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use byte_string::ByteString;
 pub use codec::{DecodeError, Decoder, EncodeError, encode};
@@ -32,7 +34,7 @@ pub use codec::{DecodeError, Decoder, EncodeError, encode};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol, compared in the first exchange.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -57,7 +59,8 @@ pub struct Message<T> {
 /// request names a process by its pid alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The pid in the agent's (the node's) pid namespace.
+    /// The pid in the agent's pid namespace: the node's, or the container's for
+    /// an agent that runs beside it in its pod.
     pub pid: u32,
     /// When it started, in clock ticks since boot: field 22 of
     /// `/proc/<pid>/stat`, see proc_pid_stat(5). An exec does not change it.
@@ -199,6 +202,9 @@ pub struct Located {
     /// The program's architecture: `x86_64`, `aarch64`, `x86`, `arm`,
     /// `riscv64`, or `elf-<e_machine>`.
     pub machine: String,
+    /// The BLAKE3 hash of the program that it runs, whatever lies at its path by
+    /// now; absent where the program can't be read.
+    pub blake3: Option<[u8; 32]>,
 }
 
 /// A process that now runs another program.

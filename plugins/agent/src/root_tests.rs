@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -145,4 +147,101 @@ fn a_file_is_no_parent() {
     fs::write(container.path("file"), "x").unwrap();
     let failure = container.place("/file/x", Parents::Create(OWNER)).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Io, "{failure}");
+}
+
+/// What a container's author can put in the way.
+#[derive(Clone, Debug)]
+enum Entry {
+    Folder(Vec<&'static str>),
+    Link(Vec<&'static str>, String),
+}
+
+fn names() -> impl Strategy<Value = Vec<&'static str>> {
+    vec(prop::sample::select(vec!["a", "b", "c", "etc"]), 1..4)
+}
+
+fn link_target() -> impl Strategy<Value = String> {
+    let step = prop::sample::select(vec!["a", "b", "c", "etc", "..", "..", ".", "", "proc/self/root", "proc/self/cwd", "proc/1/root"]);
+    (any::<bool>(), vec(step, 1..8)).prop_map(|(absolute, steps)| {
+        let path = steps.join("/");
+        let path = if absolute { format!("/{path}") } else { path };
+        if path.is_empty() { ".".to_owned() } else { path }
+    })
+}
+
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let entry = prop_oneof![names().prop_map(Entry::Folder), (names(), link_target()).prop_map(|(path, target)| Entry::Link(path, target))];
+    vec(entry, 0..10)
+}
+
+/// All names below a folder, links not followed.
+fn listing(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+proptest! {
+    // Whatever lies in the way: a place is below the root, nothing beside the
+    // root changes, and the look-up ends.
+    #[test]
+    fn no_tree_of_links_leads_out(entries in entries(), path in names(), create in any::<bool>()) {
+        let outer = tempfile::tempdir().unwrap();
+        let inside = outer.path().join("x/root");
+        fs::create_dir_all(&inside).unwrap();
+        for name in ["a", "b", "etc"] {
+            fs::create_dir(outer.path().join(name)).unwrap();
+            fs::create_dir(outer.path().join("x").join(name)).unwrap();
+        }
+        let beside = |outer: &Path| listing(outer).into_iter().filter(|path| !path.starts_with(&inside)).collect::<Vec<_>>();
+        let root = ContainerRoot::at(&inside).unwrap();
+        for entry in &entries {
+            // Many can't be made, for others are in their way: so be it. They
+            // are made beneath the root, as a container's own programs do.
+            match entry {
+                Entry::Folder(path) => {
+                    let _ = root.place(&parse(&format!("/{}/_", path.join("/"))).unwrap(), Parents::Create(OWNER));
+                }
+                Entry::Link(path, target) => {
+                    if let Ok(Some(place)) = root.place_itself(&parse(&format!("/{}", path.join("/"))).unwrap()) {
+                        let _ = rustix::fs::symlinkat(target.as_str(), &place.parent, &place.name);
+                    }
+                }
+            }
+        }
+        let before = beside(outer.path());
+        let path = parse(&format!("/{}", path.join("/"))).unwrap();
+        let parents = if create { Parents::Create(OWNER) } else { Parents::MustExist };
+        let mut places: Vec<Place> = root.place(&path, parents).into_iter().collect();
+        places.extend(root.place_itself(&path).unwrap_or_default());
+        for place in places {
+            let parent = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.parent))).unwrap();
+            prop_assert!(parent.starts_with(&inside), "{} is outside", parent.display());
+            prop_assert!(place.name != ".." && place.name != "." && !place.name.as_bytes().contains(&b'/'));
+        }
+        prop_assert_eq!(beside(outer.path()), before);
+    }
+
+    // A container has a procfs, and in it links that lead out of any root.
+    #[test]
+    fn no_magic_link_is_followed(
+        link in prop::sample::select(vec!["root", "cwd", "fd/0", "task/self/root", "ns/mnt"]),
+        who in prop::sample::select(vec!["self", "thread-self", "1"]),
+        rest in vec(prop::sample::select(vec!["tmp", "etc", "x"]), 1..3),
+    ) {
+        let root = ContainerRoot::at(Path::new("/")).unwrap();
+        let path = parse(&format!("/proc/{who}/{link}/{}", rest.join("/"))).unwrap();
+        prop_assert!(root.place(&path, Parents::MustExist).is_err());
+        prop_assert!(root.open(path.as_path(), OFlags::PATH).is_err());
+    }
 }

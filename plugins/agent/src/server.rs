@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use crate::failure::Failure;
 use crate::incoming::{Attributes, Incoming, ModeRule};
-use crate::locate::locate;
+use crate::locate::{View, locate};
 use crate::process::Proc;
 use crate::protocol::{
     ByteString, DecodeError, Decoder, EncodeError, ErrorKind, MAX_CHUNK, Message, ProcessId, Request, Response, VERSION, encode,
@@ -29,14 +29,30 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
+/// Where the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On a node, among all its containers.
+    Node,
+    /// In a pod, beside one container whose pid namespace it shares.
+    Beside,
+}
+
 /// Serves one client until it closes `input` or takes no more `output`. Then
 /// what it left unfinished is removed.
 ///
 /// # Errors
 /// A broken connection, or a client that does not keep to the protocol. A
 /// request that fails is answered, and no error here.
-pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<(), ServeError> {
-    let mut session = Session::new(Proc::system());
+pub fn serve(place: Place, input: impl Read, output: impl Write) -> Result<(), ServeError> {
+    let view = match place {
+        Place::Node => View::Node,
+        Place::Beside => View::Beside { own_pid: std::process::id() },
+    };
+    serve_session(Session::new(Proc::system(), view), input, output)
+}
+
+fn serve_session(mut session: Session, mut input: impl Read, mut output: impl Write) -> Result<(), ServeError> {
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; READ_BUFFER];
     loop {
@@ -101,6 +117,7 @@ impl From<Failure> for Response {
 #[derive(Debug)]
 struct Session {
     proc: Proc,
+    view: View,
     greeted: bool,
     transfer: Option<Transfer>,
     /// The last transfer that ended: if early, more of it may be under way.
@@ -123,9 +140,9 @@ enum Sink {
 }
 
 impl Session {
-    fn new(proc: Proc) -> Self {
+    fn new(proc: Proc, view: View) -> Self {
         let previous = HashMap::new();
-        Self { proc, greeted: false, transfer: None, ended: None, previous }
+        Self { proc, view, greeted: false, transfer: None, ended: None, previous }
     }
 
     /// Handles what the decoder holds until there is something to say; `None`
@@ -156,7 +173,7 @@ impl Session {
             Request::PutFile { .. } | Request::Swap { .. } => return self.open(id, request),
             Request::Locate { container_id } => {
                 self.forget_the_dead();
-                locate(&self.proc, &container_id).map(Response::Located)
+                locate(&self.proc, self.view, &container_id).map(Response::Located)
             }
             Request::Remove { process, path } => {
                 let removed = ContainerPath::parse(&path).and_then(|path| {
@@ -320,3 +337,7 @@ impl Transfer {
 fn undecodable(error: &DecodeError) -> Broken {
     Broken { id: 0, message: error.to_string() }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -37,6 +37,9 @@ fn the_command_line() {
     assert!(wrong.stdout.is_empty());
     assert!(String::from_utf8(wrong.stderr).unwrap().starts_with("usage: "));
     assert_eq!(agent("serve").status.code(), Some(0));
+    // With its input closed at once, as by a client that never came.
+    let beside = Command::new(env!("CARGO_BIN_EXE_devloop-agent")).args(["serve", "--beside"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(beside.status.code(), Some(0));
 }
 
 #[test]

@@ -103,10 +103,12 @@ fn a_container_is_located_before_and_after_it_is_swapped_in_memory() {
         uid: UID,
         gid: GID,
         machine: "x86_64".into(),
+        blake3: Some(*blake3::hash(&program("v1")).as_bytes()),
     };
     assert_eq!(before, expected);
     client.swap(container.process, &program("v2"));
-    assert_eq!(locate(&mut client), Located { in_memory: true, ..expected });
+    let blake3 = Some(*blake3::hash(&program("v2")).as_bytes());
+    assert_eq!(locate(&mut client), Located { in_memory: true, blake3, ..expected });
 }
 
 #[test]
