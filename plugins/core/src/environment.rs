@@ -149,6 +149,9 @@ pub struct EnvironmentRecord {
     /// The kubeconfig context that was current before; current again after
     /// `down`.
     pub previous_context: Option<String>,
+    /// Loopback port of the local image registry, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_port: Option<u16>,
     /// Where an embedded environment is on this machine; nothing for others.
     #[serde(flatten)]
     pub embedded: Option<EmbeddedPlace>,
