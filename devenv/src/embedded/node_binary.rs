@@ -56,6 +56,12 @@ pub(crate) fn kubernetes_version() -> &'static str {
     line.map_or("", str::trim)
 }
 
+/// Whether the node's programs are in the cache.
+pub(crate) fn is_built(directories: &Directories) -> bool {
+    let folder = directories.cache.join("node").join(source_hash());
+    [Program::Node, Program::Pause].iter().all(|program| folder.join(program.file_name()).exists())
+}
+
 /// Answers the folder with the node's programs; builds those that aren't there.
 ///
 /// # Errors
