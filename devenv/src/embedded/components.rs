@@ -1,6 +1,7 @@
 //! Which programs make up a node, with which flags, in which order.
 
 use super::node_files::Settings;
+use super::registry;
 
 /// Something that has happened during start-up and that others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,11 +24,14 @@ pub(crate) enum Milestone {
     Dns,
     /// Pods can be created: the default namespace has its service account.
     ServiceAccount,
+    /// The image registry accepts, and the cluster says where it is. Nothing
+    /// waits for it but `up`.
+    Registry,
 }
 
 impl Milestone {
-    /// All that make up readiness.
-    pub(crate) const ALL: [Self; 9] = [
+    /// All that can make up readiness.
+    const ALL: [Self; 10] = [
         Self::Containerd,
         Self::Etcd,
         Self::ApiServing,
@@ -37,7 +41,13 @@ impl Milestone {
         Self::NodeReady,
         Self::Dns,
         Self::ServiceAccount,
+        Self::Registry,
     ];
+
+    /// Those that make up the readiness of a node with or without a registry.
+    pub(crate) fn awaited(with_registry: bool) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |milestone| with_registry || *milestone != Self::Registry)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -50,6 +60,7 @@ impl Milestone {
             Self::NodeReady => "nodeReady",
             Self::Dns => "dns",
             Self::ServiceAccount => "serviceAccount",
+            Self::Registry => registry::COMPONENT,
         }
     }
 
@@ -63,6 +74,7 @@ impl Milestone {
             Self::NodeReady => "kubelet",
             Self::Dns => "coredns",
             Self::ServiceAccount => "kube-controller-manager",
+            Self::Registry => registry::COMPONENT,
         }
     }
 }
@@ -92,7 +104,7 @@ pub(crate) fn all(settings: &Settings) -> Vec<Component> {
         Component { name, argv, after, completes: None }
     };
     let import = ["ctr", "--namespace", "k8s.io", "images", "import", PAUSE_ARCHIVE];
-    vec![
+    let mut components = vec![
         of_node("etcd", &[], etcd(settings)),
         Component {
             name: "containerd",
@@ -111,7 +123,12 @@ pub(crate) fn all(settings: &Settings) -> Vec<Component> {
             vec!["--config=/etc/kubernetes/kube-proxy.yaml".into(), format!("--hostname-override={}", settings.node_name())],
         ),
         of_node("coredns", &[Bootstrap], vec!["-conf".into(), "/etc/coredns/Corefile".into()]),
-    ]
+    ];
+    if settings.registry_port.is_some() {
+        // Ready in no time: started once the processor has nothing more urgent.
+        components.push(Component { name: registry::COMPONENT, argv: registry::argv(), after: &[ApiServing], completes: None });
+    }
+    components
 }
 
 fn etcd(settings: &Settings) -> Vec<String> {
@@ -235,6 +252,7 @@ mod tests {
             addresses: super::super::addresses::Addresses::new(0),
             name_servers: vec![],
             can_raise_limits: true,
+            registry_port: Some(5001),
         };
         let components = all(&settings);
         for milestone in components.iter().flat_map(|component| component.after) {

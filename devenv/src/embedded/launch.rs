@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 
-/// The inherited descriptor of the API's listening socket.
-pub(crate) const LISTENER_FD: i32 = 3;
+/// The first of the inherited descriptors: listening sockets, in order.
+pub(crate) const FIRST_LISTENER_FD: i32 = 3;
 
 /// What the first process is told once its network is linked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub(crate) struct Orders {
     pub(crate) index: u8,
     pub(crate) name_servers: Vec<IpAddr>,
     pub(crate) can_raise_limits: bool,
+    /// The registry's port on the host; its listener is the second then.
+    pub(crate) registry_port: Option<u16>,
     /// The environment's folder on the host.
     pub(crate) environment: PathBuf,
     /// The folder of the node's programs on the host.
@@ -54,11 +56,14 @@ impl Launched {
 ///
 /// # Errors
 /// When the kernel refuses a namespace or the program can't be started.
-pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
+pub(crate) fn start(listeners: Vec<TcpListener>, log: File) -> Result<Launched> {
     let program = std::env::current_exe().context("could not find this program's own file")?;
     let (mut pid_rx, pid_tx) = std::io::pipe().context("could not make a pipe")?;
-    let listener = OwnedFd::from(listener);
-    let (listener_fd, pid_fd) = (listener.as_raw_fd(), OwnedFd::from(pid_tx));
+    let pid_fd = OwnedFd::from(pid_tx);
+    // Copies far above the places that they are to take, so that no one is
+    // closed by another's arrival.
+    let copies = listeners.iter().map(copy_above).collect::<std::io::Result<Vec<OwnedFd>>>().context("could not copy a socket")?;
+    let numbers: Vec<i32> = copies.iter().map(AsRawFd::as_raw_fd).collect();
     let mut command = Command::new(program);
     command.arg(super::NODE_INIT).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
     let report_fd = pid_fd.as_raw_fd();
@@ -80,13 +85,13 @@ pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
                     let written = nix::libc::write(report_fd, number.as_ptr().cast(), number.len());
                     nix::libc::_exit(i32::from(written != 4));
                 }
-                ForkResult::Child => inherit(listener_fd),
+                ForkResult::Child => inherit(&numbers),
             }
         });
     }
     let mut child = command.spawn().context("could not start the node's first process in namespaces of its own")?;
     drop(pid_fd);
-    drop(listener);
+    drop((listeners, copies));
     let mut number = [0; 4];
     pid_rx.read_exact(&mut number).context("the node's first process did not start")?;
     let orders_tx = child.stdin.take().ok_or_else(|| CommandError::new("the node's first process has no stdin"))?;
@@ -95,15 +100,20 @@ pub(crate) fn start(listener: TcpListener, log: File) -> Result<Launched> {
     Ok(Launched { pid: i32::from_ne_bytes(number), orders_tx })
 }
 
-/// Puts the socket where the new program looks for it, without close-on-exec.
-fn inherit(listener_fd: i32) -> std::io::Result<()> {
-    // SAFETY: plain system calls on descriptors that this process owns.
-    let result = unsafe {
-        if listener_fd == LISTENER_FD {
-            nix::libc::fcntl(LISTENER_FD, nix::libc::F_SETFD, 0)
-        } else {
-            nix::libc::dup2(listener_fd, LISTENER_FD)
+/// A copy of the socket with a number that no inherited one will have.
+fn copy_above(listener: &TcpListener) -> std::io::Result<OwnedFd> {
+    let copy = nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64))?;
+    // SAFETY: the descriptor was made by the call and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Puts the sockets where the new program looks for them, without close-on-exec.
+fn inherit(listeners: &[i32]) -> std::io::Result<()> {
+    for (place, listener) in (FIRST_LISTENER_FD..).zip(listeners) {
+        // SAFETY: a plain system call on a descriptor that this process owns.
+        if unsafe { nix::libc::dup2(*listener, place) } < 0 {
+            return Err(std::io::Error::last_os_error());
         }
-    };
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    }
+    Ok(())
 }

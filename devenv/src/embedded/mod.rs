@@ -19,17 +19,19 @@ mod probes;
 mod provider;
 mod proxy;
 mod readiness;
+mod registry;
 mod rootfs;
 mod supervisor;
 
 pub use provider::EmbeddedProvider;
 
+use crate::registry::convention::INNER_PORT;
 use addresses::Addresses;
-use launch::{LISTENER_FD, Orders};
+use launch::{FIRST_LISTENER_FD, Orders};
 use node_files::Settings;
 use std::ffi::OsString;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::FromRawFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,22 +64,38 @@ fn run() -> std::io::Result<()> {
         addresses: Addresses::new(orders.index),
         name_servers: orders.name_servers,
         can_raise_limits: orders.can_raise_limits,
+        registry_port: orders.registry_port,
     };
     nix::unistd::sethostname(settings.node_name())?;
     // Files are made for whom they are meant, not by whoever ran `up`.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     rootfs::enter(&rootfs::Sources { environment: &orders.environment, binaries: &orders.binaries })?;
-    // SAFETY: the launcher put a listening socket there, and nobody else uses it.
-    let listener = unsafe { TcpListener::from_raw_fd(LISTENER_FD) };
-    listener.set_nonblocking(true)?;
+    let api = inherited(FIRST_LISTENER_FD)?;
+    let registry = settings.registry_port.map(|_| inherited(FIRST_LISTENER_FD + 1)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(proxy::serve(listener, (settings.addresses.node(), 6443).into()));
+        tokio::spawn(proxy::serve(tokio::net::TcpListener::from_std(api)?, (settings.addresses.node(), 6443).into()));
+        if let Some(registry) = registry {
+            let target = (Ipv4Addr::LOCALHOST, INNER_PORT).into();
+            tokio::spawn(proxy::serve(tokio::net::TcpListener::from_std(registry)?, target));
+        }
         let supervisor = supervisor::Supervisor::new(components::all(&settings), Path::new("/devloop"), orders.host_pid);
         probes::spawn(&settings, &supervisor.milestones());
         supervisor.run().await
     });
     runtime.shutdown_background();
     result
+}
+
+/// The listening socket that the launcher put at this place.
+fn inherited(place: i32) -> std::io::Result<TcpListener> {
+    // Nothing that the node runs needs them.
+    // SAFETY: a plain system call; a wrong number is answered with an error.
+    if unsafe { nix::libc::fcntl(place, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the launcher put a listening socket there, and nobody else uses it.
+    let listener = unsafe { TcpListener::from_raw_fd(place) };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }

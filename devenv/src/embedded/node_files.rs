@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) name_servers: Vec<IpAddr>,
     /// Whether this process may raise resource limits (CAP_SYS_RESOURCE).
     pub(crate) can_raise_limits: bool,
+    /// The image registry's port on the host's loopback, if there is one.
+    pub(crate) registry_port: Option<u16>,
 }
 
 impl Settings {
@@ -258,7 +260,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { name: "dev".into(), addresses: Addresses::new(1), name_servers: vec![], can_raise_limits: false }
+        Settings { name: "dev".into(), addresses: Addresses::new(1), name_servers: vec![], can_raise_limits: false, registry_port: None }
     }
 
     #[test]

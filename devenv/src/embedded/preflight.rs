@@ -94,7 +94,7 @@ fn missing_packages<'a>(program_is_there: &dyn Fn(&str) -> bool, plugin_is_there
 }
 
 /// The node's PATH is fixed; a program elsewhere would not be found there.
-fn program_is_there(name: &str) -> bool {
+pub(crate) fn program_is_there(name: &str) -> bool {
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         .iter()
         .any(|folder| Path::new(folder).join(name).exists())

@@ -3,6 +3,8 @@
 use super::bootstrap;
 use super::components::Milestone;
 use super::node_files::Settings;
+use super::registry::announce;
+use crate::registry::convention::INNER_PORT;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition};
@@ -36,6 +38,7 @@ pub(crate) fn spawn(settings: &Settings, reached_tx: &mpsc::UnboundedSender<Mile
     });
     let (serving, ready, bootstrapped) = (tell(Milestone::ApiServing), tell(Milestone::ApiReady), tell(Milestone::Bootstrap));
     let (node_ready, dns, service_account) = (tell(Milestone::NodeReady), tell(Milestone::Dns), tell(Milestone::ServiceAccount));
+    let (registry, registry_port) = (tell(Milestone::Registry), settings.registry_port);
     let (address, node_name) = (settings.addresses.node(), settings.node_name());
     tokio::spawn(async move {
         tcp_accepts((address, 6443).into()).await;
@@ -50,6 +53,18 @@ pub(crate) fn spawn(settings: &Settings, reached_tx: &mpsc::UnboundedSender<Mile
         ready();
         until(|| async { bootstrap::apply(&client).await.inspect_err(|error| tracing::debug!(%error, "bootstrap")).is_ok() }).await;
         bootstrapped();
+        let announcing = client.clone();
+        tokio::spawn(async move {
+            if registry_port.is_some() {
+                tcp_accepts((Ipv4Addr::LOCALHOST, INNER_PORT).into()).await;
+            }
+            // Its namespace comes a moment after the API is ready.
+            until(|| async {
+                announce(&announcing, registry_port).await.inspect_err(|error| tracing::debug!(%error, "announcing")).is_ok()
+            })
+            .await;
+            registry();
+        });
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
         tokio::spawn(async move {
             until(|| async { accounts.get_opt("default").await.is_ok_and(|account| account.is_some()) }).await;

@@ -4,10 +4,11 @@ use super::addresses::{Addresses, choose_index};
 use super::launch::{self, Orders};
 use super::node_files::{self, Settings};
 use super::preflight::{self, Machine};
-use super::{cgroups, components, host_network, node_binary, pki, readiness, rootfs};
+use super::{cgroups, components, host_network, node_binary, pki, readiness, registry, rootfs};
 use crate::kubeconfig::{self, Entry};
 use crate::lock;
 use crate::provider::{Provider, STOP_GRACE, Snapshot, UpReport};
+use crate::registry::convention;
 use crate::request::{EnvironmentName, UpRequest};
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -102,16 +103,24 @@ impl EmbeddedProvider {
         let addresses = Addresses::new(place(record)?.index);
         let step = context.ui.step(format!("Starting environment {:?}", record.name));
         self.clear_host(record)?;
-        let listener = bind_api_port(request, record)?;
-        let settings =
-            Settings { name: record.name.clone(), addresses, name_servers: name_servers(), can_raise_limits: machine.can_raise_limits };
+        let mut listeners = vec![bind_api_port(request, record)?];
+        let registry_listener = registry::listen(context, request.registry, record.registry_port)?;
+        record.registry_port = registry_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+        listeners.extend(registry_listener);
+        let settings = Settings {
+            name: record.name.clone(),
+            addresses,
+            name_servers: name_servers(),
+            can_raise_limits: machine.can_raise_limits,
+            registry_port: record.registry_port,
+        };
         write_node_files(&environment, &settings)?;
         ensure_pause_archive(&self.directories, &environment, binaries)?;
         files::remove_all(&environment.status_path()).context("could not remove the last run's status")?;
         environment.write_record(record)?;
         let log_path = environment.logs().join("supervisor.log");
         let log = std::fs::File::create(&log_path).with_context(|| format!("could not make {}", log_path.display()))?;
-        let launched = launch::start(listener, log)?;
+        let launched = launch::start(listeners, log)?;
         let pid = launched.pid;
         let result = async {
             cgroups::enter(&addresses.cgroup(&record.name), pid)?;
@@ -124,6 +133,7 @@ impl EmbeddedProvider {
                 index: place(record)?.index,
                 name_servers: settings.name_servers,
                 can_raise_limits: settings.can_raise_limits,
+                registry_port: settings.registry_port,
                 environment: environment.root().to_owned(),
                 binaries: binaries.to_owned(),
                 host_pid: pid,
@@ -133,8 +143,9 @@ impl EmbeddedProvider {
         .await;
         match result {
             Ok(status) => {
+                let registry = record.registry_port.map(|port| format!(", registry at {}", convention::host(port))).unwrap_or_default();
                 step.done(format!(
-                    "Environment {:?} is ready: Kubernetes {}, node Ready, DNS answering",
+                    "Environment {:?} is ready: Kubernetes {}, node Ready, DNS answering{registry}",
                     record.name,
                     node_binary::kubernetes_version()
                 ));
@@ -239,6 +250,7 @@ impl Provider for EmbeddedProvider {
                 return Err(CommandError::new(format!("environment {:?} is up with its API on port {api_port}", record.name)))
                     .hint("take it down first, or leave --api-port out");
             }
+            registry::check_running(&record.name, request.registry, record.registry_port)?;
             if status.phase != Phase::Ready {
                 // A run that was killed left it on its way.
                 let step = context.ui.step(format!("Environment {:?} is starting", record.name));
@@ -381,6 +393,13 @@ fn write_node_files(environment: &EnvironmentDirectory, settings: &Settings) -> 
         rootfs::private_folder(&environment.logs())?;
         rootfs::private_folder(&etc.join("kubernetes"))?;
         std::fs::create_dir_all(environment.root().join("node/var/lib/devloop"))?;
+        // A port that it doesn't have any more must not lead anywhere.
+        files::remove_all(&node_path(environment, convention::HOSTS_FOLDER))?;
+        for (path, text) in settings.registry_port.map(registry::files).unwrap_or_default() {
+            let path = node_path(environment, &path);
+            std::fs::create_dir_all(path.parent().unwrap_or(&etc))?;
+            files::write_atomic(&path, text.as_bytes(), 0o644)?;
+        }
         for (path, text) in node_files::etc(settings) {
             let path = etc.join(path);
             std::fs::create_dir_all(path.parent().unwrap_or(&etc))?;
@@ -403,6 +422,11 @@ fn ensure_pause_archive(directories: &Directories, environment: &EnvironmentDire
     let mut archive = Vec::new();
     image.write_archive(&vec![true; image.layers.len()], &mut archive).context("could not make the sandbox image")?;
     files::write_atomic(&path, &archive, 0o644).with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Where a path of the node is kept on the host.
+fn node_path(environment: &EnvironmentDirectory, path: &str) -> PathBuf {
+    environment.root().join("node").join(path.trim_start_matches('/'))
 }
 
 fn name_servers() -> Vec<std::net::IpAddr> {

@@ -1,6 +1,7 @@
-//! The API server's loopback port on the host: bytes are passed on to the node.
+//! Loopback ports of the host, of the API server and of the image registry:
+//! bytes are passed on to the node.
 //!
-//! The listening socket is made in the host's network namespace and inherited,
+//! A listening socket is made in the host's network namespace and inherited,
 //! the connections it leads to are made in the node's.
 
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ pub(crate) async fn serve(listener: TcpListener, target: SocketAddr) {
             }
             Err(error) => {
                 // Out of descriptors, most likely: some will be freed.
-                tracing::warn!(%error, "could not accept a connection to the API");
+                tracing::warn!(%error, %target, "could not accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::components::Milestone;
 use super::log_file::last_lines;
+use super::registry;
 use devloop_core::environment::{EnvironmentDirectory, EnvironmentStatus, Phase};
 use devloop_core::error::{CommandError, Result};
 use devloop_core::node::process_start_time;
@@ -47,9 +48,14 @@ pub(crate) async fn wait(environment: &EnvironmentDirectory, pid: i32, timeout: 
     }
 }
 
+fn missing(status: &EnvironmentStatus) -> impl Iterator<Item = Milestone> {
+    let with_registry = status.components.contains_key(registry::COMPONENT);
+    Milestone::awaited(with_registry).filter(|milestone| !status.milestones_ms.contains_key(milestone.name()))
+}
+
 /// The milestones that are still to come.
 fn waiting_for(status: &EnvironmentStatus) -> Vec<&'static str> {
-    Milestone::ALL.iter().map(|milestone| milestone.name()).filter(|name| !status.milestones_ms.contains_key(*name)).collect()
+    missing(status).map(Milestone::name).collect()
 }
 
 fn failed(environment: &EnvironmentDirectory, status: &EnvironmentStatus) -> CommandError {
@@ -60,10 +66,7 @@ fn failed(environment: &EnvironmentDirectory, status: &EnvironmentStatus) -> Com
 }
 
 fn timed_out(environment: &EnvironmentDirectory, status: &EnvironmentStatus, timeout: Duration) -> CommandError {
-    let blamed = Milestone::ALL
-        .iter()
-        .find(|milestone| !status.milestones_ms.contains_key(milestone.name()))
-        .map_or("supervisor", |milestone| milestone.component());
+    let blamed = missing(status).next().map_or("supervisor", Milestone::component);
     let message = format!("not ready after {} s; still waiting for {}", timeout.as_secs(), waiting_for(status).join(", "));
     with_log(environment, blamed, &message)
 }

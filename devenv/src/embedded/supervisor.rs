@@ -6,6 +6,7 @@
 
 use super::components::{Component, Milestone};
 use super::log_file::LogFile;
+use super::registry;
 use devloop_core::environment::{ComponentStatus, EnvironmentStatus, Failure, Phase};
 use devloop_core::files;
 use nix::sys::signal::{Signal, kill};
@@ -167,9 +168,15 @@ impl Supervisor {
             self.status.milestones_ms.insert(milestone.name().to_owned(), elapsed);
             tracing::info!(milestone = milestone.name(), elapsed_ms = elapsed, "reached");
         }
-        if self.status.phase == Phase::Starting && Milestone::ALL.iter().all(|milestone| self.reached.contains(milestone)) {
+        if self.status.phase == Phase::Starting
+            && Milestone::awaited(self.has_registry()).all(|milestone| self.reached.contains(&milestone))
+        {
             self.status.phase = Phase::Ready;
         }
+    }
+
+    fn has_registry(&self) -> bool {
+        self.components.iter().any(|component| component.name == registry::COMPONENT)
     }
 
     /// Starts what has never run and whose conditions are met.
