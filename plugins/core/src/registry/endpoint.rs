@@ -38,6 +38,11 @@ impl Endpoint {
         format!("{url}{separator}digest={digest}")
     }
 
+    /// Whether it is spoken to without encryption.
+    pub(super) fn is_clear(&self) -> bool {
+        self.scheme == "http"
+    }
+
     /// The registry as it is called by people.
     pub(super) fn name(&self) -> &str {
         &self.authority

@@ -114,7 +114,15 @@ impl Answer {
 #[derive(Clone)]
 pub(super) struct Exchange {
     pub(super) endpoint: Endpoint,
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Transport,
+}
+
+/// Reading this machine's certificates takes longer than most pushes to a
+/// registry on loopback, which has no use for them.
+#[derive(Clone)]
+enum Transport {
+    Clear(Client<HttpConnector, Body>),
+    Encrypted(Client<HttpsConnector<HttpConnector>, Body>),
 }
 
 impl Exchange {
@@ -122,16 +130,19 @@ impl Exchange {
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(Duration::from_secs(5)));
         http.set_nodelay(true);
+        let builder = Client::builder(TokioExecutor::new());
+        if endpoint.is_clear() {
+            return Ok(Self { endpoint, client: Transport::Clear(builder.build(http)) });
+        }
         http.enforce_http(false);
-        let roots = HttpsConnectorBuilder::new().with_native_roots();
-        let builder = roots.map_err(|error| RegistryError::Unreachable {
+        let roots = HttpsConnectorBuilder::new().with_native_roots().map_err(|error| RegistryError::Unreachable {
             registry: endpoint.name().to_owned(),
             doing: "read this machine's certificates to connect".to_owned(),
             attempts: 1,
             source: error.into(),
         })?;
-        let connector = builder.https_or_http().enable_http1().wrap_connector(http);
-        Ok(Self { endpoint, client: Client::builder(TokioExecutor::new()).build(connector) })
+        let connector = roots.https_only().enable_http1().wrap_connector(http);
+        Ok(Self { endpoint, client: Transport::Encrypted(builder.build(connector)) })
     }
 
     /// Asks once for each time until there is an answer that is not a passing
@@ -156,7 +167,11 @@ impl Exchange {
         let request = request.header(CONTENT_LENGTH, question.payload.size()).body(question.payload.body().await?);
         let request = request.map_err(|error| self.not_a_registry(format!("it names {:?}: {error}", question.url)))?;
         let exchanged = async {
-            let (head, body) = self.client.request(request).await?.into_parts();
+            let response = match &self.client {
+                Transport::Clear(client) => client.request(request),
+                Transport::Encrypted(client) => client.request(request),
+            };
+            let (head, body) = response.await?.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             Ok::<_, hyper_util::client::legacy::Error>(Answer { status: head.status, headers: head.headers, body })
         };
