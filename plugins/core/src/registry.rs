@@ -8,7 +8,7 @@ mod push;
 mod retry;
 
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
-pub use push::{Pushed, push};
+pub use push::{Pushed, push, wait_until_serving};
 
 use crate::error::CommandError;
 use std::io;

@@ -66,6 +66,21 @@ pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) ->
     Ok(pushed(sent.iter().filter_map(|(sent, _)| *sent).sum::<u64>() + manifest_bytes, layers))
 }
 
+/// Waits, for some seconds, until a registry answers.
+///
+/// # Errors
+/// [`RegistryError`]; a registry that asks for credentials is one that answers.
+pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
+    let exchange = Exchange::with(Endpoint::parse(registry)?)?;
+    let url = exchange.endpoint.url("/v2/");
+    let question = Question { method: Method::GET, url, media_type: "*/*".to_owned(), payload: Payload::Nothing };
+    let answer = exchange.ask("reach the registry", &question).await?;
+    match answer.status {
+        StatusCode::OK | StatusCode::UNAUTHORIZED => Ok(()),
+        status => Err(exchange.not_a_registry(format!("it answers {status} at /v2/"))),
+    }
+}
+
 /// The configuration and the layers, each once.
 fn blobs(image: &Image) -> Vec<Blob> {
     let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), is_layer: false };
