@@ -6,6 +6,7 @@ use crate::render::{self, PhasesMs, Report, ServiceReport};
 use crate::request::{Conflicts, Mode, Request};
 use devloop_core::build::{self, BuildError, BuiltBinary};
 use devloop_core::cluster::Cluster;
+use devloop_core::deliver::Progress;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Rollout};
 use devloop_core::image::{self, Image};
 use devloop_core::project::Build;
@@ -115,19 +116,22 @@ async fn assemble(gathered: &Gathered, planned: &PlannedService, binary: &BuiltB
 async fn deliver(context: &Context, gathered: &Gathered, work: &mut Work<'_>) -> Result<()> {
     let name = &work.planned.service.name;
     let step = context.ui.step(format!("delivering {name}"));
-    let delivery = context.shutdown.guard(devloop_core::deliver::to_node(&gathered.node, &work.image)).await;
-    let delivery = delivery.map_err(|error| match error.status() {
+    let progress = Progress::default();
+    let delivered = context.shutdown.guard(gathered.destination.deliver(&work.image, &progress)).await;
+    let delivered = delivered.map_err(|error| match error.status() {
         ExitStatus::Interrupted => error.with_hint("no manifest was applied"),
         _ => CommandError::new(format!("could not deliver {name}")).caused_by(error),
     })?;
-    if delivery.already_present {
-        step.done(format!("{} is on the node already", work.image.reference));
+    let place = gathered.destination.describe();
+    if delivered.already_present {
+        step.done(format!("{} is on {place} already", work.image.reference));
     } else {
-        let (sent, total, bytes) = (delivery.sent_layers, delivery.total_layers, human_bytes(delivery.sent_bytes));
-        step.done(format!("delivered {}: {sent} of {total} layers, {bytes}", work.image.reference));
+        let (sent, total, bytes) = (delivered.sent_layers, delivered.total_layers, human_bytes(delivered.sent_bytes));
+        let to = if place == "the node" { String::new() } else { format!(" to {place}") };
+        step.done(format!("delivered {}{to}: {sent} of {total} layers, {bytes}", work.image.reference));
     }
-    work.sent_bytes = delivery.sent_bytes;
-    work.phases.deliver = milliseconds(delivery.duration);
+    work.sent_bytes = delivered.sent_bytes;
+    work.phases.deliver = delivered.ms;
     Ok(())
 }
 
@@ -187,13 +191,10 @@ async fn dry_run(
     let mut services = Vec::with_capacity(work.len());
     let applied = context.shutdown.guard(deploy::apply_with(&gathered.cluster, manifests, options)).await?;
     for work in work {
-        let missing = context.shutdown.guard(devloop_core::deliver::missing_layers(&gathered.node, &work.image)).await?;
-        let missing =
-            missing.map(|missing| work.image.layers.iter().zip(missing).filter(|(_, missing)| *missing).map(|(layer, _)| layer.size));
-        let bytes = missing.map(Iterator::sum::<u64>);
+        let bytes = context.shutdown.guard(gathered.destination.missing_bytes(&work.image)).await?;
         context.ui.say(match bytes {
             Some(bytes) => format!("would deliver {}: {}", work.image.reference, human_bytes(bytes)),
-            None => format!("{} is on the node already", work.image.reference),
+            None => format!("{} is on {} already", work.image.reference, gathered.destination.describe()),
         });
         let service = &work.planned.service;
         let rolls_out = applied.find(&service.deploy.target).is_some_and(|object| object.new_generation);

@@ -1,13 +1,12 @@
 //! What there is to work with: project, manifests, cluster. Changes nothing.
 
+use crate::destination::Destination;
 use crate::plan::{self, Plan, Source};
 use crate::request::Request;
+use devloop_core::Result;
 use devloop_core::cluster::{self, Cluster};
 use devloop_core::deploy;
-use devloop_core::error::ErrorHint;
-use devloop_core::node::Node;
 use devloop_core::project;
-use devloop_core::{CommandError, Result};
 use std::path::PathBuf;
 
 /// All that the work needs.
@@ -19,7 +18,7 @@ pub(crate) struct Gathered {
     pub(crate) cache: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) cluster: Cluster,
-    pub(crate) node: Node,
+    pub(crate) destination: Destination,
 }
 
 pub(crate) async fn gather(request: &Request) -> Result<Gathered> {
@@ -34,19 +33,9 @@ pub(crate) async fn gather(request: &Request) -> Result<Gathered> {
     }
     let plan = plan::plan(sources, &project.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
-    let node = cluster
-        .nodes
-        .first()
-        .cloned()
-        .ok_or_else(|| {
-            CommandError::new(format!(
-                "context {:?} is not an environment of `kubectl devenv`: images can only be delivered to those yet",
-                cluster.context
-            ))
-        })
-        .hint("bring one up with `kubectl devenv up`, and choose it with --context devloop-NAME")?;
+    let destination = Destination::of(&cluster)?;
     let cache = devloop_core::environment::Directories::from_env()?.cache;
-    Ok(Gathered { root: project.root, cache, plan, cluster, node })
+    Ok(Gathered { root: project.root, cache, plan, cluster, destination })
 }
 
 fn shorten(root: &std::path::Path, start: &std::path::Path) -> PathBuf {

@@ -2,12 +2,13 @@
 //!
 //! Code map: `args` (the command line) -> `request` (what it means) -> `gather`
 //! (project, manifests, cluster) -> `plan` (pure: what is applied) -> `execute`
-//! (build, assemble, deliver, apply, wait) -> `render` (what is said about it).
+//! (build, assemble, deliver by way of `destination`, apply, wait) -> `render` (what is said about it).
 //!
 //! Architecture invariant: the cluster is not touched before everything is built
 //! and every manifest is read.
 
 mod args;
+mod destination;
 mod execute;
 mod gather;
 mod plan;

@@ -27,7 +27,7 @@ pub(crate) struct ServiceReport {
     image: String,
     /// The manifest's.
     digest: String,
-    /// To the node; in a dry run, what would be sent.
+    /// To all nodes together; in a dry run, what would be sent.
     sent_bytes: u64,
     phases_ms: PhasesMs,
     /// Whether the workload got a new specification.

@@ -1,116 +1,147 @@
-//! What is in an image archive that someone else made.
+//! Images that someone else put into a file or folder.
 //!
 //! Two layouts are known: OCI image layout (`index.json` and `blobs/`), and
 //! Docker's (`manifest.json`), which newer versions of Docker write side by side.
+//! A tar's content is not copied: its headers tell where everything is. What is
+//! sent of it is checked before.
 
 use super::DeliverError;
-use crate::image::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION};
+use super::package::{Content, Package, PackedLayer, blob_path};
+use crate::image::{self, IMAGE_NAME_ANNOTATION, LAYER_TYPE, REF_NAME_ANNOTATION, reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
 
-/// What an archive holds; at least one image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Summary {
-    pub(super) images: Vec<ArchivedImage>,
+/// Larger than any manifest or configuration.
+const DOCUMENT: u64 = 4 << 20;
+
+/// What is in a file or folder; at least one image.
+#[derive(Debug)]
+pub(super) struct Archive {
+    pub(super) path: PathBuf,
+    /// For each image its names and what there is of it for each platform.
+    images: Vec<Vec<Package>>,
 }
 
-/// One image of an archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ArchivedImage {
-    /// Its whole reference, or only a tag.
-    pub(super) name: String,
-    /// As Go names them; several for a multi-platform image.
-    pub(super) architectures: Vec<String>,
-}
+impl Archive {
+    /// Reads a tar or an OCI layout folder: all documents, but no layer.
+    pub(super) fn open(path: &Path) -> Result<Self, DeliverError> {
+        let files = Files::open(path).map_err(|source| DeliverError::Io { doing: format!("read {}", path.display()), source })?;
+        let refused = |reason| DeliverError::NotAnImage { path: path.to_owned(), reason };
+        let images = files.and_then(|files| files.images(&fallback_name(path))).map_err(refused)?;
+        if images.is_empty() {
+            return Err(refused("no image in it has a name".into()));
+        }
+        Ok(Self { path: path.to_owned(), images })
+    }
 
-impl Summary {
-    /// Whether an image has only a tag for a name.
-    pub(super) fn needs_base_name(&self) -> bool {
-        self.images.iter().any(|image| !image.name.contains(['/', ':', '@']))
+    /// Each image as it is for nodes of this architecture.
+    pub(super) fn for_architecture(&self, wanted: &str) -> Result<Vec<Package>, DeliverError> {
+        let choose = |platforms: &Vec<Package>| {
+            platforms.iter().find(|package| package.architecture == wanted).cloned().ok_or_else(|| DeliverError::WrongArchitecture {
+                image: self.path.display().to_string(),
+                found: platforms.iter().map(|package| package.architecture.as_str()).collect::<Vec<_>>().join(", "),
+                wanted: wanted.to_owned(),
+            })
+        };
+        self.images.iter().map(choose).collect()
+    }
+
+    /// All images for all platforms.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Package> {
+        self.images.iter().flatten()
     }
 }
 
-/// Reads an archive through and checks that it is whole.
-pub(super) fn inspect(path: &Path) -> Result<Summary, DeliverError> {
-    let file = File::open(path).map_err(|source| DeliverError::Io { doing: format!("read {}", path.display()), source })?;
-    let content = Content::read(BufReader::with_capacity(1 << 18, file));
-    content.and_then(|content| content.summarize()).map_err(|reason| DeliverError::NotAnImage { path: path.to_owned(), reason })
+/// For images that have a tag for a name: what the file is called.
+fn fallback_name(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
-/// The documents of an archive, and the names and digests of the rest.
-#[derive(Default)]
-struct Content {
-    names: HashSet<String>,
-    documents: HashMap<String, Vec<u8>>,
+/// Files by name, in a tar or in a folder.
+enum Files {
+    Tar { path: PathBuf, file: File, entries: HashMap<String, Place> },
+    Folder(PathBuf),
 }
 
-impl Content {
-    fn read(mut input: impl Read) -> Result<Self, String> {
-        // Larger than any manifest or configuration.
-        const DOCUMENT: u64 = 4 << 20;
-        let mut magic = [0; 4];
-        input.read_exact(&mut magic).map_err(|_| "it is empty".to_owned())?;
-        match magic {
-            [0x1f, 0x8b, ..] => return Err("it is compressed with gzip; decompress it first (gunzip)".into()),
-            [0x28, 0xb5, 0x2f, 0xfd] => return Err("it is compressed with zstd; decompress it first (unzstd)".into()),
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: u64,
+    size: u64,
+}
+
+impl Files {
+    fn open(path: &Path) -> io::Result<Result<Self, String>> {
+        if path.is_dir() {
+            return Ok(Ok(Self::Folder(path.to_owned())));
+        }
+        let mut file = File::open(path)?;
+        let mut magic = Vec::new();
+        (&mut file).take(4).read_to_end(&mut magic)?;
+        match magic[..] {
+            [] => return Ok(Err("it is empty".into())),
+            [0x1f, 0x8b, ..] => return Ok(Err("it is compressed with gzip; decompress it first (gunzip)".into())),
+            [0x28, 0xb5, 0x2f, 0xfd] => return Ok(Err("it is compressed with zstd; decompress it first (unzstd)".into())),
             _ => {}
         }
-        let mut content = Self::default();
-        let mut archive = tar::Archive::new(magic.as_slice().chain(input));
-        let broken = |error: io::Error| format!("it is not a whole tar archive: {error}");
-        for entry in archive.entries().map_err(broken)? {
-            let mut entry = entry.map_err(broken)?;
-            let name = entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").to_owned();
-            let size = entry.size();
-            let digest = if size <= DOCUMENT {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).map_err(broken)?;
-                if bytes.len() as u64 != size {
-                    return Err(format!("it ends in the middle of {name}"));
-                }
-                let digest = Sha256::digest(&bytes);
-                if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"{[".contains(byte)) {
-                    content.documents.insert(name.clone(), bytes);
-                }
-                digest
-            } else {
-                let mut hash = Hash(Sha256::new());
-                if io::copy(&mut entry, &mut hash).map_err(broken)? != size {
-                    return Err(format!("it ends in the middle of {name}"));
-                }
-                hash.0.finalize()
-            };
-            if let Some(hex) = name.strip_prefix("blobs/sha256/")
-                && !hex.is_empty()
-                && format!("{digest:x}") != hex
-            {
-                return Err(format!("{name} is damaged"));
+        io::Seek::rewind(&mut file)?;
+        let length = file.metadata()?.len();
+        Ok(entries(&file, length).map(|entries| Self::Tar { path: path.to_owned(), file, entries }))
+    }
+
+    /// The place of a file's content.
+    fn find(&self, name: &str) -> Option<(PathBuf, Place)> {
+        match self {
+            Self::Tar { path, entries, .. } => entries.get(name).map(|place| (path.clone(), *place)),
+            Self::Folder(folder) => {
+                // A name comes from a document; it must stay in the folder.
+                let inside = Path::new(name).components().all(|component| matches!(component, Component::Normal(_)));
+                let path = folder.join(name);
+                let metadata = inside.then(|| path.metadata().ok()).flatten().filter(std::fs::Metadata::is_file)?;
+                Some((path, Place { offset: 0, size: metadata.len() }))
             }
-            content.names.insert(name);
         }
-        Ok(content)
     }
 
-    fn summarize(&self) -> Result<Summary, String> {
-        let images = if self.names.contains("index.json") && self.names.contains("oci-layout") {
-            self.oci()?
-        } else if self.names.contains("manifest.json") {
-            self.docker()?
-        } else {
-            return Err("it is neither an OCI nor a Docker image archive".into());
+    fn read(&self, name: &str) -> Result<Vec<u8>, String> {
+        let (path, place) = self.find(name).ok_or_else(|| format!("{name} is missing"))?;
+        if place.size > DOCUMENT {
+            return Err(format!("{name} is too large for what it should be"));
+        }
+        let mut bytes = vec![0; usize::try_from(place.size).unwrap_or(0)];
+        let read = match self {
+            Self::Tar { file, .. } => file.read_exact_at(&mut bytes, place.offset),
+            Self::Folder(_) => File::open(path).and_then(|file| file.read_exact_at(&mut bytes, 0)),
         };
-        if images.is_empty() {
-            return Err("no image in it has a name".into());
+        read.map_err(|error| format!("{name} can't be read: {error}"))?;
+        if let Some(hex) = name.strip_prefix("blobs/sha256/")
+            && image::digest(&bytes) != format!("sha256:{hex}")
+        {
+            return Err(format!("{name} is damaged"));
         }
-        Ok(Summary { images })
+        Ok(bytes)
     }
 
-    fn docker(&self) -> Result<Vec<ArchivedImage>, String> {
+    fn document<T: DeserializeOwned>(&self, name: &str) -> Result<T, String> {
+        parse(name, &self.read(name)?)
+    }
+
+    fn images(&self, fallback: &str) -> Result<Vec<Vec<Package>>, String> {
+        if self.find("index.json").is_some() && self.find("oci-layout").is_some() {
+            self.oci(fallback)
+        } else if self.find("manifest.json").is_some() {
+            self.docker()
+        } else {
+            Err("it is neither an OCI nor a Docker image".into())
+        }
+    }
+
+    fn docker(&self) -> Result<Vec<Vec<Package>>, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Entry {
@@ -121,55 +152,155 @@ impl Content {
         }
         let mut images = Vec::new();
         for entry in self.document::<Vec<Entry>>("manifest.json")? {
-            if let Some(missing) = entry.layers.iter().find(|layer| !self.names.contains(*layer)) {
-                return Err(format!("layer {missing} is missing"));
-            }
-            let architectures = vec![self.document::<Platform>(&entry.config)?.architecture];
             let names = entry.repo_tags.unwrap_or_default();
-            images.extend(names.into_iter().map(|name| ArchivedImage { name, architectures: architectures.clone() }));
+            if names.is_empty() {
+                continue;
+            }
+            let config = self.read(&entry.config)?;
+            let Config { architecture, rootfs } = parse(&entry.config, &config)?;
+            if rootfs.diff_ids.len() != entry.layers.len() {
+                return Err(format!("{} names {} layers, manifest.json {}", entry.config, rootfs.diff_ids.len(), entry.layers.len()));
+            }
+            let mut layers = Vec::with_capacity(entry.layers.len());
+            let mut types = Vec::with_capacity(entry.layers.len());
+            for (name, diff_id) in entry.layers.iter().zip(rootfs.diff_ids) {
+                let (path, place) = self.find(name).ok_or_else(|| format!("layer {name} is missing"))?;
+                let content = Some(Content::Part { path, offset: place.offset });
+                let mut layer = PackedLayer { digest: diff_id.clone(), size: place.size, diff_id, content };
+                // Docker doesn't compress them, others do.
+                let compression = compression(&layer).map_err(|error| format!("layer {name} can't be read: {error}"))?;
+                if !compression.is_empty() {
+                    let mut hash = super::package::Hashing::default();
+                    layer.copy_to(&mut hash).map_err(|error| format!("layer {name} can't be read: {error}"))?;
+                    layer.digest = hash.digest();
+                }
+                types.push(format!("{LAYER_TYPE}{compression}"));
+                layers.push(layer);
+            }
+            let described = types.iter().zip(&layers).map(|(kind, layer)| (kind.as_str(), layer.digest.as_str(), layer.size));
+            let manifest = image::manifest_of(&config, described);
+            images.push(vec![Package { names: spell_out(&names)?, architecture, config, manifest, layers }]);
         }
         Ok(images)
     }
 
-    fn oci(&self) -> Result<Vec<ArchivedImage>, String> {
+    fn oci(&self, fallback: &str) -> Result<Vec<Vec<Package>>, String> {
         let index: Node = self.document("index.json")?;
         let mut images = Vec::new();
         for descriptor in &index.manifests {
             let name = [IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION].iter().find_map(|key| descriptor.annotations.get(*key));
             let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
-            let mut architectures = Vec::new();
-            self.collect_architectures(descriptor, &mut architectures, 0)?;
-            images.push(ArchivedImage { name: name.clone(), architectures });
+            let whole = if name.contains(['/', ':', '@']) { name.clone() } else { format!("{fallback}:{name}") };
+            let mut platforms = Vec::new();
+            self.collect(descriptor, &spell_out(&[whole])?, &mut platforms, 0)?;
+            images.push(platforms);
         }
         Ok(images)
     }
 
     /// Follows a descriptor down to the images that are whole.
-    fn collect_architectures(&self, descriptor: &Descriptor, found: &mut Vec<String>, depth: usize) -> Result<(), String> {
-        let path = blob_path(&descriptor.digest);
-        let node: Node = self.document(&path)?;
+    fn collect(&self, descriptor: &Descriptor, names: &[String], found: &mut Vec<Package>, depth: usize) -> Result<(), String> {
+        let path = path_of(&descriptor.digest)?;
+        let manifest = self.read(&path)?;
+        let node: Node = parse(&path, &manifest)?;
         if let Some(config) = &node.config {
-            if let Some(missing) = node.layers.iter().find(|layer| !self.names.contains(&blob_path(&layer.digest))) {
-                return Err(format!("layer {} is missing", missing.digest));
+            let config = self.read(&path_of(&config.digest)?)?;
+            let Config { architecture, rootfs } = parse(&path, &config)?;
+            if rootfs.diff_ids.len() != node.layers.len() {
+                return Err(format!("{path} names {} layers, its configuration {}", node.layers.len(), rootfs.diff_ids.len()));
             }
-            found.push(self.document::<Platform>(&blob_path(&config.digest))?.architecture);
+            let layer = |(layer, diff_id): (&Descriptor, String)| {
+                let (path, place) = self.find(&path_of(&layer.digest)?).ok_or_else(|| format!("layer {} is missing", layer.digest))?;
+                if place.size != layer.size {
+                    return Err(format!("layer {} is damaged", layer.digest));
+                }
+                let content = Some(Content::Part { path, offset: place.offset });
+                Ok(PackedLayer { digest: layer.digest.clone(), size: place.size, diff_id, content })
+            };
+            let layers = node.layers.iter().zip(rootfs.diff_ids).map(layer).collect::<Result<_, String>>()?;
+            found.push(Package { names: names.to_vec(), architecture, config, manifest, layers });
             return Ok(());
         }
         for child in &node.manifests {
             // An index may name images of other platforms that the archive
             // doesn't hold, and attestations, which no platform runs.
             let is_attestation = child.platform.as_ref().is_some_and(|platform| platform.architecture == "unknown");
-            if depth < 4 && !is_attestation && self.names.contains(&blob_path(&child.digest)) {
-                self.collect_architectures(child, found, depth + 1)?;
+            if depth < 4 && !is_attestation && self.find(&path_of(&child.digest)?).is_some() {
+                self.collect(child, names, found, depth + 1)?;
             }
         }
         if found.is_empty() { Err(format!("{path} is an index without an image")) } else { Ok(()) }
     }
+}
 
-    fn document<T: DeserializeOwned>(&self, name: &str) -> Result<T, String> {
-        let bytes = self.documents.get(name).ok_or_else(|| format!("{name} is missing"))?;
-        serde_json::from_slice(bytes).map_err(|error| format!("{name} is not what it should be: {error}"))
+/// The regular files of a tar, and links to them.
+fn entries(file: &File, length: u64) -> Result<HashMap<String, Place>, String> {
+    let broken = |error: io::Error| format!("it is not a whole tar archive: {error}");
+    let mut archive = tar::Archive::new(file);
+    let (mut entries, mut links) = (HashMap::new(), Vec::new());
+    for entry in archive.entries_with_seek().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = clean(&entry.path().map_err(broken)?);
+        let kind = entry.header().entry_type();
+        if let Some(target) = entry.link_name().map_err(broken)? {
+            // Docker links layers that are in an image twice.
+            let base = if kind.is_hard_link() { Path::new("") } else { Path::new(&name).parent().unwrap_or(Path::new("")) };
+            links.push((name.clone(), clean(&base.join(target))));
+        } else if kind.is_file() || kind.is_contiguous() {
+            let place = Place { offset: entry.raw_file_position(), size: entry.size() };
+            if place.offset.checked_add(place.size).is_none_or(|end| end > length) {
+                return Err(format!("it ends in the middle of {name}"));
+            }
+            entries.insert(name, place);
+        }
     }
+    for (name, target) in links {
+        if let Some(place) = entries.get(&target).copied() {
+            entries.insert(name, place);
+        }
+    }
+    Ok(entries)
+}
+
+/// A path without `.` and `..`.
+fn clean(path: &Path) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    parts.join("/")
+}
+
+/// The end of the media type of a layer, by its first bytes.
+fn compression(layer: &PackedLayer) -> io::Result<&'static str> {
+    let Some(Content::Part { path, offset }) = &layer.content else { return Ok("") };
+    let mut magic = [0; 4];
+    let length = usize::try_from(layer.size.min(4)).unwrap_or(0);
+    File::open(path)?.read_exact_at(&mut magic[..length], *offset)?;
+    Ok(match magic {
+        [0x1f, 0x8b, ..] => "+gzip",
+        [0x28, 0xb5, 0x2f, 0xfd] => "+zstd",
+        _ => "",
+    })
+}
+
+fn spell_out(names: &[String]) -> Result<Vec<String>, String> {
+    names
+        .iter()
+        .map(|name| reference::normalize(name).map_err(|reason| format!("{name:?} is not the name of an image: {reason}")))
+        .collect()
+}
+
+fn path_of(digest: &str) -> Result<String, String> {
+    if reference::is_digest(digest) { Ok(blob_path(digest)) } else { Err(format!("{digest:?} is not a SHA-256 digest")) }
+}
+
+fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("{name} is not what it should be: {error}"))
 }
 
 /// An OCI index (with manifests) or manifest (with config and layers).
@@ -186,6 +317,8 @@ struct Node {
 struct Descriptor {
     digest: String,
     #[serde(default)]
+    size: u64,
+    #[serde(default)]
     annotations: BTreeMap<String, String>,
     platform: Option<Platform>,
 }
@@ -195,19 +328,13 @@ struct Platform {
     architecture: String,
 }
 
-fn blob_path(digest: &str) -> String {
-    format!("blobs/{}", digest.replacen(':', "/", 1))
+#[derive(Deserialize)]
+struct Config {
+    architecture: String,
+    rootfs: RootFs,
 }
 
-struct Hash(Sha256);
-
-impl io::Write for Hash {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.update(buffer);
-        Ok(buffer.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
 }

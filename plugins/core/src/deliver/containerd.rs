@@ -1,17 +1,101 @@
 //! containerd on a node, through its own client `ctr`.
+//!
+//! Each program that starts on a node costs time, and `docker exec` costs more:
+//! all questions go in one command, and so do an import and what follows it.
 
 use super::DeliverError;
+use super::package::Identity;
+use super::progress::Progress;
 use crate::node::{Node, NodeProcess};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Where Kubernetes keeps its images in containerd.
-const NAMESPACE: &str = "k8s.io";
 /// An archive is handed over in pieces of this many bytes, so many at a time.
 const CHUNK: usize = 256 * 1024;
 const CHUNKS_WAITING: usize = 4;
+
+/// How long a node may take for an answer, or to take in a piece of an archive.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to unpack an image that it has received.
+const UNPACKING: Duration = Duration::from_secs(600);
+
+/// What both scripts begin with: `$1` is the socket, if it is not the usual one.
+/// Kubernetes keeps its images in the namespace `k8s.io`, unpacked as the
+/// configuration says.
+const PRELUDE: &str = r#"
+address=$1
+export CONTAINERD_NAMESPACE=k8s.io
+[ -z "$address" ] || export CONTAINERD_ADDRESS="$address"
+snapshotter=$(sed -n 's/^ *snapshotter *= *["'\'']\([a-z0-9.-]*\)["'\''].*/\1/p' /etc/containerd/config.toml 2>/dev/null)
+snapshotter=${snapshotter%%
+*}
+[ -z "$snapshotter" ] || export CONTAINERD_SNAPSHOTTER="$snapshotter"
+"#;
+
+/// Asks for everything: `$2` has a line for each name that is wanted, with the
+/// image id and the manifest's digest; the rest are filters. Unpacked layers are
+/// listed only when an image is missing.
+const ASK: &str = r#"
+wanted=$2
+shift 2
+uname -m
+table=$(ctr images check "$@") || [ -n "$table" ] || exit 1
+printf '%s\n' "$table"
+digest_of() {
+    while read -r name type digest rest; do
+        case "$name $rest" in "$1 "*true*) printf %s "$digest"; return ;; esac
+    done <<END
+$table
+END
+}
+missing=
+while read -r name id manifest; do
+    found=$(digest_of "$name")
+    { [ -n "$found" ] && { [ "$found" = "$manifest" ] || [ "$found" = "$(digest_of "$id")" ]; }; } || missing=1
+done <<END
+$wanted
+END
+[ -n "$missing" ] || exit 0
+echo ---
+ctr snapshots ls || exit 1
+ctr images import --help | grep -q -e ' --local ' && echo --- local
+exit 0
+"#;
+
+/// Imports an archive from its input. The image comes in under its id `$4`, the
+/// name by which the kubelet's part of containerd knows it anyway, and gets the
+/// other names only once it is unpacked: a name never leads to an image that
+/// can't run. `$2` are flags, `$3` is empty if the id was there before.
+const IMPORT: &str = r#"
+flags=$2 new=$3 id=$4
+shift 4
+fail() {
+    [ -z "$new" ] || ctr images rm "$id" >/dev/null 2>&1
+    exit 1
+}
+trap fail HUP INT TERM
+ctr images import $flags - >/dev/null || fail
+unpacked "$id" || { echo "it took the archive, but the image is not unpacked" >&2; fail; }
+ctr images tag --force "$id" "$@" >/dev/null || fail
+"#;
+
+/// Gives more names to an image that is there.
+const TAG: &str = r#"
+id=$2
+shift 2
+ctr images tag --force "$id" "$@" >/dev/null
+"#;
+
+/// Whether an image is unpacked, by its name.
+const UNPACKED: &str = r#"
+unpacked() {
+    case $(ctr images check "name==\"$1\"") in *true*) return 0 ;; esac
+    return 1
+}
+"#;
 
 /// A way to ask a node's containerd.
 #[derive(Clone, Debug)]
@@ -19,6 +103,22 @@ pub(super) struct Containerd<'a> {
     node: &'a Node,
     /// Its socket; the default one when absent.
     address: Option<String>,
+}
+
+/// What a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Observed {
+    /// As Go names it.
+    pub(super) architecture: String,
+    /// Digest by name, of images that are unpacked.
+    pub(super) images: HashMap<String, String>,
+    /// Names, also of images that aren't.
+    pub(super) names: HashSet<String>,
+    /// The ids of all unpacked stacks of layers; none when they weren't needed.
+    pub(super) snapshots: HashSet<String>,
+    /// Whether `ctr images import` can work without containerd's transfer
+    /// service, which is slower.
+    pub(super) can_import_locally: bool,
 }
 
 impl<'a> Containerd<'a> {
@@ -31,40 +131,55 @@ impl<'a> Containerd<'a> {
         Self { node, address: Some(address) }
     }
 
-    /// The digest of the image that is known by `reference`.
-    pub(super) async fn image_digest(&self, reference: &str) -> Result<Option<String>, DeliverError> {
-        let table = self.output("list images", &["images", "ls", &format!("name=={reference}")]).await?;
-        Ok(column(&table, "DIGEST").into_iter().next())
+    pub(super) fn node(&self) -> &'a Node {
+        self.node
     }
 
-    /// The chain ids of all unpacked stacks of layers.
-    pub(super) async fn snapshots(&self) -> Result<HashSet<String>, DeliverError> {
-        let table = self.output("list snapshots", &["snapshots", "ls"]).await?;
-        Ok(column(&table, "KEY").into_iter().collect())
-    }
-
-    /// Forgets an image. Done after a failure that is what the user wants to hear
-    /// of, so that its own failure is not.
-    pub(super) async fn remove(&self, reference: &str) {
-        if let Err(error) = self.output("remove an image", &["images", "rm", reference]).await {
-            tracing::debug!(%error, reference, "could not remove");
+    /// Asks what is there of these images.
+    pub(super) async fn observe(&self, wanted: &[Identity]) -> Result<Observed, DeliverError> {
+        let mut lines = Vec::new();
+        let mut filters: Vec<String> = Vec::new();
+        for identity in wanted {
+            for name in &identity.names {
+                lines.push(format!("{name} {} {}", identity.id, identity.manifest.as_deref().unwrap_or("-")));
+                filters.push(filter(name));
+            }
+            filters.push(filter(&identity.id));
         }
+        filters.dedup();
+        let mut arguments = vec![lines.join("\n")];
+        arguments.extend(filters);
+        let answer = self.run("list images", &[PRELUDE, ASK].concat(), &arguments).await?;
+        Ok(read_answer(&answer))
     }
 
-    /// Imports the archive that `write` writes; answers its size in bytes and
-    /// what `ctr` printed. When the returned future is dropped, the archive ends
-    /// early, and containerd refuses it.
+    /// Gives an image that is there these names.
+    pub(super) async fn tag(&self, id: &str, names: &[String]) -> Result<(), DeliverError> {
+        let mut arguments = vec![id.to_owned()];
+        arguments.extend(names.iter().cloned());
+        self.run("name the image", &[PRELUDE, TAG].concat(), &arguments).await.map(|_| ())
+    }
+
+    /// Imports the archive that `write` writes, with an image that is called by
+    /// its id, and gives it its names. Answers the archive's size in bytes. When
+    /// the returned future is dropped, the archive ends early, and containerd
+    /// refuses it.
     pub(super) async fn import(
         &self,
-        flags: &[String],
+        observed: &Observed,
+        identity: &Identity,
+        progress: &Progress,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
-    ) -> Result<(u64, String), DeliverError> {
+    ) -> Result<u64, DeliverError> {
         const DOING: &str = "import the image";
-        let mut arguments = vec!["images", "import"];
-        arguments.extend(flags.iter().map(String::as_str));
-        arguments.push("-");
-        let NodeProcess { mut stdin, mut stdout, mut stderr, ended } = self.start(&arguments).await?;
-        let (chunk_tx, mut chunk_rx) = mpsc::channel(CHUNKS_WAITING);
+        let flags = if observed.can_import_locally { "--local" } else { "" };
+        let new = if observed.names.contains(&identity.id) { "" } else { "new" };
+        let mut arguments = vec![flags.to_owned(), new.to_owned(), identity.id.clone()];
+        arguments.extend(identity.names.iter().cloned());
+        let script = [PRELUDE, UNPACKED, IMPORT].concat();
+        let process = self.script(&script, &arguments);
+        let NodeProcess { mut stdin, mut stdout, mut stderr, ended } = self.in_time(PATIENCE, process).await?;
+        let (chunk_tx, mut chunk_rx) = mpsc::channel::<Vec<u8>>(CHUNKS_WAITING);
         let writer = tokio::task::spawn_blocking(move || {
             let mut out = BufWriter::with_capacity(CHUNK, Sending { chunk_tx });
             write(&mut out).and_then(|()| out.flush())
@@ -72,30 +187,45 @@ impl<'a> Containerd<'a> {
         let send = async move {
             let mut sent = 0;
             while let Some(chunk) = chunk_rx.recv().await {
-                stdin.write_all(&chunk).await?;
+                tokio::time::timeout(PATIENCE, stdin.write_all(&chunk)).await??;
                 sent += chunk.len() as u64;
+                progress.add(chunk.len() as u64);
             }
             stdin.shutdown().await?;
             Ok::<u64, io::Error>(sent)
         };
         let (mut said, mut complained) = (Vec::new(), Vec::new());
-        let (written, sent, said_all, complained_all) =
-            tokio::join!(writer, send, stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained));
-        let code = ended.code().await.map_err(|error| self.io("run ctr on", error))?;
+        let (written, sent) = {
+            let heard = async { tokio::join!(stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained)).1 };
+            let sending = async { tokio::join!(writer, send) };
+            tokio::pin!(heard, sending);
+            let mut silent = false;
+            let sent = loop {
+                tokio::select! {
+                    outcome = &mut sending => break outcome,
+                    _ = &mut heard, if !silent => silent = true,
+                }
+            };
+            if !silent {
+                self.in_time(UNPACKING, heard).await?;
+            }
+            sent
+        };
+        let code = self.in_time(PATIENCE, ended.code()).await?;
         let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
         if code != 0 {
             // A broken pipe is only how its failure looks from here, but trouble
             // with a file of ours is the cause of a cut archive.
-            if let Err(error) = written
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                return Err(self.io("send the image to", error));
-            }
-            return Err(self.failed(DOING, &String::from_utf8_lossy(&complained)));
+            return match written {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(self.io("send the image to", error)),
+                _ => match sent {
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(self.silent()),
+                    _ => Err(self.failed(DOING, &String::from_utf8_lossy(&complained))),
+                },
+            };
         }
-        written.and(said_all).and(complained_all).map_err(|error| self.io("send the image to", error))?;
-        let sent = sent.map_err(|error| self.io("send the image to", error))?;
-        Ok((sent, String::from_utf8_lossy(&said).into_owned()))
+        written.map_err(|error| self.io("send the image to", error))?;
+        sent.map_err(|error| self.io("send the image to", error))
     }
 
     /// An error in containerd's words.
@@ -114,39 +244,78 @@ impl<'a> Containerd<'a> {
     }
 
     fn io(&self, doing: &str, source: io::Error) -> DeliverError {
-        DeliverError::Io { doing: format!("{doing} the {}", self.node.describe()), source }
+        let node = self.node.describe();
+        // An engine says so in a sentence of its own.
+        if !self.node.is_running() || source.to_string().contains("is not running") {
+            return DeliverError::NodeGone { node };
+        }
+        DeliverError::Io { doing: format!("{doing} the {node}"), source }
     }
 
-    async fn output(&self, doing: &'static str, arguments: &[&str]) -> Result<String, DeliverError> {
-        let output = self.start(arguments).await?.output().await.map_err(|error| self.io("run ctr on", error))?;
+    fn silent(&self) -> DeliverError {
+        DeliverError::Silent { node: self.node.describe() }
+    }
+
+    async fn run(&self, doing: &'static str, script: &str, arguments: &[String]) -> Result<String, DeliverError> {
+        let output = async { self.script(script, arguments).await?.output().await };
+        let output = self.in_time(PATIENCE, output).await?;
         if output.code != 0 {
             return Err(self.failed(doing, &output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    async fn start(&self, arguments: &[&str]) -> Result<NodeProcess, DeliverError> {
-        let address = self.address.iter().flat_map(|address| ["--address", address.as_str()]);
-        let all: Vec<&str> = address.chain(["--namespace", NAMESPACE]).chain(arguments.iter().copied()).collect();
-        self.node.start("ctr", &all).await.map_err(|error| self.io("run ctr on", error))
+    async fn script(&self, script: &str, arguments: &[String]) -> io::Result<NodeProcess> {
+        let address = self.address.as_deref().unwrap_or_default();
+        let fixed = ["-c", script, "sh", address];
+        let all: Vec<&str> = fixed.into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        self.node.start("sh", &all).await
+    }
+
+    async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, DeliverError> {
+        match tokio::time::timeout(limit, work).await {
+            Ok(outcome) => outcome.map_err(|error| self.io("run ctr on", error)),
+            Err(_) => Err(self.silent()),
+        }
     }
 }
 
-/// The first word of a table's column, for each row. `ctr` aligns with spaces,
-/// so that a column begins where its title does.
-fn column(table: &str, title: &str) -> Vec<String> {
-    let mut lines = table.lines();
-    let Some(start) = lines.next().and_then(|header| header.find(title)) else { return Vec::new() };
-    lines.filter_map(|line| line.get(start..)?.split_whitespace().next().map(str::to_owned)).collect()
+fn filter(name: &str) -> String {
+    format!("name==\"{name}\"")
 }
 
-/// The names in `unpacking NAME (sha256:...)...done`.
-pub(super) fn imported_names(stdout: &str) -> Vec<String> {
-    let name_of = |line: &str| line.strip_prefix("unpacking ")?.split(" (").next().map(str::to_owned);
-    stdout.lines().filter_map(name_of).collect()
+/// Reads what [`ASK`] prints.
+fn read_answer(answer: &str) -> Observed {
+    let mut observed = Observed::default();
+    let mut sections = answer.split("\n---");
+    let mut lines = sections.next().unwrap_or_default().lines();
+    observed.architecture = architecture(lines.next().unwrap_or_default().trim()).to_owned();
+    for line in lines.skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, _, digest, .., unpacked] = words[..] else { continue };
+        observed.names.insert(name.to_owned());
+        if unpacked == "true" {
+            observed.images.insert(name.to_owned(), digest.to_owned());
+        }
+    }
+    let keys = sections.next().unwrap_or_default().lines().skip(2).filter_map(|line| line.split_whitespace().next());
+    observed.snapshots = keys.map(str::to_owned).collect();
+    observed.can_import_locally = sections.next().is_some();
+    observed
 }
 
-/// Hands an archive over to the task that sends it. When that is gone, so is
+/// Go's name for what the kernel calls a machine.
+fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i486" | "i586" | "i686" => "386",
+        "armv6l" | "armv7l" | "armv8l" => "arm",
+        other => other,
+    }
+}
+
+/// Hands what is written over to the task that feeds `ctr`. It knows nothing of
 /// whoever wanted the archive: writing fails, and `ctr` sees it cut short.
 struct Sending {
     chunk_tx: mpsc::Sender<Vec<u8>>,
@@ -168,18 +337,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_of_ctr_are_read_by_column() {
-        let images = "REF                 TYPE              DIGEST        SIZE     PLATFORMS   LABELS \n\
-                      devloop.local/t:one application/vnd.x sha256:d1d1bf 20.9 KiB linux/amd64 -      \n";
-        assert_eq!(column(images, "DIGEST"), ["sha256:d1d1bf"]);
-        let snapshots = "KEY      PARENT   KIND      \nsha256:a          Committed \nsha256:b sha256:a Committed \n";
-        assert_eq!(column(snapshots, "KEY"), ["sha256:a", "sha256:b"]);
-        assert!(column("", "KEY").is_empty() && column("REF DIGEST\n", "DIGEST").is_empty());
-    }
-
-    #[test]
-    fn names_come_from_what_was_unpacked() {
-        let stdout = "unpacking docker.io/library/shop:1 (sha256:d1)...done\nunpacking a.b/c:2 (sha256:d2)...done\n";
-        assert_eq!(imported_names(stdout), ["docker.io/library/shop:1", "a.b/c:2"]);
+    fn an_answer_is_read_by_its_sections() {
+        let answer = "x86_64\nREF TYPE DIGEST STATUS SIZE UNPACKED \n\
+                      docker.io/library/shop:dev application/vnd.x sha256:d1 incomplete (2/5) 1.2 KiB/4.0 MiB true\n\
+                      sha256:c1 application/vnd.x sha256:d1 complete (4/4) 20.9 KiB/20.9 KiB false\n\
+                      ---\nKEY      PARENT   KIND      \nsha256:a          Committed \nsha256:b sha256:a Committed \n--- local\n";
+        let observed = read_answer(answer);
+        assert_eq!(observed.architecture, "amd64");
+        assert_eq!(observed.images, [("docker.io/library/shop:dev".to_owned(), "sha256:d1".to_owned())].into());
+        assert!(observed.names.contains("sha256:c1"));
+        assert_eq!(observed.snapshots, ["sha256:a".to_owned(), "sha256:b".to_owned()].into());
+        assert!(observed.can_import_locally);
+        let nothing = read_answer("aarch64\n\n---\nKEY PARENT KIND\n");
+        assert_eq!(nothing, Observed { architecture: "arm64".into(), ..Observed::default() });
+        assert_eq!(read_answer(""), Observed::default());
     }
 }

@@ -1,42 +1,92 @@
-//! From an image on this machine into a node's containerd, without a registry.
+//! From an image on this machine into the containerd of nodes, without a registry.
 //!
-//! A layer whose files the node has unpacked already is not sent: containerd is
-//! asked which stacks of layers it knows ("Layer ChainID" in the OCI image
+//! A layer whose files a node has unpacked already is not sent to it: containerd
+//! is asked which stacks of layers it knows ("Layer ChainID" in the OCI image
 //! specification), and gets an archive that lacks the blobs of those. Whether it
 //! worked is asked again afterwards, not concluded from an exit code.
+//!
+//! `supply` (where images come from: `archive`, `engine` with `tar_split`) gives
+//! `package`s, `spread` decides what each node lacks and sends it, `containerd`
+//! speaks to a node.
 
 mod archive;
 mod containerd;
+mod engine;
+mod package;
+mod progress;
+mod spread;
+mod supply;
+mod tar_split;
 
+pub use progress::Progress;
+
+use crate::docker::{DockerError, Engine};
 use crate::error::{CommandError, Result};
 use crate::image::Image;
 use crate::node::Node;
+use archive::Archive;
 use containerd::Containerd;
-use std::collections::HashSet;
+use engine::EngineImage;
+use package::Package;
+use spread::Need;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use supply::Supply;
 
-/// What it took to deliver an image.
+/// What it took to deliver images to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Bytes sent to the node, 0 when it had the image.
+    /// Bytes sent to the node, 0 when it had the images.
     pub sent_bytes: u64,
     /// Layers sent.
     pub sent_layers: usize,
-    /// Layers of the image.
+    /// Layers of the images.
     pub total_layers: usize,
-    /// Whether the node had the very same image, ready to run.
+    /// Whether the node had the very same images, ready to run.
     pub already_present: bool,
     /// Wall time of it all.
     pub duration: Duration,
 }
 
-/// Why an image is not on the node.
+/// How it went on one node.
+#[derive(Debug)]
+pub struct NodeDelivery {
+    /// The node's name.
+    pub node: String,
+    /// What it took, or why the images aren't there.
+    pub outcome: Result<Delivery, DeliverError>,
+}
+
+/// What [`load`] did.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The images' names, spelled out.
+    pub images: Vec<String>,
+    /// In the order of the nodes.
+    pub nodes: Vec<NodeDelivery>,
+}
+
+/// Where an image comes from that was not made here.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// A Docker engine, by a name or an id.
+    Docker(&'a str),
+    /// A tar by `docker save` or in OCI layout, or a folder in OCI layout.
+    File(&'a Path),
+}
+
+/// Why an image is not on a node.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
     /// The node's processes are gone.
     #[error("the {node} is not running")]
     NodeGone {
+        /// [`Node::describe`].
+        node: String,
+    },
+    /// The node runs, but doesn't answer.
+    #[error("the {node} does not answer")]
+    Silent {
         /// [`Node::describe`].
         node: String,
     },
@@ -48,7 +98,7 @@ pub enum DeliverError {
         /// The image's architectures.
         found: String,
         /// The node's.
-        wanted: &'static str,
+        wanted: String,
     },
     /// The file is not an image.
     #[error("{} can't be loaded: {reason}", path.display())]
@@ -58,7 +108,24 @@ pub enum DeliverError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A disk is full, the node's or this machine's (mostly they are one).
+    /// No name that an image can have.
+    #[error("{name:?} is not the name of an image: {reason}")]
+    BadName {
+        /// It.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The Docker engine has no such image.
+    #[error("the Docker engine has no image {name:?}")]
+    NoSuchImage {
+        /// Its name.
+        name: String,
+    },
+    /// The Docker engine failed.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// The node's disk is full (mostly it is this machine's).
     #[error("no space left on the disk of the {node}")]
     DiskFull {
         /// [`Node::describe`].
@@ -74,9 +141,17 @@ pub enum DeliverError {
         /// Its words.
         message: String,
     },
-    /// A file or process on this machine failed.
+    /// The way to the node broke, or a file of this machine that was on it.
     #[error("could not {doing}")]
     Io {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of this machine could not be read or written.
+    #[error("could not {doing}")]
+    Local {
         /// What was being done.
         doing: String,
         /// What the system said.
@@ -86,19 +161,27 @@ pub enum DeliverError {
 
 impl From<DeliverError> for CommandError {
     fn from(error: DeliverError) -> Self {
+        use std::io::ErrorKind::StorageFull;
         let hint = match &error {
             DeliverError::NodeGone { .. } => Some("see `kubectl devenv status`, start it with `kubectl devenv up`"),
+            DeliverError::Silent { .. } => Some("is it paused, or out of memory? see `docker ps` and `kubectl devenv status`"),
             DeliverError::WrongArchitecture { .. } => Some("build the image for the node's architecture"),
             DeliverError::NotAnImage { .. } => {
                 Some("make it with `docker save IMAGE -o FILE` or `skopeo copy docker://IMAGE oci-archive:FILE:IMAGE`")
             }
+            DeliverError::NoSuchImage { .. } => Some("see `docker images`; for a file, write its path, as in ./image.tar"),
             DeliverError::DiskFull { .. } => Some("free some disk space, then run the command again; no image was added"),
-            DeliverError::Containerd { .. } => Some("see the containerd log of `kubectl devenv status`, then run the command again"),
-            DeliverError::Io { .. } => None,
+            DeliverError::Containerd { .. } => Some("see the node's containerd log, then run the command again"),
+            DeliverError::Io { source, .. } | DeliverError::Local { source, .. } if source.kind() == StorageFull => {
+                Some("free some disk space, or name another folder for temporary files with TMPDIR")
+            }
+            DeliverError::BadName { .. } | DeliverError::Docker(_) | DeliverError::Io { .. } | DeliverError::Local { .. } => None,
         };
         let message = error.to_string();
         let command = match error {
-            DeliverError::Io { source, .. } => Self::new(message).caused_by(source),
+            DeliverError::Io { source, .. } | DeliverError::Local { source, .. } => Self::new(message).caused_by(source),
+            DeliverError::Docker(error) => error.into(),
+            DeliverError::BadName { .. } => Self::usage(message),
             _ => Self::new(message),
         };
         match hint {
@@ -108,134 +191,68 @@ impl From<DeliverError> for CommandError {
     }
 }
 
-/// Makes sure that a node has an image, ready to run. Nothing is sent when it
-/// has it, else only layers that it lacks. Dropped before its end, it leaves the
-/// node without the image, at worst with layers that containerd cleans up.
+/// Puts an image into the containerd of every node, at the same time, unless it
+/// is there. One node that fails doesn't keep the others from it.
 ///
 /// # Errors
-/// [`DeliverError`]; the node doesn't list the image then.
+/// When it could be delivered to none; see the outcome of each node otherwise.
+pub async fn to_nodes(nodes: &[Node], image: &Image, progress: &Progress) -> Result<Vec<NodeDelivery>, DeliverError> {
+    let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
+    spread::deliver(&containerds, &Supply::Made(Package::of_image(image)), progress).await
+}
+
+/// [`to_nodes`] for one node.
+///
+/// # Errors
+/// [`DeliverError`].
 pub async fn to_node(node: &Node, image: &Image) -> Result<Delivery> {
-    Ok(deliver(&Containerd::of(node), image).await?)
+    let outcomes = to_nodes(std::slice::from_ref(node), image, &Progress::default()).await?.into_iter();
+    let delivered: Result<Vec<Delivery>, DeliverError> = outcomes.map(|delivered| delivered.outcome).collect();
+    delivered?.pop().ok_or_else(|| CommandError::new("no node was named"))
 }
 
-/// Which of an image's layers a node lacks, from the lowest to the uppermost;
-/// `None` when it has the image itself. Changes nothing.
+/// The bytes that [`to_nodes`] would send, to all nodes together; `None` when
+/// all of them have the image.
 ///
 /// # Errors
-/// [`DeliverError`].
-pub async fn missing_layers(node: &Node, image: &Image) -> Result<Option<Vec<bool>>> {
-    check_architecture(&image.reference, &[image.architecture.as_str()])?;
-    let found = observe(&Containerd::of(node), image).await?;
-    Ok((!found.is_ready(image)).then(|| found.missing(image)))
+/// When a node can't be asked, or can't run the image.
+pub async fn missing_bytes(nodes: &[Node], image: &Image) -> Result<Option<u64>, DeliverError> {
+    let package = Package::of_image(image);
+    let supply = Supply::Made(package.clone());
+    let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
+    let assessed = futures::future::try_join_all(containerds.iter().map(|containerd| spread::assess(containerd, &supply))).await?;
+    let needs = assessed.iter().flat_map(spread::Assessment::needs).filter(|need| **need != Need::Nothing);
+    Ok(needs.fold(None, |sum, need| match need {
+        Need::Layers(include) => Some(sum.unwrap_or(0) + package.size_of(include)),
+        _ => Some(sum.unwrap_or(0)),
+    }))
 }
 
-async fn deliver(containerd: &Containerd<'_>, image: &Image) -> Result<Delivery, DeliverError> {
-    let started = Instant::now();
-    check_architecture(&image.reference, &[image.architecture.as_str()])?;
-    let total_layers = image.layers.len();
-    let before = observe(containerd, image).await?;
-    if before.is_ready(image) {
-        return Ok(Delivery { sent_bytes: 0, sent_layers: 0, total_layers, already_present: true, duration: started.elapsed() });
-    }
-    let missing = before.missing(image);
-    let mut sent_layers = missing.iter().filter(|missing| **missing).count();
-    let mut sent = send(containerd, image, &missing).await;
-    // A full disk is not the partial archive's fault; anything else may be: what
-    // containerd had a moment ago may be gone.
-    if sent_layers < total_layers && sent.as_ref().err().is_some_and(|error| !matches!(error, DeliverError::DiskFull { .. })) {
-        tracing::info!(error = ?sent.as_ref().err(), image = image.reference, "partial archive refused, sending the whole");
-        sent_layers = total_layers;
-        sent = send(containerd, image, &vec![true; total_layers]).await;
-    }
-    let sent_bytes = match sent {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            // containerd names an image before it unpacks it.
-            if before.digest.is_none() {
-                containerd.remove(&image.reference).await;
-            }
-            return Err(error);
-        }
+/// Puts the images of a file, or one of a Docker engine, into the containerd of
+/// every node. What is damaged or truncated changes nothing.
+///
+/// # Errors
+/// When there is nothing to load, or it could be read for no node; see the
+/// outcome of each node otherwise.
+pub async fn load(nodes: &[Node], origin: Origin<'_>, progress: &Progress) -> Result<Loaded, DeliverError> {
+    let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
+    let supply = match origin {
+        Origin::Docker(name) => Supply::Engine(EngineImage::inspect(&Engine::connect().await?, name).await?),
+        Origin::File(path) => Supply::Archive(open(path).await?),
     };
-    Ok(Delivery { sent_bytes, sent_layers, total_layers, already_present: false, duration: started.elapsed() })
+    let mut images: Vec<String> = supply.identities(None)?.into_iter().flat_map(|identity| identity.names).collect();
+    images.dedup();
+    Ok(Loaded { images, nodes: spread::deliver(&containerds, &supply, progress).await? })
 }
 
-/// Sends an archive with these layers and asks whether the image is there now.
-async fn send(containerd: &Containerd<'_>, image: &Image, include: &[bool]) -> Result<u64, DeliverError> {
-    let (to_write, include) = (image.clone(), include.to_owned());
-    let (sent, _) = containerd.import(&[], move |out| to_write.write_archive(&include, out)).await?;
-    if observe(containerd, image).await?.is_ready(image) {
-        return Ok(sent);
-    }
-    Err(containerd.failed("import the image", "it took the archive, but the image is not ready to run"))
+async fn open(path: &Path) -> Result<Archive, DeliverError> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Archive::open(&path)).await;
+    opened.map_err(|error| DeliverError::Local { doing: "read the archive".into(), source: std::io::Error::other(error) })?
 }
 
-/// What a node has of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Observed {
-    /// Digest of the image that it knows by that reference.
-    digest: Option<String>,
-    /// Names of all unpacked stacks of layers.
-    snapshots: HashSet<String>,
-}
-
-async fn observe(containerd: &Containerd<'_>, image: &Image) -> Result<Observed, DeliverError> {
-    let (digest, snapshots) = tokio::join!(containerd.image_digest(&image.reference), containerd.snapshots());
-    Ok(Observed { digest: digest?, snapshots: snapshots? })
-}
-
-impl Observed {
-    fn is_ready(&self, image: &Image) -> bool {
-        self.digest.as_ref() == Some(&image.manifest_digest) && image.chain_ids().last().is_none_or(|top| self.snapshots.contains(top))
-    }
-
-    fn missing(&self, image: &Image) -> Vec<bool> {
-        image.chain_ids().iter().map(|id| !self.snapshots.contains(id)).collect()
-    }
-}
-
-/// Loads an archive made by `docker save` or in OCI image layout, and answers
-/// the names that its images have now. The archive is read through first: a
-/// truncated or damaged one changes nothing.
-///
-/// # Errors
-/// [`DeliverError`].
-pub async fn archive_to_node(node: &Node, tar: &Path) -> Result<Vec<String>> {
-    Ok(load(&Containerd::of(node), tar).await?)
-}
-
-async fn load(containerd: &Containerd<'_>, tar: &Path) -> Result<Vec<String>, DeliverError> {
-    let path = tar.to_owned();
-    let summary = tokio::task::spawn_blocking(move || archive::inspect(&path))
-        .await
-        .map_err(|error| DeliverError::Io { doing: "check the archive".into(), source: std::io::Error::other(error) })??;
-    for image in &summary.images {
-        let found: Vec<&str> = image.architectures.iter().map(String::as_str).collect();
-        check_architecture(&tar.display().to_string(), &found)?;
-    }
-    let stem = tar.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let base: Vec<String> = summary.needs_base_name().then(|| format!("--base-name=docker.io/library/{stem}")).into_iter().collect();
-    let path = tar.to_owned();
-    let copy = move |out: &mut dyn std::io::Write| std::io::copy(&mut std::fs::File::open(&path)?, out).map(|_| ());
-    let (_, stdout) = containerd.import(&base, copy).await?;
-    let names = containerd::imported_names(&stdout);
-    if names.is_empty() {
-        return Err(DeliverError::NotAnImage { path: tar.to_owned(), reason: "containerd found no image with a name in it".into() });
-    }
-    Ok(names)
-}
-
-/// The node is on this machine; its processor is ours.
-fn check_architecture(image: &str, found: &[&str]) -> Result<(), DeliverError> {
-    let wanted = node_architecture();
-    if found.contains(&wanted) {
-        return Ok(());
-    }
-    Err(DeliverError::WrongArchitecture { image: image.to_owned(), found: found.join(", "), wanted })
-}
-
-/// As Go names it.
-fn node_architecture() -> &'static str {
+/// This machine's, as Go names it.
+fn local_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -1,6 +1,7 @@
 //! Against a containerd of our own, where one is installed and may be started;
 //! elsewhere those tests say so and pass.
 
+use super::package::Content;
 use super::*;
 use crate::image;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,11 @@ struct Server {
 
 impl Server {
     async fn start() -> Option<Self> {
+        Self::start_with(None).await
+    }
+
+    /// With a disk of so many bytes, if given.
+    async fn start_with(disk: Option<u64>) -> Option<Self> {
         let installed = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
         if !nix::unistd::geteuid().is_root() || !installed("containerd") || !installed("ctr") || !installed("nsenter") {
             eprintln!("skipped: needs root, containerd and nsenter");
@@ -21,6 +27,16 @@ impl Server {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
+        if let Some(bytes) = disk {
+            use nix::mount::{MsFlags, mount};
+            std::fs::create_dir(folder.path().join("root")).unwrap();
+            let options = format!("size={bytes}");
+            let mounted = mount(Some("tmpfs"), &folder.path().join("root"), Some("tmpfs"), MsFlags::empty(), Some(options.as_str()));
+            if mounted.is_err() {
+                eprintln!("skipped: needs to mount");
+                return None;
+            }
+        }
         let config = format!(
             "version = 2\nroot = \"{path}/root\"\nstate = \"{path}/state\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{path}/socket\"\n"
@@ -33,7 +49,7 @@ impl Server {
         let node = Node::embedded("test", init_pid);
         let server = Self { folder, child, node };
         for _ in 0..200 {
-            if server.containerd().snapshots().await.is_ok() {
+            if server.containerd().observe(&[]).await.is_ok() {
                 return Some(server);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -59,7 +75,29 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();
+        let _ = nix::mount::umount(&self.folder.path().join("root"));
     }
+}
+
+/// The only node's outcome.
+async fn outcome(server: &Server, supply: Supply) -> Result<Delivery, DeliverError> {
+    let deliveries = spread::deliver(&[server.containerd()], &supply, &Progress::default()).await?;
+    deliveries.into_iter().next().unwrap().outcome
+}
+
+async fn deliver(server: &Server, image: &Image) -> Result<Delivery, DeliverError> {
+    outcome(server, Supply::Made(Package::of_image(image))).await
+}
+
+async fn load_file(server: &Server, path: &Path) -> Result<Delivery, DeliverError> {
+    outcome(server, Supply::Archive(open(path).await?)).await
+}
+
+/// Names of all images that the server has, ready or not.
+async fn names(server: &Server) -> Vec<String> {
+    let mut names: Vec<String> = server.containerd().observe(&[]).await.unwrap().names.into_iter().collect();
+    names.sort();
+    names
 }
 
 /// Looks like a program (`elf(5)`), which is all that is needed here.
@@ -93,60 +131,151 @@ fn only_here() -> bool {
 #[tokio::test]
 async fn only_what_is_missing_is_sent_and_nothing_twice() {
     let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
-    let containerd = server.containerd();
-    let first = deliver(&containerd, &server.image("one", "a")).await.unwrap();
+    let one = server.image("one", "a");
+    let first = deliver(&server, &one).await.unwrap();
     assert_eq!((first.sent_layers, first.total_layers, first.already_present), (2, 2, false));
-    let again = deliver(&containerd, &server.image("one", "a")).await.unwrap();
-    assert_eq!((again.sent_bytes, again.already_present), (0, true));
-    let changed = deliver(&containerd, &server.image("one", "b")).await.unwrap();
+    assert_eq!(names(&server).await, [one.reference.clone(), one.config_digest()]);
+    let again = deliver(&server, &server.image("one", "a")).await.unwrap();
+    assert_eq!((again.sent_bytes, again.sent_layers, again.already_present), (0, 0, true));
+    let changed = deliver(&server, &server.image("one", "b")).await.unwrap();
     assert_eq!((changed.sent_layers, changed.already_present), (1, false));
     assert!(changed.sent_bytes < first.sent_bytes);
     // A change below changes all stacks above it.
-    assert_eq!(deliver(&containerd, &server.image("two", "b")).await.unwrap().sent_layers, 2);
+    assert_eq!(deliver(&server, &server.image("two", "b")).await.unwrap().sent_layers, 2);
 }
 
 #[tokio::test]
-async fn a_partial_archive_that_is_refused_is_followed_by_the_whole() {
+async fn the_same_image_under_another_name_is_only_named() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let mut image = server.image("one", "a");
+    deliver(&server, &image).await.unwrap();
+    image.reference = "docker.io/library/shop:other".into();
+    let named = deliver(&server, &image).await.unwrap();
+    assert_eq!((named.sent_bytes, named.already_present), (0, false));
+    assert!(deliver(&server, &image).await.unwrap().already_present);
+}
+
+#[tokio::test]
+async fn a_partial_archive_that_is_refused_leaves_nothing_and_is_followed_by_the_whole() {
     let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
     let containerd = server.containerd();
     let image = server.image("one", "a");
+    let package = Package::of_image(&image);
     // As if the snapshot went away between question and import.
-    assert!(matches!(send(&containerd, &image, &[false, true]).await, Err(DeliverError::Containerd { .. })));
-    // containerd names the image all the same; that must not be taken for success.
-    assert_eq!(containerd.image_digest(&image.reference).await.unwrap().as_ref(), Some(&image.manifest_digest));
-    let delivery = deliver(&containerd, &image).await.unwrap();
+    let observed = containerd.observe(&[package.identity()]).await.unwrap();
+    let sent = spread::send(&containerd, &observed, &package, &[false, true], &Progress::default()).await;
+    assert!(matches!(sent, Err(DeliverError::Containerd { .. })), "{sent:?}");
+    assert!(names(&server).await.is_empty());
+    let delivery = deliver(&server, &image).await.unwrap();
     assert_eq!((delivery.sent_layers, delivery.already_present), (2, false));
 }
 
 #[tokio::test]
-async fn a_delivery_that_fails_leaves_no_image() {
+async fn a_name_leads_to_the_old_image_until_the_new_one_can_run() {
     let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
-    let containerd = server.containerd();
-    let image = server.image("one", "a");
-    std::fs::remove_file(&image.layers[1].path).unwrap();
-    assert!(matches!(deliver(&containerd, &image).await, Err(DeliverError::Io { .. })));
-    assert_eq!(containerd.image_digest(&image.reference).await.unwrap(), None);
-    let other = server.image("one", "a");
-    drop(tokio::time::timeout(Duration::from_millis(1), deliver(&containerd, &other)).await);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!observe(&containerd, &other).await.unwrap().is_ready(&other));
+    let (old, mut new) = (server.image("one", "a"), server.image("two", "b"));
+    deliver(&server, &old).await.unwrap();
+    new.reference.clone_from(&old.reference);
+    std::fs::remove_file(&new.layers[1].path).unwrap();
+    assert!(matches!(deliver(&server, &new).await, Err(DeliverError::Io { .. })));
+    assert_eq!(names(&server).await, [old.reference.clone(), old.config_digest()]);
+    assert!(deliver(&server, &old).await.unwrap().already_present);
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_dropped_leaves_no_image() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let image = server.image("one", &"payload ".repeat(4 << 20));
+    for milliseconds in [1, 40, 80, 120, 160] {
+        drop(tokio::time::timeout(Duration::from_millis(milliseconds), deliver(&server, &image)).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let observed = server.containerd().observe(&[]).await.unwrap();
+        assert_eq!(observed.names.len(), observed.images.len(), "after {milliseconds} ms");
+    }
+    deliver(&server, &image).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_leaves_no_image() {
+    let Some(server) = Server::start_with(Some(24 << 20)).await.filter(|_| only_here()) else { return };
+    let small = server.image("one", "a");
+    deliver(&server, &small).await.unwrap();
+    let large = server.image("one", &"payload ".repeat(2 << 20));
+    let full = deliver(&server, &large).await;
+    assert!(matches!(full, Err(DeliverError::DiskFull { .. })), "{full:?}");
+    assert_eq!(names(&server).await, [small.reference.clone(), small.config_digest()]);
 }
 
 #[tokio::test]
 async fn archives_of_others_are_loaded_when_they_are_whole() {
     let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
-    let containerd = server.containerd();
     let image = server.image("one", "a");
     let path = server.folder.path().join("image.tar");
     image.write_archive(&[], std::fs::File::create(&path).unwrap()).unwrap();
-    assert_eq!(load(&containerd, &path).await.unwrap().concat(), image.reference);
-    containerd.remove(&image.reference).await;
     let whole = std::fs::read(&path).unwrap();
     for length in [0, 100, whole.len() / 3, whole.len() / 2, whole.len() - 3000] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        assert!(matches!(load(&containerd, &path).await, Err(DeliverError::NotAnImage { .. })), "{length}");
+        let cut = load_file(&server, &path).await;
+        assert!(matches!(cut, Err(DeliverError::NotAnImage { .. })), "{length}: {cut:?}");
     }
-    assert_eq!(containerd.image_digest(&image.reference).await.unwrap(), None);
+    // One bit of the binary.
+    let mut damaged = whole.clone();
+    let place = damaged.windows(4).rposition(|window| window == b"\x7fELF").unwrap();
+    damaged[place + 60] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let error = load_file(&server, &path).await.unwrap_err().to_string();
+    assert!(error.ends_with("is damaged"), "{error}");
+    assert!(names(&server).await.is_empty());
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(load_file(&server, &path).await.unwrap().sent_layers, 2);
+    assert!(load_file(&server, &path).await.unwrap().already_present);
+    // It is the very image that was made here.
+    assert!(deliver(&server, &image).await.unwrap().already_present);
+}
+
+#[tokio::test]
+async fn folders_and_compressed_layers_are_loaded() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let image = server.image("one", "a");
+    let (tar, layout) = (server.folder.path().join("image.tar"), server.folder.path().join("layout"));
+    image.write_archive(&[], std::fs::File::create(&tar).unwrap()).unwrap();
+    tar::Archive::new(std::fs::File::open(&tar).unwrap()).unpack(&layout).unwrap();
+    assert_eq!(load_file(&server, &layout).await.unwrap().sent_layers, 2);
+    // The same image as others make it: Docker's layout, layers compressed.
+    let mut other = tar::Builder::new(std::fs::File::create(&tar).unwrap());
+    let mut layers = Vec::new();
+    for (index, layer) in image.layers.iter().enumerate() {
+        let program = if index == 0 { "gzip" } else { "zstd" };
+        let compressed = Command::new(program).arg("-c").arg(&layer.path).output();
+        let Ok(compressed) = compressed else { return eprintln!("skipped: needs {program}") };
+        layers.push(format!("{index}.tar.x"));
+        image::append_file(&mut other, &layers[index], &compressed.stdout).unwrap();
+    }
+    let config = String::from_utf8(image.config.clone()).unwrap().replace("1970-01-01", "1971-01-01");
+    image::append_file(&mut other, "c.json", config.as_bytes()).unwrap();
+    let manifest = serde_json::json!([{ "Config": "c.json", "RepoTags": ["shop:zip"], "Layers": layers }]);
+    image::append_file(&mut other, "manifest.json", manifest.to_string().as_bytes()).unwrap();
+    other.finish().unwrap();
+    // Its layers are unpacked already, however they are packed.
+    assert_eq!(load_file(&server, &tar).await.unwrap().sent_layers, 0);
+    let fresh = Server::start().await.unwrap();
+    assert_eq!(load_file(&fresh, &tar).await.unwrap().sent_layers, 2);
+    assert!(names(&fresh).await.contains(&"docker.io/library/shop:zip".to_owned()));
+}
+
+#[tokio::test]
+async fn nodes_fail_alone() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let mut child = Command::new("true").spawn().unwrap();
+    let init_pid = i32::try_from(child.id()).unwrap();
+    child.wait().unwrap();
+    let gone = Node::embedded("gone", init_pid);
+    let supply = Supply::Made(Package::of_image(&server.image("one", "a")));
+    let progress = Progress::default();
+    let deliveries = spread::deliver(&[Containerd::of(&gone), server.containerd()], &supply, &progress).await.unwrap();
+    assert!(matches!(deliveries[0].outcome, Err(DeliverError::NodeGone { .. })));
+    assert_eq!(deliveries[1].outcome.as_ref().unwrap().sent_layers, 2);
+    assert!(progress.sent() >= progress.total() && progress.total() > 0);
 }
 
 #[tokio::test]
@@ -164,37 +293,55 @@ async fn a_node_that_is_gone_is_told_from_a_failing_one() {
 }
 
 #[tokio::test]
-async fn a_foreign_architecture_is_refused_before_anything_is_asked() {
-    let node = Node::embedded("dev", 0);
+async fn a_foreign_architecture_is_refused_by_both_names() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("binary"), program(243, "")).unwrap();
     let image = image::single_binary(folder.path(), "devloop.local/pause:1", &folder.path().join("binary"), "/pause").unwrap();
-    let error = to_node(&node, &image).await.unwrap_err();
-    assert!(error.to_string().starts_with("devloop.local/pause:1 is for riscv64, the node is"), "{error}");
+    let error = deliver(&server, &image).await.unwrap_err();
+    assert_eq!(error.to_string(), "devloop.local/pause:1 is for riscv64, the node is amd64");
+    let path = folder.path().join("image.tar");
+    image.write_archive(&[], std::fs::File::create(&path).unwrap()).unwrap();
+    let error = load_file(&server, &path).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is for riscv64, the node is amd64", path.display()));
+    assert!(names(&server).await.is_empty());
+}
+
+/// An archive as `docker save` of Docker 20.10 writes it.
+fn docker_archive(layers: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.tar");
+    let mut builder = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    let mut add = |name: &str, content: &str| image::append_file(&mut builder, name, content.as_bytes()).unwrap();
+    let diff_id = image::digest(b"layer");
+    add("c.json", &format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#));
+    add("manifest.json", r#"[{"Config":"c.json","RepoTags":["shop:1"],"Layers":["a/layer.tar"]}]"#);
+    layers.iter().for_each(|layer| add(layer, "layer"));
+    builder.finish().unwrap();
+    (folder, path)
 }
 
 #[test]
-fn a_docker_archive_is_understood() {
-    let write = |layers: &[&str]| {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("shop.tar");
-        let mut builder = tar::Builder::new(std::fs::File::create(&path).unwrap());
-        let mut add = |name: &str, content: &str| {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, content.as_bytes()).unwrap();
-        };
-        add("c.json", r#"{"architecture":"amd64","os":"linux"}"#);
-        add("manifest.json", r#"[{"Config":"c.json","RepoTags":["shop:1"],"Layers":["a/layer.tar"]}]"#);
-        layers.iter().for_each(|layer| add(layer, "layer"));
-        builder.finish().unwrap();
-        (folder, path)
-    };
-    let (_folder, path) = write(&["a/layer.tar"]);
-    let summary = archive::inspect(&path).unwrap();
-    assert_eq!((summary.images[0].name.as_str(), summary.images[0].architectures[0].as_str()), ("shop:1", "amd64"));
-    assert!(!summary.needs_base_name());
-    let (_folder, path) = write(&[]);
-    assert!(archive::inspect(&path).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
+fn a_docker_archive_is_understood_and_keeps_its_image_id() {
+    let (_folder, path) = docker_archive(&["a/layer.tar"]);
+    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    assert_eq!(package.names, ["docker.io/library/shop:1"]);
+    assert!(matches!(package.layers[0].content, Some(Content::Part { .. })));
+    package.verify(&[true]).unwrap();
+    // The same bytes, the same manifest: nobody's clock is in it.
+    assert_eq!(package.identity(), Archive::open(&path).unwrap().for_architecture("amd64").unwrap()[0].identity());
+    let (_folder, path) = docker_archive(&[]);
+    assert!(Archive::open(&path).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
+}
+
+#[test]
+fn an_archive_that_was_cut_short_never_ends_well() {
+    let (_folder, path) = docker_archive(&["a/layer.tar"]);
+    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    let mut whole = Vec::new();
+    package.write(&[true], &mut whole).unwrap();
+    let index = whole.windows(10).position(|window| window == b"index.json").unwrap();
+    let last = whole[..index].windows(5).filter(|window| window == b"ustar").count();
+    let all = whole.windows(5).filter(|window| window == b"ustar").count();
+    assert_eq!(last + 1, all, "the index is the last entry");
 }

@@ -2,6 +2,7 @@
 
 use super::Image;
 use super::config::MANIFEST_TYPE;
+use super::layer::digest;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -12,23 +13,10 @@ pub(crate) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name"
 
 /// Writes the archive; see [`Image::write_archive`].
 pub(super) fn write(image: &Image, include: &[bool], out: impl Write) -> io::Result<()> {
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{
-            "mediaType": MANIFEST_TYPE,
-            "digest": image.manifest_digest,
-            "size": image.manifest.len(),
-            "platform": { "architecture": image.architecture, "os": "linux" },
-            "annotations": {
-                (IMAGE_NAME_ANNOTATION): image.reference,
-                (REF_NAME_ANNOTATION): image.reference,
-            },
-        }],
-    });
+    let index = index(&image.manifest, &image.architecture, std::slice::from_ref(&image.reference));
     let mut builder = tar::Builder::new(out);
     append(&mut builder, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    append(&mut builder, "index.json", index.to_string().as_bytes())?;
+    append(&mut builder, "index.json", &index)?;
     append(&mut builder, &blob_path(&image.manifest_digest), &image.manifest)?;
     append(&mut builder, &blob_path(&image.config_digest()), &image.config)?;
     let mut written: Vec<&str> = Vec::new();
@@ -46,11 +34,33 @@ pub(super) fn write(image: &Image, include: &[bool], out: impl Write) -> io::Res
     builder.into_inner()?.flush()
 }
 
-fn append(builder: &mut tar::Builder<impl Write>, path: &str, content: &[u8]) -> io::Result<()> {
+/// The `index.json` that names one manifest.
+pub(crate) fn index(manifest: &[u8], architecture: &str, names: &[String]) -> Vec<u8> {
+    let media_type =
+        serde_json::from_slice::<serde_json::Value>(manifest).ok().and_then(|json| Some(json["mediaType"].as_str()?.to_owned()));
+    let media_type = media_type.unwrap_or_else(|| MANIFEST_TYPE.to_owned());
+    let descriptors = names.iter().map(|name| {
+        serde_json::json!({
+            "mediaType": media_type,
+            "digest": digest(manifest),
+            "size": manifest.len(),
+            "platform": { "architecture": architecture, "os": "linux" },
+            "annotations": { (IMAGE_NAME_ANNOTATION): name, (REF_NAME_ANNOTATION): name },
+        })
+    });
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": descriptors.collect::<Vec<_>>(),
+    });
+    index.to_string().into_bytes()
+}
+
+pub(crate) fn append(builder: &mut tar::Builder<impl Write>, path: &str, content: &[u8]) -> io::Result<()> {
     builder.append_data(&mut header(content.len() as u64), path, content)
 }
 
-fn header(size: u64) -> tar::Header {
+pub(crate) fn header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(0o644);

@@ -20,7 +20,7 @@ pub(super) struct Settings {
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
@@ -48,15 +48,21 @@ pub(super) fn documents(architecture: &str, settings: &Settings, layers: &[Layer
         rootfs: RootFs { kind: "layers", diff_ids: layers.iter().map(|layer| layer.digest.as_str()).collect() },
     };
     let config = to_json(&config);
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: MANIFEST_TYPE,
-        config: Descriptor { media_type: CONFIG_TYPE, digest: digest(&config), size: config.len() as u64 },
-        layers: layers.iter().map(|layer| Descriptor { media_type: LAYER_TYPE, digest: layer.digest.clone(), size: layer.size }).collect(),
-    };
-    let manifest = to_json(&manifest);
+    let manifest = manifest_of(&config, layers.iter().map(|layer| (LAYER_TYPE, layer.digest.as_str(), layer.size)));
     let manifest_digest = digest(&manifest);
     (config, manifest, manifest_digest)
+}
+
+/// The manifest of a configuration and its layers: media type, digest and size
+/// of each.
+pub(crate) fn manifest_of<'a>(config: &[u8], layers: impl IntoIterator<Item = (&'a str, &'a str, u64)>) -> Vec<u8> {
+    let layer = |(media_type, digest, size): (&'a str, &str, u64)| Descriptor { media_type, digest: digest.to_owned(), size };
+    to_json(&Manifest {
+        schema_version: 2,
+        media_type: MANIFEST_TYPE,
+        config: Descriptor { media_type: CONFIG_TYPE, digest: digest(config), size: config.len() as u64 },
+        layers: layers.into_iter().map(layer).collect(),
+    })
 }
 
 /// Structs of strings and numbers are always JSON.

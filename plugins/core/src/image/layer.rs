@@ -118,6 +118,15 @@ fn insert(plan: &mut Plan, path: &[u8], entry: Entry) {
     plan.insert(path.to_vec(), entry);
 }
 
+/// Whether it matters which of the layers lies above the other.
+pub(super) fn overlap(plans: &[Plan]) -> bool {
+    let mut seen: BTreeMap<&[u8], &Entry> = BTreeMap::new();
+    plans.iter().flatten().any(|(path, entry)| match seen.insert(path, entry) {
+        Some(before) => *before != Entry::Directory || *entry != Entry::Directory,
+        None => false,
+    })
+}
+
 fn stat(path: &Path) -> Result<Metadata, ImageError> {
     std::fs::symlink_metadata(path).map_err(|error| changed_or(error, path))
 }
@@ -312,11 +321,11 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// `sha256:` and the hexadecimal digest of `bytes`.
-pub(super) fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     render(&Sha256::digest(bytes))
 }
 
-fn render(hash: &[u8]) -> String {
+pub(crate) fn render(hash: &[u8]) -> String {
     use std::fmt::Write as _;
     hash.iter().fold(String::from("sha256:"), |mut text, byte| {
         // Writing to a String can't fail.

@@ -10,8 +10,11 @@ mod archive;
 mod config;
 mod elf;
 mod layer;
+pub mod reference;
 
-pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION};
+pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
+pub(crate) use config::{LAYER_TYPE, manifest_of};
+pub(crate) use layer::{digest, render as render_digest};
 
 use crate::project::ImageSpec;
 use std::io;
@@ -114,9 +117,12 @@ impl From<ImageError> for crate::CommandError {
     }
 }
 
-/// Makes the image of a service: one layer for each file mapping, in order, then
-/// one for the binary, which changes most often. Layers are kept in
-/// `cache/layers`.
+/// Makes the image of a service: one layer for each file mapping and one for the
+/// binary. Layers are kept in `cache/layers`.
+///
+/// The largest layer is the lowest: whatever lies above a changed layer is sent
+/// again, and that had better be small. Where layers overlap, the later one of
+/// the project file counts, and they stay in its order with the binary on top.
 ///
 /// The creation time is `SOURCE_DATE_EPOCH`, else 1970.
 ///
@@ -131,11 +137,17 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, root: &Path, binary: &Path) -> R
         return Err(ImageError::Binary { path: binary.to_owned(), reason });
     }
     let store = layer::Store::open(cache)?;
-    let mut layers = Vec::with_capacity(spec.files.len() + 1);
+    let mut plans = Vec::with_capacity(spec.files.len() + 1);
     for mapping in &spec.files {
-        layers.push(store.add(&layer::of_mapping(root, mapping)?)?);
+        plans.push(layer::of_mapping(root, mapping)?);
     }
-    layers.push(store.add(&layer::of_file(binary, &spec.binary, true)?)?);
+    plans.push(layer::of_file(binary, &spec.binary, true)?);
+    let mut layers = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
+    if !layer::overlap(&plans) {
+        // By order of magnitude, so that layers of a similar size don't change
+        // places with every edit.
+        layers.sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
+    }
     store.prune(&layers);
     let entrypoint = if spec.entrypoint.is_empty() { vec![spec.binary.clone()] } else { spec.entrypoint.clone() };
     let settings = config::Settings {
@@ -172,21 +184,13 @@ pub fn single_binary(cache: &Path, reference: &str, binary: &Path, entrypoint: &
 impl Image {
     /// `sha256:...` of the configuration.
     pub fn config_digest(&self) -> String {
-        layer::digest(&self.config)
+        digest(&self.config)
     }
 
     /// For each layer the id of the stack up to it, under which a node knows the
     /// unpacked files (OCI image specification, "Layer ChainID").
     pub fn chain_ids(&self) -> Vec<String> {
-        let mut chain: Vec<String> = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let id = match chain.last() {
-                None => layer.digest.clone(),
-                Some(below) => layer::digest(format!("{below} {}", layer.digest).as_bytes()),
-            };
-            chain.push(id);
-        }
-        chain
+        chain_ids(self.layers.iter().map(|layer| layer.digest.as_str()))
     }
 
     /// Writes a tar in OCI image layout, with the layers whose place in
@@ -198,6 +202,19 @@ impl Image {
     pub fn write_archive(&self, include: &[bool], out: impl io::Write) -> io::Result<()> {
         archive::write(self, include, out)
     }
+}
+
+/// The ids of the stacks of layers, from the digests of the uncompressed layers.
+pub(crate) fn chain_ids<'a>(diff_ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::new();
+    for diff_id in diff_ids {
+        let id = match chain.last() {
+            None => diff_id.to_owned(),
+            Some(below) => digest(format!("{below} {diff_id}").as_bytes()),
+        };
+        chain.push(id);
+    }
+    chain
 }
 
 /// Enough of a digest to tell images apart, in a tag's alphabet.
