@@ -97,6 +97,100 @@ pub fn give_back_current(path: &Path, name: &str, previous: Option<&str>) -> Res
     })
 }
 
+/// Where a context of the kubeconfig leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The file that says so.
+    pub path: PathBuf,
+    /// URL of the API server; empty when the context leads nowhere.
+    pub server: String,
+    /// Base64 as the format wants it; empty when it is not part of the file.
+    pub certificate_authority: String,
+}
+
+impl Destination {
+    /// Whether an entry leads to the same cluster.
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        (self.server.as_str(), self.certificate_authority.as_str()) == (&entry.server, &entry.certificate_authority)
+    }
+}
+
+/// Looks a context up in all files of the kubeconfig; the first that has it
+/// counts, as for kubectl.
+///
+/// # Errors
+/// When a file can't be read.
+pub fn find(context: &str) -> Result<Option<Destination>> {
+    for path in cluster::kubeconfig_paths() {
+        if let Some(found) = find_in(&path, context)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn find_in(path: &Path, context: &str) -> Result<Option<Destination>> {
+    let Some(content) = files::read_optional(path).with_context(|| format!("could not read {}", path.display()))? else {
+        return Ok(None);
+    };
+    let config: Value = serde_yaml_ng::from_slice(&content).with_context(|| format!("{} is not YAML", path.display()))?;
+    let named = |list: &str, name: &str| config.get(list)?.as_sequence()?.iter().find(|item| is_named(item, name)).cloned();
+    let Some(found) = named("contexts", context) else { return Ok(None) };
+    let cluster = found.get("context").and_then(|inner| inner.get("cluster")).and_then(Value::as_str).unwrap_or_default();
+    let cluster = named("clusters", cluster).and_then(|cluster| cluster.get("cluster").cloned()).unwrap_or_default();
+    let text = |key: &str| cluster.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(Some(Destination { path: path.to_owned(), server: text("server"), certificate_authority: text("certificate-authority-data") }))
+}
+
+/// Reads the entry of a kubeconfig that has one only, as tools print it for a
+/// cluster of theirs.
+///
+/// # Errors
+/// When it has another form.
+pub fn parse_entry(text: &str, name: &str) -> Result<Entry> {
+    let config: Value = serde_yaml_ng::from_str(text).with_context(|| format!("the kubeconfig of {name} is not YAML"))?;
+    let first = |list: &str, inner: &str, key: &str| {
+        let value = config.get(list).and_then(|list| list.get(0)).and_then(|item| item.get(inner)).and_then(|item| item.get(key));
+        value.and_then(Value::as_str).map(str::to_owned).ok_or_else(|| CommandError::new(format!("the kubeconfig of {name} has no {key}")))
+    };
+    Ok(Entry {
+        name: name.to_owned(),
+        server: first("clusters", "cluster", "server")?,
+        certificate_authority: first("clusters", "cluster", "certificate-authority-data")?,
+        client_certificate: first("users", "user", "client-certificate-data")?,
+        client_key: first("users", "user", "client-key-data")?,
+    })
+}
+
+/// Refuses a file that can't be changed, before anything is made that would
+/// have to be written down in it. One without any permission to write was made
+/// so by somebody, even where root could write.
+///
+/// # Errors
+/// With what can't be written.
+pub fn check_writable(path: &Path) -> Result<()> {
+    use nix::unistd::{AccessFlags, access};
+    use std::os::unix::fs::PermissionsExt;
+    let refuse = |path: &Path, reason: &str| {
+        Err(CommandError::new(format!("{} can't be written: {reason}", path.display())))
+            .hint("make it writable, or name another file with KUBECONFIG")
+    };
+    if let Ok(metadata) = path.metadata() {
+        if metadata.permissions().mode() & 0o222 == 0 {
+            return refuse(path, "it is read-only");
+        }
+        if let Err(error) = access(path, AccessFlags::W_OK) {
+            return refuse(path, error.desc());
+        }
+    }
+    // It is replaced, and locked, by files beside it.
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    match access(folder, AccessFlags::W_OK) {
+        Ok(()) => Ok(()),
+        Err(error) => refuse(folder, error.desc()),
+    }
+}
+
 fn holds_nothing(config: &Mapping) -> bool {
     let is_empty = |value: &Value| match value {
         Value::Null => true,
@@ -341,5 +435,32 @@ mod tests {
         std::fs::write(folder.path().join("config.lock"), "devloop 999999999").unwrap();
         merge(&path, &entry()).unwrap();
         assert!(!folder.path().join("config.lock").exists());
+    }
+
+    #[test]
+    fn a_context_is_found_with_where_it_leads_and_an_entry_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, FOREIGN).unwrap();
+        assert_eq!(find_in(&path, "other").unwrap(), None);
+        let found = find_in(&path, "prod").unwrap().unwrap();
+        assert_eq!((found.server.as_str(), found.is_of(&entry())), ("https://prod", false));
+        merge(&path, &entry()).unwrap();
+        assert!(find_in(&path, "devloop-default").unwrap().unwrap().is_of(&entry()));
+        assert_eq!(parse_entry(&standalone(&entry()).unwrap(), "devloop-default").unwrap(), entry());
+        assert!(parse_entry("clusters: []", "x").unwrap_err().to_string().contains("has no server"));
+        assert_eq!(find_in(&folder.path().join("missing"), "x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_made_read_only_is_refused_even_for_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        check_writable(&path).unwrap();
+        check_writable(&folder.path().join("new/folder/config")).unwrap();
+        std::fs::write(&path, FOREIGN).unwrap();
+        check_writable(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(check_writable(&path).unwrap_err().to_string().contains("config can't be written: it is read-only"));
     }
 }

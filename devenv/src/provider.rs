@@ -2,6 +2,7 @@
 
 use crate::context::ContextProvider;
 use crate::embedded::EmbeddedProvider;
+use crate::journal::{Created, Journal};
 use crate::kind::KindProvider;
 use crate::request::{EnvironmentName, UpRequest};
 use async_trait::async_trait;
@@ -107,14 +108,24 @@ impl Providers {
         }
     }
 
-    /// The engine of an environment: the one in its record. An environment whose
-    /// record is lost or damaged is the embedded engine's to clean up, since the
-    /// others keep what they made where it is labelled.
+    /// The engine of an environment: the one in its record. Where that is lost or
+    /// damaged, the journal tells: the embedded engine, which writes none, keeps
+    /// what it made where it is labelled.
     pub fn of(&self, name: &EnvironmentName) -> &dyn Provider {
-        let record = self.directories.environment(name.as_str()).record().ok().flatten();
+        let environment = self.directories.environment(name.as_str());
+        let record = environment.record().ok().flatten();
+        let made_by_kind = || {
+            let is_kinds = |created: &Created| match created {
+                Created::KindCluster { .. } => true,
+                Created::KubeconfigContext { context } => context.starts_with("kind-"),
+                _ => false,
+            };
+            Journal::open(&environment).is_ok_and(|journal| journal.newest_first().iter().any(is_kinds))
+        };
         match record.as_ref().map(|record| record.provider.as_str()) {
             Some("kind") => &self.kind,
             Some("context") => &self.context,
+            None if made_by_kind() => &self.kind,
             _ => &self.embedded,
         }
     }

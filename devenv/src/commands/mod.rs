@@ -61,8 +61,18 @@ async fn down(context: &Context, providers: &Providers, directories: &Directorie
         Which::One(name) => vec![name],
         Which::All => directories.environment_names()?.iter().map(|name| name.parse::<EnvironmentName>()).collect::<Result<Vec<_>>>()?,
     };
+    // One that can't be taken down doesn't keep the others up.
+    let mut failed = None;
     for name in names {
-        providers.of(&name).down(context, &name, keep).await?;
+        match providers.of(&name).down(context, &name, keep).await {
+            Err(error) if context.shutdown.is_requested() => return Err(error),
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    context.ui.error(&earlier);
+                }
+            }
+            Ok(()) => {}
+        }
     }
-    Ok(ExitStatus::Success)
+    failed.map_or(Ok(ExitStatus::Success), Err)
 }
