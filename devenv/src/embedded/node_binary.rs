@@ -22,7 +22,7 @@ const SOURCES: [(&str, &str); 6] = [
 ];
 
 /// The Go release that the module asks for, at least.
-const MIN_GO: &str = "1.25";
+pub(crate) const MIN_GO: &str = "1.25";
 
 /// What can be built from the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
