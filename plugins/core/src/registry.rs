@@ -8,7 +8,7 @@ mod push;
 mod retry;
 
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
-pub use push::{Pushed, push, wait_until_serving};
+pub use push::{Pushed, missing_bytes, push, wait_until_serving};
 
 use crate::error::CommandError;
 use std::io;

@@ -1,13 +1,15 @@
 //! The command line.
 
 use clap::Parser;
-use devloop_core::args::{ClusterArgs, GlobalArgs, OutputArgs};
+use devloop_core::args::{ClusterArgs, GlobalArgs, OutputArgs, ViaArgs};
 use std::path::PathBuf;
 
 /// Build what changed, deliver it to the cluster and roll it out
 ///
-/// Builds each service's binary, makes an image of it, sends the node the layers
+/// Builds each service's binary, makes an image of it, sends each node the layers
 /// that it lacks, applies the manifests and waits until the new pods are ready.
+/// Where nodes can't be reached, the image goes to the registry that the cluster
+/// announces (KEP-1755), or to the one named with --registry.
 /// Nothing is changed in the cluster before everything is built. What runs
 /// already is not rolled out again.
 #[derive(Clone, Debug, Parser)]
@@ -31,6 +33,12 @@ pub struct Args {
     /// Say how long each phase took, in milliseconds
     #[arg(long)]
     pub print_timeline: bool,
+    /// The registry that the nodes pull from, instead of delivering to the nodes
+    #[arg(long, value_name = "HOST[:PORT][/PREFIX]")]
+    pub registry: Option<String>,
+    /// The way to the nodes.
+    #[command(flatten)]
+    pub via: ViaArgs,
     /// Form of the output.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -52,6 +60,9 @@ Examples:
 
   # What would happen
   kubectl rebuild --dry-run
+
+  # Through the cluster's own registry, as for a cluster that is far away
+  kubectl rebuild --via api
 
   # For a tool
   kubectl rebuild shop -o json | jq -r '.services[].image'

@@ -39,6 +39,7 @@ pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gat
     for planned in &gathered.plan.services {
         let (binary, compile) = timed(compile(context, &gathered.root, planned)).await?;
         let (image, assemble) = timed(context.shutdown.guard(assemble(gathered, planned, &binary))).await?;
+        let image = gathered.destination.name(image);
         work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
     }
     let mut manifests = gathered.plan.manifests.clone();

@@ -1,7 +1,7 @@
 //! What the user asks for.
 
 use crate::args::Args;
-use devloop_core::args::ClusterArgs;
+use devloop_core::args::{ClusterArgs, Via};
 use devloop_core::output::Format;
 use devloop_core::{CommandError, ErrorContext, Result};
 use std::path::PathBuf;
@@ -17,6 +17,9 @@ pub(crate) struct Request {
     /// Where to look for it otherwise.
     pub(crate) start: PathBuf,
     pub(crate) cluster: ClusterArgs,
+    pub(crate) via: Via,
+    /// A registry, if it was named.
+    pub(crate) registry: Option<String>,
     /// For the pods of each service.
     pub(crate) timeout: Duration,
     pub(crate) mode: Mode,
@@ -53,6 +56,8 @@ impl Request {
             file: args.file,
             start: std::env::current_dir().context("could not find out the working directory")?,
             cluster: args.cluster,
+            via: args.via.via,
+            registry: args.registry,
             timeout: duration(&args.timeout)?,
             mode: if args.dry_run { Mode::DryRun } else { Mode::Change },
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },

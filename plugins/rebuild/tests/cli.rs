@@ -105,7 +105,7 @@ fn manifests_are_checked_before_anything_is_built() {
 }
 
 #[test]
-fn a_foreign_cluster_is_refused_before_anything_is_built() {
+fn a_cluster_that_does_not_answer_is_told_before_anything_is_built() {
     let folder = project(DEPLOYMENT);
     insta::assert_snapshot!(run(folder.path(), &[]), @r"
     Error: no kubeconfig context is chosen
@@ -115,8 +115,11 @@ fn a_foreign_cluster_is_refused_before_anything_is_built() {
     std::fs::create_dir(folder.path().join(".kube")).unwrap();
     std::fs::write(folder.path().join(".kube/config"), KUBECONFIG).unwrap();
     insta::assert_snapshot!(run(folder.path(), &[]), @r#"
-    Error: context "elsewhere" is not an environment of `kubectl devenv`: images can only be delivered to those yet
-    Hint: bring one up with `kubectl devenv up`, and choose it with --context devloop-NAME
+    Error: could not ask the cluster for its local registry
+    Caused by: ServiceError: client error (Connect)
+    Caused by: tcp connect error
+    Caused by: Connection refused (os error 111)
+    Hint: is the cluster running? see `kubectl cluster-info` and `kubectl devenv status`
     [exit status: 1]
     "#);
 }

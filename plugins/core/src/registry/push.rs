@@ -66,6 +66,31 @@ pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) ->
     Ok(pushed(sent.iter().filter_map(|(sent, _)| *sent).sum::<u64>() + manifest_bytes, layers))
 }
 
+/// The bytes of layers that [`push`] would send; `None` when the tag names this
+/// image already. Changes nothing.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn missing_bytes(registry: &str, image: &Image, repository: &str, tag: &str) -> Result<Option<u64>, RegistryError> {
+    let exchange = Exchange::with(Endpoint::parse(registry)?)?;
+    let manifest_url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
+    if is_there(&exchange, &manifest_url, &media_type(&image.manifest), &image.manifest_digest).await? {
+        return Ok(None);
+    }
+    let mut bytes = 0;
+    for layer in &image.layers {
+        let url = exchange.endpoint.url(&format!("/v2/{repository}/blobs/{}", layer.digest));
+        let look = Question { method: Method::HEAD, url, media_type: BLOB_TYPE.to_owned(), payload: Payload::Nothing };
+        let answer = exchange.ask("look for a layer", &look).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => bytes += layer.size,
+            _ => return Err(exchange.refused("look for a layer", &answer)),
+        }
+    }
+    Ok(Some(bytes))
+}
+
 /// Waits, for some seconds, until a registry answers.
 ///
 /// # Errors
