@@ -1,16 +1,25 @@
-//! The client of `devloop-agent`, which runs on a node beside the containers.
+//! The client of `devloop-agent`, which runs on a node beside the containers,
+//! or in a pod beside one of them.
 //!
-//! The agent is put on the node once per build of it and started for as long as
-//! the client lives. Requests may be made from many tasks at once; each is
+//! On a node the agent is put once per build of it, and started for as long as
+//! the client lives; into a pod it comes as an image ([`image`]) in an ephemeral
+//! container ([`Beside`]). The two ways differ in how the stream is opened
+//! ([`Transport`]) and in nothing else. Requests may be made from many tasks at once; each is
 //! answered within its time or the connection is given up.
 
 mod binary;
 mod connection;
+mod image;
+mod transport;
 
 pub use connection::Agent;
 pub use devloop_agent::protocol::{ErrorKind, Located, Phases, ProcessId, Swapped};
+pub use image::image;
+pub use transport::{Beside, Connection, Transport};
 
+use crate::ephemeral::EphemeralError;
 use crate::error::CommandError;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +40,15 @@ pub enum AgentError {
     /// It could not be put on the node or started there.
     #[error("could not start devloop-agent on the node")]
     Start(#[source] std::io::Error),
+    /// It could not be started in a pod.
+    #[error(transparent)]
+    Pod(#[from] EphemeralError),
+    /// Its image could not be made, or not be brought to the cluster.
+    #[error("could not bring the agent's image into the cluster")]
+    Image(#[source] CommandError),
+    /// There is no way to bring its image to the cluster.
+    #[error("the agent's image can't be brought into the cluster: its nodes can't be reached from here, and it names no local registry")]
+    NoImage,
     /// It is there and is not the one that this client speaks to.
     #[error("the agent speaks version {agent} of the protocol, this program version {client}")]
     Version {
@@ -84,8 +102,28 @@ impl AgentError {
         matches!(self, Self::Refused { kind: ErrorKind::Vanished | ErrorKind::NotFound, .. })
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    /// Whether it is about the agent's program itself: then no node or pod will
+    /// have one.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(self, Self::Missing | Self::Unusable { .. } | Self::Version { .. } | Self::NoImage)
+    }
+
+    /// Whether another try may go better, with nothing changed by the user.
+    pub fn is_worth_a_retry(&self) -> bool {
         match self {
+            Self::Pod(error) => error.is_passing(),
+            Self::Start(_) | Self::TimedOut(_) | Self::Ended(_) => true,
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        let fixed = match self {
+            Self::Pod(error) => return error.hint().map(Cow::Owned),
+            Self::NoImage => Some(
+                "make one of these true: a cluster whose nodes are on this machine; a registry in it (ConfigMap kube-public/local-registry-hosting); --agent-image or DEVLOOP_AGENT_IMAGE with an image that its nodes can pull",
+            ),
+            Self::Version { .. } => Some("build or install the agent and this program together"),
             Self::Missing => Some("put it beside this program or on PATH, or name it with DEVLOOP_AGENT=/path/to/devloop-agent"),
             Self::Unusable { .. } => Some(
                 "build it with `RUSTFLAGS='-C target-feature=+crt-static' cargo build --package devloop-agent --target <arch>-unknown-linux-gnu`",
@@ -96,14 +134,15 @@ impl AgentError {
             }
             Self::Refused { kind: ErrorKind::NoSpace, .. } => Some("free space on the node or in the volume"),
             _ => None,
-        }
+        };
+        fixed.map(Cow::Borrowed)
     }
 }
 
 impl From<AgentError> for CommandError {
     fn from(error: AgentError) -> Self {
         let hint = error.hint();
-        let command = CommandError::new("the agent on the node could not do its work").caused_by(error);
+        let command = CommandError::new("the agent could not do its work").caused_by(error);
         match hint {
             Some(hint) => command.with_hint(hint),
             None => command,

@@ -13,6 +13,7 @@ pub mod deliver;
 pub mod deploy;
 pub mod docker;
 pub mod environment;
+pub mod ephemeral;
 pub mod error;
 pub mod files;
 pub mod image;

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The program's name.
-const NAME: &str = "devloop-agent";
+pub(super) const NAME: &str = "devloop-agent";
 /// Where it goes on a node.
 const FOLDER: &str = "/run/devloop";
 
@@ -36,15 +36,25 @@ fn find_in(named: Option<OsString>, beside: Option<&Path>, search: Option<OsStri
 
 /// Puts the program on the node unless it is there; answers its path there.
 pub(super) async fn install(node: &Node, program: &Path) -> Result<String, AgentError> {
-    let content = std::fs::read(program).map_err(|source| AgentError::Source { path: program.to_owned(), source })?;
-    check(&content, std::env::consts::ARCH).map_err(|reason| AgentError::Unusable { path: program.to_owned(), reason })?;
-    let hash = blake3::hash(&content).to_hex();
-    let path = format!("{FOLDER}/agent-{}", &hash[..16]);
+    let content = read(program)?;
+    let path = format!("{FOLDER}/agent-{}", short_hash(&content));
     // It came by a rename, so it is there as a whole or not at all.
     if node.file_size(&path).await.map_err(AgentError::Start)? != Some(content.len() as u64) {
         node.write_file(&path, &content, 0o755).await.map_err(AgentError::Start)?;
     }
     Ok(path)
+}
+
+/// Reads the program and makes sure that it can run anywhere on this architecture.
+pub(super) fn read(program: &Path) -> Result<Vec<u8>, AgentError> {
+    let content = std::fs::read(program).map_err(|source| AgentError::Source { path: program.to_owned(), source })?;
+    check(&content, std::env::consts::ARCH).map_err(|reason| AgentError::Unusable { path: program.to_owned(), reason })?;
+    Ok(content)
+}
+
+/// Enough of its hash to tell one build of the agent from another.
+pub(super) fn short_hash(content: &[u8]) -> String {
+    blake3::hash(content).to_hex()[..16].to_owned()
 }
 
 /// Says why a program would not run on a node of architecture `arch`.

@@ -4,9 +4,11 @@
 //! reading task hands each answer to the one who waits for it. The writer tells
 //! the reader whom to expect before it sends, so no state is shared.
 
-use super::{AgentError, Located, ProcessId, Swapped, binary};
-use crate::node::{Ended, Node, NodeProcess};
+use super::transport::{Connection, Transport};
+use super::{AgentError, Located, ProcessId, Swapped};
+use crate::node::Node;
 use devloop_agent::protocol::{ByteString, Decoder, MAX_CHUNK, Message, Request, Response, VERSION, encode};
+use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -31,15 +33,20 @@ pub struct Agent {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     job_tx: mpsc::Sender<Job>,
     ended_rx: watch::Receiver<Option<String>>,
     patience: Duration,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
-    /// Killed when dropped.
-    _keep: Option<Ended>,
+    /// Ends the agent when dropped.
+    _guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Inner").field("ended", &*self.ended_rx.borrow()).finish_non_exhaustive()
+    }
 }
 
 /// What the writing task is given.
@@ -83,10 +90,16 @@ impl Agent {
     /// # Errors
     /// When there is no usable agent, it doesn't start, or it is too old or new.
     pub async fn start(node: &Node) -> Result<Self, AgentError> {
-        let program = tokio::task::spawn_blocking(binary::find).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
-        let path = binary::install(node, &program).await?;
-        let NodeProcess { stdin, stdout, stderr, ended } = node.start(&path, &["serve"]).await.map_err(AgentError::Start)?;
-        let agent = Self::over(stdout, stdin, Some(stderr), Some(ended), PATIENCE);
+        Self::start_by(node).await
+    }
+
+    /// Starts the agent in whichever way.
+    ///
+    /// # Errors
+    /// When it doesn't start, or it is too old or new.
+    pub async fn start_by(transport: &impl Transport) -> Result<Self, AgentError> {
+        let Connection { reader, writer, stderr, guard } = transport.open().await?;
+        let agent = Self::over(reader, writer, Some(stderr), Some(guard), PATIENCE);
         agent.greet().await?;
         Ok(agent)
     }
@@ -96,7 +109,7 @@ impl Agent {
         reader: R,
         writer: W,
         stderr: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>,
-        keep: Option<Ended>,
+        guard: Option<Box<dyn Any + Send + Sync>>,
         patience: Duration,
     ) -> Self
     where
@@ -123,7 +136,7 @@ impl Agent {
             // Nobody may be left to hear it.
             let _ = ended_tx.send(Some(reason));
         });
-        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _keep: keep }) }
+        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _guard: guard }) }
     }
 
     async fn greet(&self) -> Result<(), AgentError> {

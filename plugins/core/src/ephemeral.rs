@@ -1,0 +1,137 @@
+//! Ephemeral containers: a program beside a running container of a pod, by the
+//! API alone (<https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/>).
+//!
+//! It sees the processes of one container of the pod. Kubernetes can't remove
+//! it again: when its program has ended, an entry in the pod's spec remains
+//! until the pod is replaced. So a program that is started here must end by
+//! itself when nobody speaks to it.
+
+mod attach;
+mod error;
+mod progress;
+
+pub use attach::{Attached, attach};
+pub use error::EphemeralError;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use progress::{Progress, progress};
+use serde_json::{Value, json};
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+/// How long the kubelet may take to pull the image and to start the program.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A program to start in a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Begins the name of its container; something random follows, for a name
+    /// can be used once in the life of a pod.
+    pub name: String,
+    /// Its image, as the nodes know it.
+    pub image: String,
+    /// What the image's entrypoint is given.
+    pub arguments: Vec<String>,
+    /// The container whose processes it sees.
+    pub target: String,
+    /// What it may do, beyond being root in its container.
+    pub capabilities: Vec<String>,
+}
+
+/// Starts a program and waits until it runs; answers its container's name.
+///
+/// # Errors
+/// [`EphemeralError`]; except for refusals by the API the container is listed in
+/// the pod from then on.
+pub async fn start(client: &Client, namespace: &str, pod: &str, program: &Program) -> Result<String, EphemeralError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let name = format!("{}-{}", program.name, random_suffix());
+    let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": [container(&name, program)]}}));
+    pods.patch_ephemeral_containers(pod, &PatchParams::default(), &patch)
+        .await
+        .map_err(|error| error::of_request(error, namespace, pod, "add an ephemeral container to"))?;
+    let decided = await_condition(pods, pod, |pod: Option<&Pod>| !matches!(progress(pod, &name), Progress::Waiting(_)));
+    let seen = match tokio::time::timeout(PATIENCE, decided).await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(error)) => return Err(EphemeralError::Watch { pod: pod.to_owned(), source: Box::new(error) }),
+        Err(_) => return Err(EphemeralError::TimedOut { pod: pod.to_owned(), container: name, patience: PATIENCE }),
+    };
+    match progress(seen.as_ref(), &name) {
+        Progress::Running => Ok(name),
+        Progress::Gone => Err(EphemeralError::Gone { pod: pod.to_owned() }),
+        Progress::Waiting(reason) | Progress::Failed(reason) => {
+            Err(EphemeralError::NotStarted { pod: pod.to_owned(), image: program.image.clone(), reason })
+        }
+        Progress::Ended(reason) => Err(EphemeralError::Ended { pod: pod.to_owned(), reason }),
+    }
+}
+
+/// The container. Root, whatever the pod says of its own containers, but with
+/// the named capabilities only.
+fn container(name: &str, program: &Program) -> Value {
+    json!({
+        "name": name,
+        "image": program.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": program.arguments,
+        "targetContainerName": program.target,
+        "stdin": true,
+        // The end of the one connection is the end of its input.
+        "stdinOnce": true,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"], "add": program.capabilities},
+        },
+    })
+}
+
+/// Five of the characters that a name may have.
+fn random_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    // The standard library's own source of randomness: its hash maps' keys.
+    let mut number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let mut next = || {
+        let letter = ALPHABET[(number % ALPHABET.len() as u64) as usize];
+        number /= ALPHABET.len() as u64;
+        char::from(letter)
+    };
+    std::iter::repeat_with(&mut next).take(5).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_container_asks_for_no_more_than_it_needs() {
+        let program = Program {
+            name: "devloop-agent".to_owned(),
+            image: "localhost:5001/agent:1".to_owned(),
+            arguments: vec!["serve".to_owned()],
+            target: "web".to_owned(),
+            capabilities: vec!["SYS_PTRACE".to_owned()],
+        };
+        let made = container("devloop-agent-x", &program);
+        assert_eq!(made["securityContext"]["capabilities"], json!({"drop": ["ALL"], "add": ["SYS_PTRACE"]}));
+        assert_eq!(made["securityContext"].get("privileged"), None);
+        assert_eq!(made["targetContainerName"], "web");
+        // It is a container as the API knows it.
+        let parsed: k8s_openapi::api::core::v1::EphemeralContainer = serde_json::from_value(made.clone()).unwrap();
+        assert_eq!(serde_json::to_value(parsed).unwrap(), made);
+    }
+
+    #[test]
+    fn names_differ_and_fit_a_label() {
+        let names: std::collections::HashSet<String> = std::iter::repeat_with(random_suffix).take(200).collect();
+        assert!(names.len() > 190, "{}", names.len());
+        assert!(names.iter().all(|name| name.len() == 5 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())));
+    }
+}
