@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Parser, ValueEnum};
-use devloop_core::args::{ClusterArgs, GlobalArgs};
+use devloop_core::args::{ClusterArgs, GlobalArgs, ViaArgs};
 use std::path::PathBuf;
 
 /// Run what you save in the pods, without a new image and without a restart
@@ -35,6 +35,12 @@ pub struct Args {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// Which way to the containers.
+    #[command(flatten)]
+    pub via: ViaArgs,
+    /// Image of the agent for the way through the API, as the nodes can pull it
+    #[arg(long, value_name = "IMAGE", env = "DEVLOOP_AGENT_IMAGE", help_heading = "Cluster options")]
+    pub agent_image: Option<String>,
     /// How much is said.
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -60,6 +66,24 @@ Examples:
 
   # events for a tool
   kubectl hot-reload shop -o json
+
+  # by the API alone, as on any cluster; say which way is taken, and why
+  kubectl hot-reload shop --via api -v
+
+Ways to the containers (--via):
+  node  An agent runs on each node that holds a pod of the service. The nodes
+        must be on this machine, as those of kubectl devenv and of kind are.
+        The pods are not changed.
+  api   An agent runs as an ephemeral container in each pod, as root, with the
+        capabilities SYS_PTRACE, DAC_OVERRIDE, CHOWN and FOWNER. Needed: patch on
+        pods/ephemeralcontainers, create on pods/attach, and a namespace whose
+        pod security policy allows them (privileged). When the session ends, so
+        does the agent; Kubernetes keeps its entry in the pod's spec until the
+        pod is replaced. Each session adds one.
+        The agent's image comes from --agent-image, else it is put on the nodes
+        where these are on this machine, else pushed to the cluster's registry
+        (ConfigMap kube-public/local-registry-hosting).
+  auto  By the node where it can be reached, else by the API.
 
 Ending:
   Ctrl-C ends it with exit code 0. What was changed lives in the running

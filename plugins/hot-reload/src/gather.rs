@@ -5,8 +5,8 @@ use crate::pods;
 use crate::probe::Probe;
 use crate::request::{ProbeRequest, Request};
 use crate::sources;
+use devloop_core::args::Via;
 use devloop_core::cluster::{self, Cluster};
-use devloop_core::node::Node;
 use devloop_core::project::{self, Build, CargoBuild, ProjectFile, Service};
 use devloop_core::target::{self, PodSelection, Target};
 use devloop_core::{CommandError, Context, Result};
@@ -16,7 +16,6 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub(crate) struct Gathered {
     pub(crate) cluster: Cluster,
-    pub(crate) node: Node,
     pub(crate) services: Vec<(Facts, Layout)>,
 }
 
@@ -37,14 +36,16 @@ pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathe
     let project = project::load(request.file.as_deref(), &request.start)?;
     let selected = select(&project, &request.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
-    let node = cluster.nodes.first().cloned().ok_or_else(|| no_node(&cluster.context))?;
+    if request.via == Via::Node && cluster.nodes.is_empty() {
+        return Err(no_node(&cluster.context));
+    }
     let step = context.ui.step("finding the pods and sources");
     let mut services = Vec::new();
     for service in selected {
         services.push(gather_service(request, &project, service, &cluster).await?);
     }
     step.clear();
-    Ok(Gathered { cluster, node, services })
+    Ok(Gathered { cluster, services })
 }
 
 async fn gather_service(request: &Request, project: &ProjectFile, service: &Service, cluster: &Cluster) -> Result<(Facts, Layout)> {
@@ -94,9 +95,8 @@ fn choose_probe(request: &ProbeRequest, service: &Service) -> Result<Probe> {
 }
 
 fn no_node(context: &str) -> CommandError {
-    CommandError::new(format!("the node behind context {context:?} is not on this machine"))
-        .with_hint("hot-reload works in environments of `kubectl devenv up` only, as yet: choose one with --context devloop-NAME")
-        .with_hint("elsewhere, `kubectl rebuild` brings changes into the cluster")
+    CommandError::new(format!("no node of context {context:?} can be reached without the API"))
+        .with_hint("let the way be chosen (--via auto), or take the API (--via api)")
 }
 
 #[cfg(test)]
@@ -148,9 +148,8 @@ mod tests {
         Error: service "shop" lists no image.ports to probe
         Hint: name one with --probe-port
 
-        Error: the node behind context "kind-kind" is not on this machine
-        Hint: hot-reload works in environments of `kubectl devenv up` only, as yet: choose one with --context devloop-NAME
-        Hint: elsewhere, `kubectl rebuild` brings changes into the cluster
+        Error: no node of context "kind-kind" can be reached without the API
+        Hint: let the way be chosen (--via auto), or take the API (--via api)
         "#);
     }
 }

@@ -6,6 +6,7 @@
 use crate::gather::Facts;
 use crate::plan::{Layout, Plan};
 use crate::pods::RunningContainer;
+use crate::probe::Way;
 use blake3::Hash;
 use devloop_core::agent::ProcessId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub(crate) struct PodEntry {
     pub(crate) stage: Stage,
     /// Whether the user was told that it is in sync.
     pub(crate) announced: bool,
+    /// How it answers the probe, once that was found out.
+    pub(crate) way: Option<Way>,
 }
 
 /// How far work on a container is.
@@ -183,8 +186,9 @@ impl Lane {
         if self.pods.get(pod).is_some_and(|entry| entry.container.id == container.id) {
             return false;
         }
-        let announced = self.pods.get(pod).is_some_and(|entry| entry.announced);
-        self.pods.insert(pod.to_owned(), PodEntry { container: container.clone(), stage: Stage::Attaching, announced });
+        let before = self.pods.get(pod);
+        let (announced, way) = before.map_or((false, None), |entry| (entry.announced, entry.way));
+        self.pods.insert(pod.to_owned(), PodEntry { container: container.clone(), stage: Stage::Attaching, announced, way });
         true
     }
 
@@ -346,13 +350,6 @@ impl Lane {
     pub(crate) fn kept(&self) -> BTreeSet<&PathBuf> {
         let desired = self.desired.as_ref().map(|(binary, _)| &binary.path);
         desired.into_iter().chain(self.fallback.as_ref().map(|binary| &binary.path)).collect()
-    }
-
-    /// The agent is gone, and with it what it knew of the processes.
-    pub(crate) fn detach_all(&mut self) {
-        for entry in self.pods.values_mut() {
-            entry.stage = Stage::Attaching;
-        }
     }
 }
 

@@ -33,7 +33,7 @@ fn binary(name: &str) -> Binary {
 }
 
 fn container(id: &str) -> RunningContainer {
-    RunningContainer { id: id.to_owned(), address: None }
+    RunningContainer { id: id.to_owned(), address: None, node: None }
 }
 
 fn attach(lane: &mut Lane, pod: &str, id: &str, running: &str) {

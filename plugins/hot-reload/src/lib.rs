@@ -2,8 +2,8 @@
 //!
 //! Code map: `args` (the command line) -> `request` (what it means) -> `gather`
 //! (project, cluster, crate graph) -> `plan` (pure: which change asks for what)
-//! -> `session` (the loop; `lane` is its state per service, `work` what it
-//! starts) -> `report` (what is said about it).
+//! -> `session` (the loop; `lane` is its state per service, `place` where its
+//! agents work, `work` what it starts) -> `report` (what is said about it).
 //!
 //! Architecture invariant: no local file is written, but for copies of the last
 //! good binaries in a temporary folder of the session.
@@ -11,6 +11,7 @@
 mod args;
 mod gather;
 mod lane;
+mod place;
 mod plan;
 mod pods;
 mod probe;

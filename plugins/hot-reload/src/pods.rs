@@ -11,6 +11,8 @@ pub(crate) struct RunningContainer {
     pub(crate) id: String,
     /// The pod's address, for the probe.
     pub(crate) address: Option<String>,
+    /// The node that the pod is on.
+    pub(crate) node: Option<String>,
 }
 
 /// The running container `name` of a pod; `None` while it doesn't run or the
@@ -22,7 +24,8 @@ pub(crate) fn running(pod: &Pod, name: &str) -> Option<RunningContainer> {
     let status = pod.status.as_ref()?;
     let container = status.container_statuses.iter().flatten().find(|container| container.name == name)?;
     container.state.as_ref()?.running.as_ref()?;
-    Some(RunningContainer { id: container.container_id.clone()?, address: status.pod_ip.clone() })
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    Some(RunningContainer { id: container.container_id.clone()?, address: status.pod_ip.clone(), node })
 }
 
 /// Whether the log of a container that ended is the "previous" one or still
@@ -89,7 +92,7 @@ mod tests {
                 "name": "p", "labels": {"pod-template-hash": hash},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{owner}-{hash}"), "uid": "u", "controller": true}],
             },
-            "spec": {"containers": containers},
+            "spec": {"containers": containers, "nodeName": "n"},
             "status": {"podIP": "10.0.0.1", "containerStatuses": [{
                 "name": "web", "containerID": "containerd://c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
                 "state": {"running": {}},
@@ -101,7 +104,8 @@ mod tests {
     #[test]
     fn a_container_counts_while_it_runs() {
         let mut pod = pod("web", "1", &["web"]);
-        let expected = RunningContainer { id: "containerd://c".to_owned(), address: Some("10.0.0.1".to_owned()) };
+        let expected =
+            RunningContainer { id: "containerd://c".to_owned(), address: Some("10.0.0.1".to_owned()), node: Some("n".to_owned()) };
         assert_eq!(running(&pod, "web"), Some(expected));
         assert_eq!(running(&pod, "other"), None);
         pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());

@@ -1,7 +1,15 @@
 //! Asks a pod over HTTP until it answers, to learn when a change is served.
+//!
+//! A pod's address can be asked from this machine where there is a route to it;
+//! elsewhere the API server forwards. Which of the two is found out by trying
+//! both, once per pod.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::Portforwarder;
+use std::io;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Where to ask.
@@ -11,36 +19,100 @@ pub(crate) struct Probe {
     pub(crate) port: u16,
 }
 
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) pod: String,
+    pub(crate) address: Option<String>,
+    /// How, where that is known.
+    pub(crate) way: Option<Way>,
+}
+
+/// How a pod is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By its address.
+    Direct,
+    /// Through the API server.
+    Forward,
+}
+
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The pause between two questions.
+/// The pause between two questions, by way: each forward is a connection to the
+/// API server.
 const PAUSE: Duration = Duration::from_millis(2);
+const FORWARD_PAUSE: Duration = Duration::from_millis(25);
+/// What the direct way is ahead of the other while both are tried.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 impl Probe {
-    /// Asks until the pod answers with success; how long that took, or `None`
-    /// when `limit` was reached.
-    pub(crate) async fn served(&self, address: &str, limit: Duration) -> Option<Duration> {
+    /// Asks until the pod answers with success; how long that took and which way
+    /// it went, or `None` when `limit` was reached.
+    pub(crate) async fn served(&self, pods: &Api<Pod>, asked: &Asked, limit: Duration) -> Option<(Duration, Way)> {
         let started = Instant::now();
-        let ask = async {
-            loop {
-                let answer = tokio::time::timeout(PATIENCE, self.ask(address)).await;
-                if matches!(answer, Ok(Ok(true))) {
-                    return started.elapsed();
+        let answered = async {
+            match (asked.way, &asked.address) {
+                (Some(Way::Direct), Some(address)) => self.until_direct(address).await,
+                (Some(Way::Forward), _) | (_, None) => self.until_forwarded(pods, &asked.pod).await,
+                (None, Some(address)) => {
+                    let forwarded = async {
+                        tokio::time::sleep(HEAD_START).await;
+                        self.until_forwarded(pods, &asked.pod).await
+                    };
+                    tokio::select! {
+                        biased;
+                        way = self.until_direct(address) => way,
+                        way = forwarded => way,
+                    }
                 }
-                tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(limit, ask).await.ok()
+        let way = tokio::time::timeout(limit, answered).await.ok()?;
+        Some((started.elapsed(), way))
     }
 
-    async fn ask(&self, address: &str) -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect((address, self.port)).await?;
+    async fn until_direct(&self, address: &str) -> Way {
+        while !matches!(tokio::time::timeout(PATIENCE, self.ask_directly(address)).await, Ok(Ok(true))) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Way::Direct
+    }
+
+    async fn until_forwarded(&self, pods: &Api<Pod>, pod: &str) -> Way {
+        while !matches!(tokio::time::timeout(PATIENCE, self.ask_forwarded(pods, pod)).await, Ok(Ok(true))) {
+            tokio::time::sleep(FORWARD_PAUSE).await;
+        }
+        Way::Forward
+    }
+
+    async fn ask_directly(&self, address: &str) -> io::Result<bool> {
+        let stream = TcpStream::connect((address, self.port)).await?;
         stream.set_nodelay(true)?;
-        let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: devloop\r\nConnection: close\r\n\r\n", self.path);
+        self.ask(stream, address).await
+    }
+
+    async fn ask_forwarded(&self, pods: &Api<Pod>, pod: &str) -> io::Result<bool> {
+        let mut forward = Forward(pods.portforward(pod, &[self.port]).await.map_err(io::Error::other)?);
+        let stream = forward.0.take_stream(self.port).ok_or_else(|| io::Error::other("no stream to the pod"))?;
+        self.ask(stream, "localhost").await
+    }
+
+    async fn ask(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str) -> io::Result<bool> {
+        let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: devloop\r\nConnection: close\r\n\r\n", self.path);
         stream.write_all(request.as_bytes()).await?;
         let mut status = [0; 12];
         stream.read_exact(&mut status).await?;
         Ok(is_success(&status))
+    }
+}
+
+/// A forward that ends when it is dropped; the library's own goes on.
+struct Forward(Portforwarder);
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -53,8 +125,18 @@ fn is_success(start: &[u8; 12]) -> bool {
 mod tests {
     use super::*;
 
+    /// A client of an API server that nobody runs.
+    fn no_cluster() -> Api<Pod> {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        Api::namespaced(kube::Client::try_from(config).unwrap(), "default")
+    }
+
+    fn asked(way: Option<Way>) -> Asked {
+        Asked { pod: "web-1".to_owned(), address: Some("127.0.0.1".to_owned()), way }
+    }
+
     #[tokio::test]
-    async fn it_waits_for_success() {
+    async fn it_waits_for_success_and_finds_the_way() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let probe = Probe { path: "/healthz".to_owned(), port: listener.local_addr().unwrap().port() };
         let server = tokio::spawn(async move {
@@ -66,8 +148,12 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        assert!(probe.served("127.0.0.1", Duration::from_secs(5)).await.is_some());
+        let pods = no_cluster();
+        let served = probe.served(&pods, &asked(None), Duration::from_secs(5)).await;
+        assert_eq!(served.map(|(_, way)| way), Some(Way::Direct));
         server.await.unwrap();
-        assert_eq!(probe.served("127.0.0.1", Duration::from_millis(30)).await, None);
+        for way in [None, Some(Way::Direct), Some(Way::Forward)] {
+            assert_eq!(probe.served(&pods, &asked(way), Duration::from_millis(30)).await, None);
+        }
     }
 }

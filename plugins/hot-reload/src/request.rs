@@ -1,7 +1,7 @@
 //! What was asked for, checked.
 
 use crate::args::{Args, OutputForm};
-use devloop_core::args::ClusterArgs;
+use devloop_core::args::{ClusterArgs, Via};
 use devloop_core::{CommandError, ErrorContext, Result};
 use std::path::PathBuf;
 
@@ -17,6 +17,10 @@ pub(crate) struct Request {
     pub(crate) probe: Option<ProbeRequest>,
     pub(crate) output: OutputForm,
     pub(crate) cluster: ClusterArgs,
+    /// The way to the containers.
+    pub(crate) via: Via,
+    /// An image of the agent that the nodes can pull.
+    pub(crate) agent_image: Option<String>,
 }
 
 /// How to find out whether a change is served.
@@ -38,6 +42,8 @@ impl Request {
             probe,
             output: args.output,
             cluster: args.cluster,
+            via: args.via.via,
+            agent_image: args.agent_image.filter(|image| !image.is_empty()),
         })
     }
 }

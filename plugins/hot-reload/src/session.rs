@@ -1,18 +1,21 @@
 //! The loop: events in, work out. Its state is its own; nothing is shared.
 
+mod agents;
 mod containers;
 mod outcomes;
 
 use crate::gather::Gathered;
 use crate::lane::{Binary, Delivery, Lane, Origin};
+use crate::place::{Place, Routes};
+use crate::probe::Way;
 use crate::report::{Happening, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
 use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
+use agents::Station;
 use devloop_core::agent::{Agent, AgentError};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
-use devloop_core::node::Node;
 use devloop_core::shutdown::Shutdown;
 use devloop_core::watch::{ChangeKind, Generation, WatchRoot, Watcher};
 use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
@@ -21,14 +24,12 @@ use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Agents that may end in one session before it is given up.
-const AGENT_LIMIT: u32 = 5;
 /// A modification time that is further back says nothing about the watcher.
 const OLDEST_SAVE: Duration = Duration::from_secs(2);
 /// How long two watchers run beside each other when one replaces the other.
@@ -44,11 +45,13 @@ pub(crate) enum Event {
     /// Something about a service's pods.
     Pod { lane: usize, event: Box<Result<watcher::Event<Pod>, watcher::Error>> },
     /// A container's process was found, or not.
-    Attached { lane: usize, pod: String, container_id: String, outcome: Result<Attachment, AgentError> },
+    Attached { lane: usize, pod: String, container_id: String, number: u64, outcome: Result<Attachment, AgentError> },
     /// Files are in their pods.
     Delivered { lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant },
     /// Pods answered the probe, or one didn't.
-    Served { lane: usize, announcement: Box<Announcement>, served: Option<Duration> },
+    Served { lane: usize, announcement: Box<Announcement>, served: Option<Duration>, ways: Vec<(String, Way)> },
+    /// It is known how pods can be asked.
+    WaysFound { lane: usize, ways: Vec<(String, Way)> },
     /// Cargo is done.
     Built { lane: usize, number: u64, outcome: Box<Result<Build, BuildError>> },
     /// Processes were replaced.
@@ -59,10 +62,10 @@ pub(crate) enum Event {
     Reshaped { lane: usize, outcome: Result<Sources> },
     /// Other folders are watched now.
     Rewatched(Box<Result<(Watcher, mpsc::Receiver<Generation>)>>),
-    /// The agent is gone.
-    AgentEnded(String),
-    /// Another agent was started.
-    AgentStarted(Result<Agent, AgentError>),
+    /// An agent is gone.
+    AgentEnded { place: Place, number: u64, reason: String },
+    /// An agent was started, or not.
+    AgentStarted { place: Place, number: u64, outcome: Result<Agent, AgentError> },
     /// The user wants to end.
     Stop,
 }
@@ -71,30 +74,30 @@ pub(crate) enum Event {
 pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) -> Result<ExitStatus> {
     let reporter = Reporter { ui: context.ui.clone(), form: request.output };
     let starting = async {
-        let agent = Agent::start(&gathered.node).await?;
         let keep = tempfile::Builder::new().prefix("devloop-hot-reload-").tempdir().context("could not make a temporary folder")?;
         let roots = roots(gathered.services.iter().map(|(_, layout)| layout.roots()));
         let watching = watch(roots).await?;
-        Ok((agent, keep, watching))
+        Ok((keep, watching))
     };
-    let (agent, keep, (watcher, generation_rx)) = match context.shutdown.guard(starting).await {
+    let (keep, (watcher, generation_rx)) = match context.shutdown.guard(starting).await {
         Ok(started) => started,
         Err(error) if error.status() == ExitStatus::Interrupted => return Ok(ExitStatus::Success),
         Err(error) => return Err(error),
     };
-    let Gathered { cluster, node, services } = gathered;
+    let Gathered { cluster, services } = gathered;
     let lanes: Vec<Lane> = services.into_iter().map(|(facts, layout)| Lane::new(facts, layout)).collect();
     let pods = pod_events(&cluster, &lanes);
-    let mut session = Session {
+    let session = Session {
         reporter,
         shutdown: context.shutdown,
+        routes: Routes { via: request.via, reachable: cluster.nodes.iter().map(|node| node.name().to_owned()).collect() },
+        agent_image: request.agent_image,
         cluster,
-        node,
         builds: lanes.iter().map(|_| Builds::default()).collect(),
         relisted: lanes.iter().map(|_| None).collect(),
         lanes,
-        agent: Some(agent.clone()),
-        agents_ended: 0,
+        stations: BTreeMap::new(),
+        agents_started: 0,
         keep,
         is_ready: false,
         tasks: JoinSet::new(),
@@ -102,7 +105,6 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         generation_rx,
         pods,
     };
-    session.tasks.spawn(work::await_end(agent));
     session.run().await
 }
 
@@ -139,13 +141,16 @@ struct Session {
     reporter: Reporter,
     shutdown: Shutdown,
     cluster: Cluster,
-    node: Node,
+    routes: Routes,
+    /// The one that the user named.
+    agent_image: Option<String>,
     lanes: Vec<Lane>,
     builds: Vec<Builds>,
     /// The pods seen so far in a list that is under way.
     relisted: Vec<Option<BTreeSet<String>>>,
-    agent: Option<Agent>,
-    agents_ended: u32,
+    stations: BTreeMap<Place, Station>,
+    /// Counts them, to tell one from the next.
+    agents_started: u64,
     keep: tempfile::TempDir,
     is_ready: bool,
     tasks: JoinSet<Event>,
@@ -173,6 +178,7 @@ impl Session {
                 return self.stop();
             }
             self.take(event)?;
+            self.retire();
             self.pump();
             self.announce()?;
         }
@@ -194,9 +200,16 @@ impl Session {
             Event::Saved(generation) => self.saved(&generation),
             Event::WatchEnded => self.watch_ended(),
             Event::Pod { lane, event } => self.pod(lane, *event),
-            Event::Attached { lane, pod, container_id, outcome } => self.attached(lane, &pod, &container_id, outcome),
+            Event::Attached { lane, pod, container_id, number, outcome } => self.attached(lane, &pod, &container_id, number, outcome),
             Event::Delivered { lane, delivery, outcomes, delivered } => self.delivered(lane, delivery, outcomes, delivered),
-            Event::Served { lane, announcement, served } => self.served(lane, *announcement, served),
+            Event::Served { lane, announcement, served, ways } => {
+                self.ways_found(lane, ways);
+                self.served(lane, *announcement, served)
+            }
+            Event::WaysFound { lane, ways } => {
+                self.ways_found(lane, ways);
+                Ok(())
+            }
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
             Event::Judged { lane, binary, fates } => self.judged(lane, &binary, fates),
@@ -206,8 +219,8 @@ impl Session {
                 (self.watcher, self.generation_rx) = (*outcome)?;
                 Ok(())
             }
-            Event::AgentEnded(reason) => self.agent_ended(&reason),
-            Event::AgentStarted(outcome) => self.agent_started(outcome),
+            Event::AgentEnded { place, number, reason } => self.agent_ended(place, number, AgentError::Ended(reason)),
+            Event::AgentStarted { place, number, outcome } => self.agent_started(place, number, outcome),
             Event::Stop => Ok(()),
         }
     }
@@ -270,13 +283,13 @@ impl Session {
 
     /// Starts whatever is due.
     fn pump(&mut self) {
-        let Some(agent) = &self.agent else { return };
-        for (lane, state) in self.lanes.iter_mut().enumerate() {
-            if let Some(delivery) = state.next_delivery() {
-                self.tasks.spawn(work::deliver(agent.clone(), lane, delivery));
+        for lane in 0..self.lanes.len() {
+            if let Some(delivery) = self.lanes[lane].next_delivery() {
+                self.tasks.spawn(work::deliver(self.agents_of(lane), lane, delivery));
             }
-            if let Some(order) = state.next_swap() {
-                self.tasks.spawn(work::swap(agent.clone(), lane, order, state.facts.binary.clone()));
+            if let Some(order) = self.lanes[lane].next_swap() {
+                let binary = self.lanes[lane].facts.binary.clone();
+                self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary));
             }
         }
     }

@@ -3,20 +3,21 @@
 
 use crate::gather::Facts;
 use crate::lane::{Binary, Delivery, Origin, PodDelivery, SwapOrder};
+use crate::place::Place;
 use crate::pods::{self, RunningContainer};
-use crate::probe::Probe;
+use crate::probe::{Asked, Probe, Way};
 use crate::report::Report;
 use crate::session::Event;
 use crate::sources;
-use devloop_core::agent::{Agent, AgentError, ErrorKind, ProcessId, Swapped};
+use devloop_core::agent::{self, Agent, AgentError, Beside, ErrorKind, ProcessId, Swapped};
 use devloop_core::build::{self, BuildError};
 use devloop_core::cluster::Cluster;
-use devloop_core::node::Node;
 use devloop_core::shutdown::Shutdown;
 use futures::{StreamExt, future, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ pub(crate) struct Attachment {
 
 /// Finds a container's process and what it runs. The runtime may report a
 /// container before its process can be seen.
-pub(crate) async fn attach(agent: Agent, node: Node, lane: usize, pod: String, container: RunningContainer) -> Event {
+pub(crate) async fn attach(agent: Agent, number: u64, lane: usize, pod: String, container: RunningContainer) -> Event {
     let started = Instant::now();
     let located = loop {
         match agent.locate(&container.id).await {
@@ -54,22 +55,12 @@ pub(crate) async fn attach(agent: Agent, node: Node, lane: usize, pod: String, c
             outcome => break outcome,
         }
     };
-    let outcome = match located {
-        Ok(located) => {
-            let program = node.host_path(&format!("/proc/{}/exe", located.process.pid));
-            // Unknown is fine: then the first build is swapped to in any case.
-            let running = tokio::task::spawn_blocking(move || hash_file(&program?).ok()).await.ok().flatten();
-            Ok(Attachment { process: located.process, running })
-        }
-        Err(error) => Err(error),
-    };
-    Event::Attached { lane, pod, container_id: container.id, outcome }
-}
-
-fn hash_file(path: &Path) -> std::io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
-    Ok(hasher.finalize())
+    let outcome = located.map(|located| Attachment {
+        process: located.process,
+        // Unknown is fine: then the first build is swapped to in any case.
+        running: located.blake3.map(blake3::Hash::from_bytes),
+    });
+    Event::Attached { lane, pod, container_id: container.id, number, outcome }
 }
 
 /// How one pod fared.
@@ -80,14 +71,30 @@ pub(crate) struct PodOutcome<T> {
     pub(crate) outcome: Result<T, AgentError>,
 }
 
+/// The agent of each pod.
+pub(crate) type Agents = BTreeMap<String, Agent>;
+
+/// Why a pod has none: it was lost a moment ago, and the session learns of it.
+fn agent_of<'a>(agents: &'a Agents, pod: &str) -> Result<&'a Agent, AgentError> {
+    agents.get(pod).ok_or_else(|| AgentError::Ended(String::new()))
+}
+
 /// Brings files into pods, all at the same time.
-pub(crate) async fn deliver(agent: Agent, lane: usize, delivery: Delivery) -> Event {
-    let into_pods = delivery.pods.iter().map(|pod| deliver_to_pod(&agent, pod));
+pub(crate) async fn deliver(agents: Agents, lane: usize, delivery: Delivery) -> Event {
+    let into_pods = delivery.pods.iter().map(|pod| deliver_to_pod(&agents, pod));
     let outcomes = future::join_all(into_pods).await;
     Event::Delivered { lane, delivery, outcomes, delivered: Instant::now() }
 }
 
-async fn deliver_to_pod(agent: &Agent, delivery: &PodDelivery) -> PodOutcome<()> {
+async fn deliver_to_pod(agents: &Agents, delivery: &PodDelivery) -> PodOutcome<()> {
+    let outcome = match agent_of(agents, &delivery.pod) {
+        Ok(agent) => deliver_files(agent, delivery).await,
+        Err(error) => Err(error),
+    };
+    PodOutcome { pod: delivery.pod.clone(), container_id: delivery.container.id.clone(), outcome }
+}
+
+async fn deliver_files(agent: &Agent, delivery: &PodDelivery) -> Result<(), AgentError> {
     let one = |(destination, source): &(String, Option<PathBuf>)| {
         let (destination, source) = (destination.clone(), source.clone());
         async move {
@@ -107,28 +114,36 @@ async fn deliver_to_pod(agent: &Agent, delivery: &PodDelivery) -> PodOutcome<()>
     };
     let files: Vec<_> = delivery.files.iter().map(one).collect();
     let outcomes: Vec<Result<(), AgentError>> = stream::iter(files).buffer_unordered(FILES_AT_ONCE).collect().await;
-    PodOutcome {
-        pod: delivery.pod.clone(),
-        container_id: delivery.container.id.clone(),
-        outcome: outcomes.into_iter().collect::<Result<Vec<()>, AgentError>>().map(drop),
-    }
+    outcomes.into_iter().collect::<Result<Vec<()>, AgentError>>().map(drop)
 }
 
 /// Something to tell once every pod answers the probe.
 #[derive(Debug)]
 pub(crate) struct Announcement {
     pub(crate) report: Report,
-    pub(crate) addresses: Vec<String>,
+    pub(crate) asked: Vec<Asked>,
     /// What the pods run then, or the answers were another program's.
     pub(crate) running: Option<blake3::Hash>,
 }
 
 /// Asks pods until the last of them has answered, or one doesn't.
-pub(crate) async fn await_served(lane: usize, probe: Probe, announcement: Announcement) -> Event {
-    let asked = announcement.addresses.iter().map(|address| probe.served(address, PROBE_LIMIT));
-    let answers: Option<Vec<Duration>> = future::join_all(asked).await.into_iter().collect();
-    let served = answers.and_then(|answers| answers.into_iter().max());
-    Event::Served { lane, announcement: Box::new(announcement), served }
+pub(crate) async fn await_served(cluster: Cluster, lane: usize, probe: Probe, announcement: Announcement) -> Event {
+    let api: Api<Pod> = Api::namespaced(cluster.client, &cluster.namespace);
+    let asked = announcement.asked.iter().map(|asked| probe.served(&api, asked, PROBE_LIMIT));
+    let answers = future::join_all(asked).await;
+    let ways = announcement.asked.iter().zip(&answers);
+    let ways = ways.filter_map(|(asked, answer)| answer.map(|(_, way)| (asked.pod.clone(), way))).collect();
+    let durations: Option<Vec<Duration>> = answers.into_iter().map(|answer| answer.map(|(duration, _)| duration)).collect();
+    let served = durations.and_then(|durations| durations.into_iter().max());
+    Event::Served { lane, announcement: Box::new(announcement), served, ways }
+}
+
+/// Finds out beforehand how a pod answers, so that it does not count as time to
+/// serve a change.
+pub(crate) async fn find_way(cluster: Cluster, lane: usize, probe: Probe, asked: Asked) -> Event {
+    let api: Api<Pod> = Api::namespaced(cluster.client, &cluster.namespace);
+    let way: Option<Way> = probe.served(&api, &asked, PROBE_LIMIT).await.map(|(_, way)| way);
+    Event::WaysFound { lane, ways: way.map(|way| (asked.pod, way)).into_iter().collect() }
 }
 
 /// A build that went well.
@@ -180,12 +195,18 @@ pub(crate) struct SwapOutcomes {
 }
 
 /// Swaps the process of each pod.
-pub(crate) async fn swap(agent: Agent, lane: usize, order: SwapOrder, executable: String) -> Event {
+pub(crate) async fn swap(agents: Agents, lane: usize, order: SwapOrder, executable: String) -> Event {
     let started = Instant::now();
     let one = |(pod, container, process): &(String, RunningContainer, ProcessId)| {
-        let (agent, pod, container_id, process) = (agent.clone(), pod.clone(), container.id.clone(), *process);
+        let (agent, pod, container_id, process) = (agent_of(&agents, pod).cloned(), pod.clone(), container.id.clone(), *process);
         let (path, executable) = (&order.binary.path, &executable);
-        async move { PodOutcome { pod, container_id, outcome: agent.swap(process, path, executable).await } }
+        async move {
+            let outcome = match agent {
+                Ok(agent) => agent.swap(process, path, executable).await,
+                Err(error) => Err(error),
+            };
+            PodOutcome { pod, container_id, outcome }
+        }
     };
     let outcomes = future::join_all(order.pods.iter().map(one)).await;
     Event::Swapped { lane, outcomes: Box::new(SwapOutcomes { order, outcomes, started, ended: Instant::now() }) }
@@ -216,13 +237,21 @@ pub(crate) struct SwappedPod {
 }
 
 /// Waits until swapped processes have run for a while or have ended.
-pub(crate) async fn judge(agent: Agent, cluster: Cluster, container: String, lane: usize, binary: Binary, pods: Vec<SwappedPod>) -> Event {
-    let fates = future::join_all(pods.iter().map(|swapped| fate(&agent, &cluster, &container, swapped))).await;
+pub(crate) async fn judge(
+    agents: Agents,
+    cluster: Cluster,
+    container: String,
+    lane: usize,
+    binary: Binary,
+    pods: Vec<SwappedPod>,
+) -> Event {
+    let fates = future::join_all(pods.iter().map(|swapped| fate(&agents, &cluster, &container, swapped))).await;
     let fates = pods.into_iter().map(|swapped| swapped.pod).zip(fates).collect();
     Event::Judged { lane, binary, fates }
 }
 
-async fn fate(agent: &Agent, cluster: &Cluster, container: &str, swapped: &SwappedPod) -> Fate {
+async fn fate(agents: &Agents, cluster: &Cluster, container: &str, swapped: &SwappedPod) -> Fate {
+    let Ok(agent) = agent_of(agents, &swapped.pod) else { return Fate::Unknown };
     let started = Instant::now();
     let mut pause = Duration::from_millis(25);
     while started.elapsed() < PROBATION {
@@ -265,15 +294,44 @@ pub(crate) async fn reshape(lane: usize, facts: Arc<Facts>) -> Event {
     Event::Reshaped { lane, outcome: sources::of_build(&facts.root, &facts.build).await }
 }
 
-/// Starts another agent after one ended.
-pub(crate) async fn restart_agent(node: Node, attempt: u32) -> Event {
-    tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempt.min(5))).await;
-    Event::AgentStarted(Agent::start(&node).await)
+/// Starts an agent, after a pause when some failed before.
+pub(crate) async fn start_agent(cluster: Cluster, image: Option<String>, place: Place, number: u64, failures: u32) -> Event {
+    if failures > 0 {
+        // A container that ended takes the agent beside it along: its pod tells
+        // of that within a second or two, and then no other one is wanted.
+        let least = if matches!(place, Place::Pod { .. }) { Duration::from_secs(2) } else { Duration::ZERO };
+        tokio::time::sleep(least + Duration::from_millis(250) * 2_u32.pow(failures.min(5))).await;
+    }
+    let outcome = start_agent_at(&cluster, image.as_deref(), &place).await;
+    Event::AgentStarted { place, number, outcome }
+}
+
+async fn start_agent_at(cluster: &Cluster, image: Option<&str>, place: &Place) -> Result<Agent, AgentError> {
+    match place {
+        Place::Node(name) => {
+            let node = cluster.nodes.iter().find(|node| node.name() == name);
+            let node = node.ok_or_else(|| AgentError::Start(std::io::Error::other(format!("node {name} is not on this machine"))))?;
+            Agent::start(node).await
+        }
+        Place::Pod { pod, container, node, .. } => {
+            let node = cluster.nodes.iter().find(|candidate| Some(candidate.name()) == node.as_deref());
+            let image = agent::image(&cluster.client, image, node).await?;
+            let beside = Beside {
+                client: cluster.client.clone(),
+                namespace: cluster.namespace.clone(),
+                pod: pod.clone(),
+                container: container.clone(),
+                image,
+            };
+            Agent::start_by(&beside).await
+        }
+    }
 }
 
 /// Waits for an agent to end.
-pub(crate) async fn await_end(agent: Agent) -> Event {
-    Event::AgentEnded(agent.ended().await)
+pub(crate) async fn await_end(agent: Agent, place: Place, number: u64) -> Event {
+    let reason = agent.ended().await;
+    Event::AgentEnded { place, number, reason }
 }
 
 /// Whether a failure is the business of the pods' watcher: the container went

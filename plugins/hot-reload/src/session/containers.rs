@@ -1,12 +1,11 @@
-//! Pods and the agent that works on their containers: they come, go and come
-//! back.
+//! Pods and their containers: they come, go and come back.
 
-use super::{AGENT_LIMIT, Session};
+use super::Session;
 use crate::lane::{Attached, Stage};
 use crate::pods;
 use crate::report::{Happening, Report};
 use crate::work::{self, Attachment};
-use devloop_core::agent::{Agent, AgentError};
+use devloop_core::agent::AgentError;
 use devloop_core::{CommandError, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
@@ -43,12 +42,7 @@ impl Session {
         let Some(container) = pods::running(pod, &self.lanes[lane].facts.container) else {
             return self.pod_gone(lane, &name);
         };
-        if self.lanes[lane].note_pod(&name, &container)
-            && let Some(agent) = self.agent.clone()
-        {
-            self.tasks.spawn(work::attach(agent, self.node.clone(), lane, name, container));
-        }
-        Ok(())
+        if self.lanes[lane].note_pod(&name, &container) { self.connect(lane, &name) } else { Ok(()) }
     }
 
     fn pod_gone(&mut self, lane: usize, pod: &str) -> Result<()> {
@@ -60,51 +54,34 @@ impl Session {
         }
     }
 
-    pub(super) fn attached(&mut self, lane: usize, pod: &str, container_id: &str, outcome: Result<Attachment, AgentError>) -> Result<()> {
+    pub(super) fn attached(
+        &mut self,
+        lane: usize,
+        pod: &str,
+        container_id: &str,
+        number: u64,
+        outcome: Result<Attachment, AgentError>,
+    ) -> Result<()> {
         let service = self.lanes[lane].facts.name.clone();
         let Some(entry) = self.lanes[lane].entry(pod, container_id) else { return Ok(()) };
         match outcome {
             Ok(Attachment { process, running }) => {
                 entry.stage = Stage::Attached(Attached { process, synced: 0, running, refused: None });
+                if entry.way.is_none()
+                    && let Some(probe) = self.lanes[lane].facts.probe.clone()
+                    && let Some(asked) = self.asked(lane, pod)
+                {
+                    self.tasks.spawn(work::find_way(self.cluster.clone(), lane, probe, asked));
+                }
                 Ok(())
             }
             // The next agent attaches.
-            Err(error) if error.is_fatal() => Ok(()),
+            Err(error) if error.is_fatal() => self.agent_useless(number, error),
             Err(error) => {
                 entry.stage = Stage::Failed;
-                let error = CommandError::new(format!("{service}: could not attach to pod {pod}")).caused_by(error);
+                let error = CommandError::new(format!("{service}: could not attach to pod {pod}")).caused_by(CommandError::from(error));
                 self.reporter.fail(Happening::Error, Some(&service), vec![pod.to_owned()], &error)
             }
         }
-    }
-
-    pub(super) fn agent_ended(&mut self, reason: &str) -> Result<()> {
-        self.agent = None;
-        self.agents_ended += 1;
-        for lane in &mut self.lanes {
-            lane.detach_all();
-        }
-        let error = AgentError::Ended(reason.to_owned());
-        if self.agents_ended > AGENT_LIMIT {
-            return Err(CommandError::from(error).with_hint("is the environment still running? see `kubectl devenv status`"));
-        }
-        tracing::warn!(%error, "starting another one");
-        self.tasks.spawn(work::restart_agent(self.node.clone(), self.agents_ended));
-        Ok(())
-    }
-
-    pub(super) fn agent_started(&mut self, outcome: Result<Agent, AgentError>) -> Result<()> {
-        let agent = match outcome {
-            Ok(agent) => agent,
-            Err(error) => return self.agent_ended(&error.to_string()),
-        };
-        self.tasks.spawn(work::await_end(agent.clone()));
-        for (lane, state) in self.lanes.iter().enumerate() {
-            for (pod, entry) in &state.pods {
-                self.tasks.spawn(work::attach(agent.clone(), self.node.clone(), lane, pod.clone(), entry.container.clone()));
-            }
-        }
-        self.agent = Some(agent);
-        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::lane::{Binary, Delivery, Lane, Origin, Verdict};
+use crate::probe::{Asked, Way};
 use crate::report::{Happening, Phases, Report, count};
 use crate::work::{self, Announcement, Build, Fate, PodOutcome, SwapOutcomes, SwappedPod};
 use devloop_core::build::BuildError;
@@ -45,9 +46,26 @@ impl Session {
     /// Tells a report at once, or when the pods in it answer the probe.
     fn tell_when_served(&mut self, lane: usize, report: Report, running: Option<blake3::Hash>) -> Result<()> {
         let Some(probe) = self.lanes[lane].facts.probe.clone() else { return self.reporter.tell(&report) };
-        let addresses = report.pods.iter().filter_map(|pod| self.lanes[lane].pods.get(pod)?.container.address.clone()).collect();
-        self.tasks.spawn(work::await_served(lane, probe, Announcement { report, addresses, running }));
+        let asked = report.pods.iter().filter_map(|pod| self.asked(lane, pod)).collect();
+        self.tasks.spawn(work::await_served(self.cluster.clone(), lane, probe, Announcement { report, asked, running }));
         Ok(())
+    }
+
+    /// How to ask a pod whether it serves.
+    pub(super) fn asked(&self, lane: usize, pod: &str) -> Option<Asked> {
+        let entry = self.lanes[lane].pods.get(pod)?;
+        Some(Asked { pod: pod.to_owned(), address: entry.container.address.clone(), way: entry.way })
+    }
+
+    /// Remembers how pods can be asked.
+    pub(super) fn ways_found(&mut self, lane: usize, ways: Vec<(String, Way)>) {
+        for (pod, way) in ways {
+            if let Some(entry) = self.lanes[lane].pods.get_mut(&pod)
+                && entry.way.replace(way).is_none()
+            {
+                tracing::info!(pod, ?way, "the way of the probe is chosen");
+            }
+        }
     }
 
     pub(super) fn served(&mut self, lane: usize, announcement: Announcement, served: Option<Duration>) -> Result<()> {
@@ -162,10 +180,8 @@ impl Session {
             return Ok(());
         }
         let pods: Vec<String> = judged.iter().map(|swapped| swapped.pod.clone()).collect();
-        if let Some(agent) = self.agent.clone() {
-            let container = self.lanes[lane].facts.container.clone();
-            self.tasks.spawn(work::judge(agent, self.cluster.clone(), container, lane, order.binary.clone(), judged));
-        }
+        let container = self.lanes[lane].facts.container.clone();
+        self.tasks.spawn(work::judge(self.agents_of(lane), self.cluster.clone(), container, lane, order.binary.clone(), judged));
         let Some(origin) = order.binary.origin.filter(|_| !order.catching_up) else { return Ok(()) };
         let phases = Phases {
             compile: Some(order.binary.compile),
