@@ -102,7 +102,7 @@ impl Provider for ContextProvider {
         let chosen = choose(request, known.as_ref(), current.as_deref())?;
         must_exist(&config, &chosen)?;
         let client = client_config(config, &chosen).await?;
-        let server = client.cluster_url.to_string();
+        let server = client.cluster_url.to_string().trim_end_matches('/').to_owned();
         let verdict = Guard::new(&self.directories).check(&chosen, &server, request.allow_context.as_deref())?;
         if verdict == Verdict::Granted {
             context.ui.say(format!("Context {chosen:?} is allowed from now on, as long as its API server is {server}"));

@@ -63,18 +63,33 @@ fn summary(findings: &[Finding]) -> String {
     )
 }
 
-/// Breaks at spaces; a word that is too long stays whole, so that commands and
-/// addresses can be copied.
+/// Breaks at spaces, but not in a command, so that it can be copied.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut in_command = false;
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if in_command || line.chars().count() + 1 + word.chars().count() <= WIDTH => {
                 line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(word.to_owned()),
         }
+        in_command ^= word.matches('`').count() % 2 == 1;
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_stays_on_its_line() {
+        let command = format!("`{}`", ["kubectl"; 20].join(" "));
+        let lines = wrap(&format!("{} {command} or {}", ["word"; 30].join(" "), ["word"; 30].join(" ")));
+        assert!(lines.iter().any(|line| line.contains(&command)), "{lines:?}");
+        assert!(lines.iter().filter(|line| !line.contains('`')).all(|line| line.len() <= WIDTH));
+        assert!(wrap("").is_empty());
+    }
 }

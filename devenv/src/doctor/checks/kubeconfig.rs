@@ -20,10 +20,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             ];
         }
     };
-    let mut findings: Vec<Finding> = config.contexts.iter().filter_map(|context| dangling(context, facts)).collect();
+    let mut findings: Vec<Finding> = config.contexts.iter().filter_map(|context| dangling(context, config, facts)).collect();
     findings.extend(current(config));
     if findings.is_empty() {
-        findings.push(Finding::ok(GROUP, ID, format!("The kubeconfig is in order: {} contexts", config.contexts.len())));
+        findings.push(Finding::ok(GROUP, ID, format!("The kubeconfig is in order (contexts: {})", config.contexts.len())));
     }
     findings
 }
@@ -41,7 +41,7 @@ fn current(config: &Kubeconfig) -> Option<Finding> {
     )
 }
 
-fn dangling(context: &KubeContext, facts: &Facts) -> Option<Finding> {
+fn dangling(context: &KubeContext, config: &Kubeconfig, facts: &Facts) -> Option<Finding> {
     const ID: &str = "dangling-context";
     let name = &context.name;
     let warn = |title: String| Finding::new(GROUP, ID, Severity::Warning, title).about(name);
@@ -58,11 +58,7 @@ fn dangling(context: &KubeContext, facts: &Facts) -> Option<Finding> {
             quote(user)
         )));
     }
-    let delete = || {
-        let (name, cluster) = (quote(name), quote(&context.cluster));
-        let user = context.user.as_deref().map(|user| format!(" && kubectl config delete-user {}", quote(user))).unwrap_or_default();
-        format!("`kubectl config delete-context {name} && kubectl config delete-cluster {cluster}{user}`")
-    };
+    let delete = || delete(context, config);
     if !is_loopback(server) {
         return None;
     }
@@ -80,6 +76,19 @@ fn dangling(context: &KubeContext, facts: &Facts) -> Option<Finding> {
     (!clusters.contains_key(cluster)).then(|| {
         warn(format!("Context {name:?} is of kind cluster {cluster:?}, which Docker at {} does not have", engine.endpoint)).fix(delete())
     })
+}
+
+/// The commands that remove a context, and what no other context needs.
+fn delete(context: &KubeContext, config: &Kubeconfig) -> String {
+    let others = || config.contexts.iter().filter(|other| other.name != context.name);
+    let mut commands = vec![format!("kubectl config delete-context {}", quote(&context.name))];
+    if !others().any(|other| other.cluster == context.cluster) {
+        commands.push(format!("kubectl config delete-cluster {}", quote(&context.cluster)));
+    }
+    if let Some(user) = context.user.as_deref().filter(|user| !others().any(|other| other.user.as_deref() == Some(*user))) {
+        commands.push(format!("kubectl config delete-user {}", quote(user)));
+    }
+    format!("`{}`", commands.join(" && "))
 }
 
 /// For a shell.

@@ -35,21 +35,19 @@ fn proxy(proxy: &Proxy) -> Vec<Finding> {
     let mut findings = Vec::new();
     let caught: Vec<_> = DIRECT.iter().filter(|(_, url, ..)| !no_proxy_excepts(&proxy.exceptions, url)).collect();
     // Go and devloop always except loopback; curl and others read the list.
-    let lists_loopback = ["localhost", "127.0.0.1"].iter().all(|name| {
-        proxy
-            .exceptions
-            .split([',', ' '])
-            .map(str::trim)
-            .any(|entry| entry == *name || entry == "*" || entry == "127.0.0.0/8" && *name == "127.0.0.1")
-    });
-    if caught.is_empty() && lists_loopback {
+    let listed = |name: &str| {
+        let covers = |entry: &str| entry == name || entry == "*" || (entry == "127.0.0.0/8" && name == "127.0.0.1");
+        proxy.exceptions.split([',', ' ']).any(|entry| covers(entry.trim()))
+    };
+    let loopback: Vec<&str> = ["localhost", "127.0.0.1"].into_iter().filter(|name| !listed(name)).collect();
+    if caught.is_empty() && loopback.is_empty() {
         findings.push(Finding::ok(GROUP, ID, format!("A proxy is set ({}), and clusters are excepted", names.join(", "))));
     } else {
         let mut entries: Vec<&str> = caught.iter().map(|(_, _, entry, _)| *entry).collect();
         let mut what: Vec<&str> = caught.iter().map(|(what, ..)| *what).collect();
-        if !lists_loopback {
-            entries.splice(0..0, ["localhost", "127.0.0.1"]);
+        if !loopback.is_empty() {
             what.insert(0, "loopback");
+            entries.splice(0..0, loopback);
         }
         let mut engines: Vec<Engine> = caught.iter().map(|(_, _, _, engine)| *engine).collect();
         engines.sort();

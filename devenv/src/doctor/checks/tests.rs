@@ -236,6 +236,12 @@ fn contexts() {
     assert_eq!(with(vec![KubeContext { server: None, ..context("a", "") }], ""), [("dangling-context", Warning)]);
     assert_eq!(with(vec![KubeContext { user_is_there: false, ..context("a", "") }], ""), [("dangling-context", Warning)]);
     assert_eq!(with(vec![context("prod", near)], "nobody"), [("current-context", Warning)]);
+    // What another context needs is not to be deleted.
+    let mut facts = healthy();
+    let shared = KubeContext { name: "devloop-gone".into(), ..context("kind-dev", near) };
+    facts.kubeconfig = Ok(Kubeconfig { current: None, contexts: vec![context("kind-dev", near), shared] });
+    let fixes: Vec<_> = problems(&facts).into_iter().filter_map(|finding| finding.fix).collect();
+    assert_eq!(fixes, ["`kubectl config delete-context devloop-gone`"]);
     // An engine that doesn't answer may have the cluster.
     let unsure = after(|facts| {
         facts.docker = Ok(Docker::Absent("x".into()));

@@ -7,18 +7,20 @@ use crate::request::EnvironmentName;
 use devloop_core::cluster::client_config;
 use devloop_core::environment::{Directories, Phase};
 use devloop_core::registry;
+use kube::Client;
 use kube::client::Body;
 use kube::config::Kubeconfig;
-use kube::Client;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How long an engine may take to say what an environment does.
-const SNAPSHOT: Duration = Duration::from_millis(1000);
-/// How long its API may take for an answer.
-const API: Duration = Duration::from_millis(700);
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_millis(500);
+const SNAPSHOT: Duration = Duration::from_millis(700);
+/// How long its API may take for an answer: on a busy machine a handshake alone
+/// takes a while, and a false alarm is worse than a second.
+const API: Duration = Duration::from_millis(1200);
+/// How long a connection may take; shorter, so that it is told from an answer
+/// that is missing.
+const CONNECT: Duration = Duration::from_millis(1100);
 
 pub(super) async fn environments(directories: &Directories) -> Known<Vec<Environment>> {
     let names = directories.environment_names().map_err(|error| error.chain().join(": "))?;
@@ -59,11 +61,17 @@ async fn environment(directories: &Directories, name: &EnvironmentName) -> Envir
 
 async fn cluster(providers: &Providers, name: &EnvironmentName) -> Cluster {
     let ask_api = async {
-        let client = match within(API, client(providers, name)).await {
+        // Files of this machine are read for it, at most.
+        let client = match client(providers, name).await {
             Ok(client) => client,
-            Err(reason) => return (Err(reason.clone()), Err(reason)),
+            Err(reason) => return Ok((Err(reason.clone()), Err(reason))),
         };
-        tokio::join!(within(API, api(&client)), within(API, hosting(&client)))
+        Ok(tokio::join!(within(API, api(&client)), within(API, hosting(&client))))
+    };
+    // kind is asked for its kubeconfig, which may take longer than all the rest.
+    let ask_api = async {
+        let late = |reason: String| (Err(reason.clone()), Err(reason));
+        within(API + API / 8, ask_api).await.unwrap_or_else(late)
     };
     let find_nodes = within(API, async { providers.of(name).nodes(name).await.map_err(|error| error.chain().join(": ")) });
     let ((api, registry), nodes) = tokio::join!(ask_api, find_nodes);
