@@ -19,11 +19,12 @@ mod probes;
 mod provider;
 mod proxy;
 mod readiness;
-mod registry;
+pub(crate) mod registry;
 mod rootfs;
 mod supervisor;
 
 pub use provider::EmbeddedProvider;
+pub(crate) use readiness::is_running;
 
 use crate::registry::convention::INNER_PORT;
 use addresses::Addresses;

@@ -56,9 +56,14 @@ pub(crate) fn kubernetes_version() -> &'static str {
     line.map_or("", str::trim)
 }
 
+/// The folder of the node's programs in the cache, whether they are there or not.
+pub(crate) fn folder(directories: &Directories) -> PathBuf {
+    directories.cache.join("node").join(source_hash())
+}
+
 /// Whether the node's programs are in the cache.
 pub(crate) fn is_built(directories: &Directories) -> bool {
-    let folder = directories.cache.join("node").join(source_hash());
+    let folder = folder(directories);
     [Program::Node, Program::Pause].iter().all(|program| folder.join(program.file_name()).exists())
 }
 
@@ -68,7 +73,7 @@ pub(crate) fn is_built(directories: &Directories) -> bool {
 /// When Go is missing or too old, the build fails, or the user interrupts it;
 /// the cache never has half a program.
 pub(crate) async fn ensure(context: &Context, directories: &Directories, with_kubectl: bool) -> Result<PathBuf> {
-    let folder = directories.cache.join("node").join(source_hash());
+    let folder = folder(directories);
     let mut wanted = vec![Program::Node, Program::Pause];
     if with_kubectl {
         wanted.push(Program::Kubectl);

@@ -15,7 +15,7 @@ use std::net::TcpListener;
 /// The component, its program and its log.
 pub(crate) const COMPONENT: &str = "registry";
 pub(crate) const PROGRAM: &str = "docker-registry";
-const CONFIG: &str = "/etc/docker/registry/config.yml";
+pub(crate) const CONFIG: &str = "/etc/docker/registry/config.yml";
 /// What it keeps, on the node.
 pub(crate) const DATA: &str = "/var/lib/registry";
 

@@ -13,10 +13,14 @@ use devloop_core::Context;
 use devloop_core::docker::{DockerError, Endpoint, Engine};
 use devloop_core::error::{CommandError, ErrorHint, Result};
 use std::collections::HashMap;
+use std::path::Path;
 
 /// On what is ours, with the value `registry`.
-pub(crate) const LABEL: &str = "dev.devloop.role";
+const LABEL: &str = "dev.devloop.role";
 const ROLE: &str = "registry";
+/// The folder of whoever made it: a registry that was made with another one is
+/// somebody else's, for its journals can't be seen.
+const STATE_LABEL: &str = "dev.devloop.state";
 /// Where our registry keeps its images.
 pub(crate) const VOLUME: &str = "devloop-registry";
 /// Where a registry's images are in its container, whichever image it is of.
@@ -40,7 +44,7 @@ pub(super) struct Found {
 }
 
 /// The registries that are there, the one of kind's convention first.
-pub(super) async fn find(engine: &Engine) -> Result<Vec<Found>, DockerError> {
+pub(super) async fn find(engine: &Engine, state: &Path) -> Result<Vec<Found>, DockerError> {
     let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
     let listed = engine.client().list_containers(Some(options)).await.map_err(DockerError::request("list containers"))?;
     let mut names: Vec<String> = listed
@@ -55,7 +59,7 @@ pub(super) async fn find(engine: &Engine) -> Result<Vec<Found>, DockerError> {
     names.sort_by_key(|name| (name != CONTAINER, name.clone()));
     let mut found = Vec::new();
     for name in names {
-        found.extend(inspect(engine, &name).await?.map(|inspected| describe(&name, &inspected)));
+        found.extend(inspect(engine, &name).await?.map(|inspected| describe(&name, &inspected, state)));
     }
     Ok(found)
 }
@@ -69,22 +73,27 @@ pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Option<Contai
     }
 }
 
-fn describe(name: &str, inspected: &ContainerInspectResponse) -> Found {
+fn describe(name: &str, inspected: &ContainerInspectResponse, state: &Path) -> Found {
     Found {
         name: name.to_owned(),
         port: published_port(inspected),
         running: inspected.state.as_ref().and_then(|state| state.running).unwrap_or_default(),
-        ours: is_ours(inspected),
+        ours: is_ours(inspected, state),
     }
 }
 
-/// Whether we made it, for this purpose.
-pub(super) fn is_ours(inspected: &ContainerInspectResponse) -> bool {
+/// Whether it was made here, for this purpose.
+pub(super) fn is_ours(inspected: &ContainerInspectResponse, state: &Path) -> bool {
     let labels = inspected.config.as_ref().and_then(|config| config.labels.as_ref());
-    labels.and_then(|labels| labels.get(LABEL)).is_some_and(|role| role == ROLE)
+    labels.is_some_and(|labels| has_our_labels(labels, state))
 }
 
-fn published_port(inspected: &ContainerInspectResponse) -> Option<u16> {
+/// The same of a container or volume's labels.
+pub(super) fn has_our_labels(found: &HashMap<String, String>, state: &Path) -> bool {
+    labels(state).iter().all(|(name, value)| found.get(name) == Some(value))
+}
+
+pub(super) fn published_port(inspected: &ContainerInspectResponse) -> Option<u16> {
     let inner = format!("{INNER_PORT}/tcp");
     let running = inspected.network_settings.as_ref().and_then(|network| network.ports.as_ref());
     let configured = inspected.host_config.as_ref().and_then(|config| config.port_bindings.as_ref());
@@ -117,14 +126,14 @@ async fn start(engine: &Engine, name: &str) -> Result<(), DockerError> {
 
 /// Makes ours and starts it; answers its port. Without a named port, one that
 /// somebody takes meanwhile is replaced by the next.
-pub(super) async fn make(engine: &Engine, image: &str, named: Option<u16>) -> Result<u16> {
-    let volume = VolumeCreateRequest { name: Some(VOLUME.to_owned()), labels: Some(labels()), ..VolumeCreateRequest::default() };
+pub(super) async fn make(engine: &Engine, image: &str, named: Option<u16>, state: &Path) -> Result<u16> {
+    let volume = VolumeCreateRequest { name: Some(VOLUME.to_owned()), labels: Some(labels(state)), ..VolumeCreateRequest::default() };
     engine.client().create_volume(volume).await.map_err(DockerError::request(format!("create volume {VOLUME}")))?;
     let mut tries = 0;
     loop {
         let port = free_port(engine, named, tries)?;
         let options = CreateContainerOptions { name: Some(CONTAINER.to_owned()), ..CreateContainerOptions::default() };
-        let created = engine.client().create_container(Some(options), body(image, port)).await;
+        let created = engine.client().create_container(Some(options), body(image, port, state)).await;
         created.map_err(DockerError::request(format!("create container {CONTAINER}")))?;
         let error = match start(engine, CONTAINER).await {
             Ok(()) => return Ok(port),
@@ -158,17 +167,17 @@ fn is_port_taken(error: &DockerError) -> bool {
     said.contains("port is already allocated") || said.contains("address already in use")
 }
 
-fn labels() -> HashMap<String, String> {
-    HashMap::from([(LABEL.to_owned(), ROLE.to_owned())])
+fn labels(state: &Path) -> HashMap<String, String> {
+    HashMap::from([(LABEL.to_owned(), ROLE.to_owned()), (STATE_LABEL.to_owned(), state.display().to_string())])
 }
 
 /// As in kind's script, with images that outlive the container.
-fn body(image: &str, port: u16) -> ContainerCreateBody {
+fn body(image: &str, port: u16, state: &Path) -> ContainerCreateBody {
     let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
     let mount = Mount { target: Some(DATA.to_owned()), source: Some(VOLUME.to_owned()), typ: Some(MountType::VOLUME), ..Mount::default() };
     ContainerCreateBody {
         image: Some(image.to_owned()),
-        labels: Some(labels()),
+        labels: Some(labels(state)),
         exposed_ports: Some(vec![format!("{INNER_PORT}/tcp")]),
         env: Some(vec!["REGISTRY_STORAGE_DELETE_ENABLED=true".to_owned(), "OTEL_TRACES_EXPORTER=none".to_owned()]),
         host_config: Some(HostConfig {
@@ -209,12 +218,12 @@ mod tests {
         assert_eq!(published_port(&stopped("5001")), Some(5001));
         assert_eq!(published_port(&stopped("")), None);
         assert_eq!(published_port(&ContainerInspectResponse::default()), None);
-        assert!(!is_ours(&stopped("5001")));
+        assert!(!is_ours(&stopped("5001"), Path::new("/state")));
     }
 
     #[test]
     fn ours_is_on_loopback_only_and_labelled() {
-        let body = body("registry:3", 5001);
+        let body = body("registry:3", 5001, Path::new("/state"));
         let bindings = body.host_config.unwrap().port_bindings.unwrap();
         assert_eq!(bindings["5000/tcp"].as_ref().unwrap()[0].host_ip.as_deref(), Some("127.0.0.1"));
         assert_eq!(body.labels.unwrap()[LABEL], "registry");

@@ -5,6 +5,7 @@
 //! which is somebody else's if there was one before. The embedded engine runs its
 //! own and shares only the convention.
 
+pub(crate) mod collection;
 mod container;
 pub(crate) mod convention;
 mod image;
@@ -16,8 +17,9 @@ mod removal;
 pub use nodes::{connect, withdraw};
 pub use removal::disconnect;
 
-pub(crate) use container::{LABEL, VOLUME};
-pub(crate) use local_image::NAME as LOCAL_IMAGE;
+pub(crate) use collection::{Collection, collect_container, preview_container};
+pub(crate) use container::VOLUME;
+pub(crate) use removal::{abandoned, remove_abandoned};
 
 use crate::journal::{Created, Journal};
 use crate::request::RegistryChoice;
@@ -66,7 +68,7 @@ pub async fn start(
     let RegistryChoice::Local { port: named } = choice else { return Ok(None) };
     // Two environments that come up at once share one.
     let _lock = lock(context, directories).await?;
-    let found = container::find(engine).await?;
+    let found = container::find(engine, &directories.state).await?;
     let registry = match decide(named, &found)? {
         Decision::Reuse(found) => {
             if found.ours {
@@ -86,7 +88,7 @@ pub async fn start(
                 return Ok(None);
             };
             note(journal)?;
-            let port = container::make(engine, &image, named).await?;
+            let port = container::make(engine, &image, named, &directories.state).await?;
             Registry { container: convention::CONTAINER.to_owned(), port, ours: true }
         }
     };

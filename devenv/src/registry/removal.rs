@@ -5,11 +5,15 @@ use super::convention::CONTAINER;
 use super::{VOLUME, lock};
 use crate::journal::{Created, Journal};
 use bollard::models::NetworkDisconnectRequest;
-use bollard::query_parameters::RemoveVolumeOptions;
+use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions, RemoveVolumeOptions};
 use devloop_core::Context;
 use devloop_core::docker::{DockerError, Engine};
 use devloop_core::environment::Directories;
 use devloop_core::error::Result;
+use devloop_core::node::{Node, kind::CLUSTER_LABEL};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
 
 /// Takes an environment's share of the registry's container, volume and network
 /// connections out of its journal, and removes those that no other environment
@@ -25,10 +29,11 @@ pub async fn disconnect(
     journal: &mut Journal,
 ) -> Result<()> {
     let _lock = lock(context, directories).await?;
-    let others = others(directories, environment)?;
+    let mut others = others(directories, environment)?;
+    others.elsewhere = is_known_elsewhere(engine, directories, environment).await;
     for entry in journal.newest_first().into_iter().filter(concerns_us) {
         if !others.needs(&entry) {
-            remove(engine, &entry).await?;
+            remove(engine, &entry, &directories.state).await?;
         }
         journal.remove(&entry)?;
     }
@@ -50,11 +55,13 @@ struct Others {
     created: Vec<Created>,
     /// One of them can't be read: it may have anything.
     unreadable: bool,
+    /// A cluster that none of our journals has, pulls from the registry.
+    elsewhere: bool,
 }
 
 impl Others {
     fn needs(&self, entry: &Created) -> bool {
-        self.unreadable || self.created.contains(entry)
+        self.unreadable || self.elsewhere || self.created.contains(entry)
     }
 }
 
@@ -72,11 +79,70 @@ fn others(directories: &Directories, environment: &str) -> Result<Others> {
     Ok(others)
 }
 
-async fn remove(engine: &Engine, entry: &Created) -> Result<(), DockerError> {
+/// How long the nodes of other clusters may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether nodes of another cluster than `environment`'s, made by whomever,
+/// pull from the registry. Without an answer they may.
+async fn is_known_elsewhere(engine: &Engine, directories: &Directories, environment: &str) -> bool {
+    let asking = async {
+        let Some(inspected) = container::inspect(engine, CONTAINER).await? else { return Ok(false) };
+        let Some(port) = container::published_port(&inspected) else { return Ok(false) };
+        if !container::is_ours(&inspected, &directories.state) {
+            return Ok(false);
+        }
+        let filters = HashMap::from([("label".to_owned(), vec![CLUSTER_LABEL.to_owned()])]);
+        let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
+        let listed = engine.client().list_containers(Some(options)).await.map_err(DockerError::request("list the containers of kind"))?;
+        let clusters: BTreeSet<String> = listed.into_iter().filter_map(|container| container.labels?.remove(CLUSTER_LABEL)).collect();
+        for cluster in clusters.iter().filter(|cluster| *cluster != environment) {
+            let (path, _) = super::convention::hosts_files(port, "").swap_remove(0);
+            for node in Node::of_kind(engine, cluster).await? {
+                if node.file_size(&path).await.is_ok_and(|size| size.is_some()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok::<_, devloop_core::CommandError>(false)
+    };
+    tokio::time::timeout(PATIENCE, asking).await.ok().and_then(Result::ok).unwrap_or(true)
+}
+
+/// Our registry's container and volume, when no environment has them in its
+/// journal and no cluster uses them.
+///
+/// # Errors
+/// When the engine or a journal can't be read.
+pub(crate) async fn abandoned(engine: &Engine, directories: &Directories) -> Result<Vec<Created>> {
+    let mut others = others(directories, "")?;
+    others.elsewhere = is_known_elsewhere(engine, directories, "").await;
+    let mut found = Vec::new();
+    if container::inspect(engine, CONTAINER).await?.is_some_and(|inspected| container::is_ours(&inspected, &directories.state)) {
+        found.push(Created::Container { name: CONTAINER.to_owned() });
+    }
+    let volumes = engine.client().list_volumes(None::<ListVolumesOptions>).await.map_err(DockerError::request("list volumes"))?;
+    let ours = |volume: &bollard::models::Volume| container::has_our_labels(&volume.labels, &directories.state);
+    found.extend(volumes.volumes.unwrap_or_default().into_iter().filter(ours).map(|volume| Created::Volume { name: volume.name }));
+    Ok(found.into_iter().filter(|entry| !others.needs(entry)).collect())
+}
+
+/// Removes what [`abandoned`] found, if that is still so.
+///
+/// # Errors
+/// When the engine fails.
+pub(crate) async fn remove_abandoned(context: &Context, engine: &Engine, directories: &Directories, entry: &Created) -> Result<()> {
+    let _lock = lock(context, directories).await?;
+    if abandoned(engine, directories).await?.contains(entry) {
+        remove(engine, entry, &directories.state).await?;
+    }
+    Ok(())
+}
+
+async fn remove(engine: &Engine, entry: &Created, state: &Path) -> Result<(), DockerError> {
     match entry {
         Created::Container { name } => {
             // Somebody may have put one of their own in its place.
-            let ours = container::inspect(engine, name).await?.as_ref().is_some_and(container::is_ours);
+            let ours = container::inspect(engine, name).await?.as_ref().is_some_and(|inspected| container::is_ours(inspected, state));
             if ours { container::remove(engine, name).await } else { Ok(()) }
         }
         Created::Volume { name } => {
