@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the result is the output")]
 
 mod figures;
+mod kind_up;
+mod load;
 mod measure;
 mod session;
 mod up;
@@ -32,9 +34,12 @@ struct Args {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, fn(usize) -> Figures);
 
-const BENCHMARKS: [Benchmark; 4] = [
+const BENCHMARKS: [Benchmark; 7] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, up::fresh),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, up::kept),
+    ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, kind_up::fresh),
+    ("load", "a changed 20 MB layer of a 200 MB image onto a kind node, next to `kind load docker-image`", 10, load::one_node),
+    ("load-three", "the same onto three nodes", 10, load::three_nodes),
     ("save-static", "file saved -> served by the pod, next to `kubectl cp` of the same file", 30, session::save_static),
     ("swap", "new binary on disk -> serving, next to `kubectl rollout restart`", 10, session::swap),
 ];

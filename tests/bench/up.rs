@@ -1,6 +1,7 @@
 //! How long a cluster takes to come up, and what it costs at rest.
 
 use crate::figures::Figures;
+use crate::kind_up::Kind;
 use crate::measure::{environment, ms};
 use devloop_tests::environment::Environment;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ pub(crate) fn fresh(runs: usize) -> Figures {
         }
         environment.down();
     }
-    kind(&mut figures, runs);
+    kind(&environment, &mut figures, runs);
     figures
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn kept(runs: usize) -> Figures {
 
 fn one(environment: &Environment, figures: &mut Figures) {
     let started = Instant::now();
-    let report = environment.devenv(["up", "-o", "json"]).run().ok();
+    let report = environment.devenv(["up", "--provider", "embedded", "-o", "json"]).run().ok();
     figures.samples.push(ms(started.elapsed()));
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     for (name, value) in report["milestonesMs"].as_object().unwrap() {
@@ -43,22 +44,18 @@ fn one(environment: &Environment, figures: &mut Figures) {
     }
 }
 
-/// `kind create cluster`, where kind and a Docker engine are there.
-fn kind(figures: &mut Figures, runs: usize) {
-    let works = |program: &str, arguments: &[&str]| {
-        std::process::Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-    };
-    if !works("kind", &["version"]) || !works("docker", &["info"]) {
-        eprintln!("kind is not compared: it needs the kind program and a Docker engine");
+/// `kind create cluster`, where `scripts/bench --with-kind` has seen to an engine
+/// and an image of nodes.
+fn kind(environment: &Environment, figures: &mut Figures, runs: usize) {
+    if std::env::var_os("KIND_NODE_IMAGE").is_none() {
+        eprintln!("kind is not compared: ask for it with --with-kind");
         return;
     }
-    let kind = |arguments: &[&str]| devloop_tests::program::Program::new("kind").args(arguments).run().ok();
+    let kind = Kind::new(environment);
     let mut samples = Vec::new();
     for _ in 0..runs.min(3) {
-        let started = Instant::now();
-        kind(&["create", "cluster", "--name", "devloop-bench", "--wait", "120s"]);
-        samples.push(ms(started.elapsed()));
-        kind(&["delete", "cluster", "--name", "devloop-bench"]);
+        samples.push(ms(kind.create()));
+        kind.delete();
     }
     figures.peer = Some(("kind create cluster", samples));
 }

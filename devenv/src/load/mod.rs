@@ -12,24 +12,25 @@ use devloop_core::output::{self, Format};
 use devloop_core::ui::{Step, human_bytes};
 use devloop_core::{Context, ExitStatus};
 use report::LoadReport;
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
 /// Loads the image and says what that took.
 pub(crate) async fn run(context: &Context, providers: &Providers, request: &LoadRequest) -> Result<ExitStatus> {
     let origin = origin(&request.image, request.source)?;
-    let nodes = nodes(providers, request).await?;
     let step = context.ui.step(format!("Loading {}", request.image));
     let progress = Progress::default();
     let loading = async {
-        let shown = show(&step, &progress);
+        let found = async { deliver::find(origin).await.map_err(CommandError::from) };
+        let (nodes, source) = tokio::try_join!(nodes(providers, request), found)?;
+        let loading = deliver::load(&nodes, &source, &progress);
         tokio::select! {
-            loaded = deliver::load(&nodes, origin, &progress) => Ok(loaded?),
-            () = shown => Err(CommandError::new("could not load the image")),
+            outcomes = loading => Ok(LoadReport::new(source.images(), outcomes?)),
+            never = show(&step, &progress) => match never {},
         }
     };
-    let loaded = context.shutdown.guard(loading).await;
-    let report = LoadReport::new(loaded.with_context(|| format!("could not load {}", request.image))?);
+    let report = context.shutdown.guard(loading).await.with_context(|| format!("could not load {}", request.image))?;
     match report.summary() {
         Some(summary) => step.done(summary),
         None => step.clear(),
@@ -44,7 +45,7 @@ pub(crate) async fn run(context: &Context, providers: &Providers, request: &Load
 }
 
 /// Shows the bytes sent, until dropped.
-async fn show(step: &Step, progress: &Progress) {
+async fn show(step: &Step, progress: &Progress) -> Infallible {
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if progress.total() > 0 {

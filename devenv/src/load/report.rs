@@ -1,7 +1,7 @@
 //! What is said about a load.
 
 use devloop_core::CommandError;
-use devloop_core::deliver::{Delivery, Loaded};
+use devloop_core::deliver::{Delivery, NodeDelivery};
 use devloop_core::ui::human_bytes;
 use serde::Serialize;
 
@@ -33,10 +33,10 @@ struct NodeReport {
 }
 
 impl LoadReport {
-    pub(super) fn new(loaded: Loaded) -> Self {
+    pub(super) fn new(images: Vec<String>, outcomes: Vec<NodeDelivery>) -> Self {
         let mut errors = Vec::new();
-        let mut nodes = Vec::with_capacity(loaded.nodes.len());
-        for node in loaded.nodes {
+        let mut nodes = Vec::with_capacity(outcomes.len());
+        for node in outcomes {
             nodes.push(match node.outcome {
                 Ok(delivery) => NodeReport::of(node.node, &delivery),
                 Err(error) => {
@@ -47,7 +47,7 @@ impl LoadReport {
                 }
             });
         }
-        Self { images: loaded.images, nodes, errors }
+        Self { images, nodes, errors }
     }
 
     /// For people; nothing when no node has the image.
@@ -91,7 +91,7 @@ impl NodeReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use devloop_core::deliver::{DeliverError, NodeDelivery};
+    use devloop_core::deliver::DeliverError;
     use std::time::Duration;
 
     fn report() -> LoadReport {
@@ -107,7 +107,7 @@ mod tests {
             NodeDelivery { node: "dev-control-plane".into(), outcome: Ok(delivery) },
             NodeDelivery { node: "dev-worker".into(), outcome: Err(full) },
         ];
-        LoadReport::new(Loaded { images: vec!["docker.io/library/shop:dev".into()], nodes })
+        LoadReport::new(vec!["docker.io/library/shop:dev".into()], nodes)
     }
 
     #[test]

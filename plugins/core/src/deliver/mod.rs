@@ -57,15 +57,6 @@ pub struct NodeDelivery {
     pub outcome: Result<Delivery, DeliverError>,
 }
 
-/// What [`load`] did.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The images' names, spelled out.
-    pub images: Vec<String>,
-    /// In the order of the nodes.
-    pub nodes: Vec<NodeDelivery>,
-}
-
 /// Where an image comes from that was not made here.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'a> {
@@ -228,21 +219,40 @@ pub async fn missing_bytes(nodes: &[Node], image: &Image) -> Result<Option<u64>,
     }))
 }
 
-/// Puts the images of a file, or one of a Docker engine, into the containerd of
-/// every node. What is damaged or truncated changes nothing.
+/// Images to load, whose documents are known.
+#[derive(Debug)]
+pub struct Source(Supply);
+
+impl Source {
+    /// The images' names, spelled out.
+    pub fn images(&self) -> Vec<String> {
+        let identities = self.0.identities(None).unwrap_or_default();
+        let mut names: Vec<String> = identities.into_iter().flat_map(|identity| identity.names).collect();
+        names.dedup();
+        names
+    }
+}
+
+/// Finds out what there is to load. No layer is read yet.
 ///
 /// # Errors
-/// When there is nothing to load, or it could be read for no node; see the
-/// outcome of each node otherwise.
-pub async fn load(nodes: &[Node], origin: Origin<'_>, progress: &Progress) -> Result<Loaded, DeliverError> {
-    let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
-    let supply = match origin {
+/// When there is no such image, or the file is truncated or none.
+pub async fn find(origin: Origin<'_>) -> Result<Source, DeliverError> {
+    Ok(Source(match origin {
         Origin::Docker(name) => Supply::Engine(EngineImage::inspect(&Engine::connect().await?, name).await?),
         Origin::File(path) => Supply::Archive(open(path).await?),
-    };
-    let mut images: Vec<String> = supply.identities(None)?.into_iter().flat_map(|identity| identity.names).collect();
-    images.dedup();
-    Ok(Loaded { images, nodes: spread::deliver(&containerds, &supply, progress).await? })
+    }))
+}
+
+/// Puts images into the containerd of every node, at the same time, unless they
+/// are there. One node that fails doesn't keep the others from it; a layer that
+/// is damaged goes to none.
+///
+/// # Errors
+/// When they can't be read; see the outcome of each node otherwise.
+pub async fn load(nodes: &[Node], source: &Source, progress: &Progress) -> Result<Vec<NodeDelivery>, DeliverError> {
+    let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
+    spread::deliver(&containerds, &source.0, progress).await
 }
 
 async fn open(path: &Path) -> Result<Archive, DeliverError> {
