@@ -95,6 +95,9 @@ impl Journal {
     /// # Errors
     /// When the list can't be written.
     pub fn remove(&mut self, created: &Created) -> Result<()> {
+        if !self.created.contains(created) {
+            return Ok(());
+        }
         self.created.retain(|known| known != created);
         self.write()
     }

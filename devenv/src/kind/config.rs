@@ -178,6 +178,9 @@ fn difference(left: &Value, right: &Value, path: &str) -> Option<String> {
                 let path = below(key.as_str().unwrap_or("?"));
                 match (left.get(key), right.get(key)) {
                     (Some(left), Some(right)) => difference(left, right, &path),
+                    (Some(value @ Value::Mapping(_)), None) | (None, Some(value @ Value::Mapping(_))) => {
+                        difference(value, &Value::Mapping(Mapping::new()), &path)
+                    }
                     (Some(value), None) | (None, Some(value)) => (!is_nothing(value)).then_some(path),
                     (None, None) => None,
                 }

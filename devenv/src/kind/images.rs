@@ -128,13 +128,14 @@ mod tests {
 
     #[test]
     fn kinds_own_image_comes_first_then_the_newest_made_here() {
-        let default = Some("kindest/node:v1.37.0@sha256:aa");
+        let own = "kindest/node:v1.37.0@sha256:aa";
+        let default = Some(own);
         let present = |name: &str| Choice::Present(name.to_owned());
         let here = images(&["devloop.local/kind-node:v1.34.4-b", "devloop.local/kind-node:v1.34.4-a"]);
         assert_eq!(choose(default, &here), present("devloop.local/kind-node:v1.34.4-a"));
         let both = images(&["devloop.local/kind-node:v1.34.4-b", "kindest/node@sha256:aa"]);
         assert_eq!(choose(default, &both), present("kindest/node:v1.37.0@sha256:aa"));
-        assert_eq!(choose(default, &images(&["kindest/node@sha256:bb"])), Choice::Pull(default.unwrap().into()));
+        assert_eq!(choose(default, &images(&["kindest/node@sha256:bb"])), Choice::Pull(own.into()));
         assert_eq!(choose(None, &both), Choice::KindsOwn);
         assert_eq!(choose(None, &here), present("devloop.local/kind-node:v1.34.4-a"));
         assert_eq!(choose(None, &[]), Choice::KindsOwn);

@@ -4,7 +4,7 @@
 use super::config::{Config, Wanted, add_flags};
 use super::containers::{self, Container};
 use super::program::Kind;
-use super::{Work, files, make, publish, ready};
+use super::{Work, files, make, publish, ready, registering};
 use crate::journal::Journal;
 use crate::kubeconfig::{self, Entry};
 use crate::provider::UpReport;
@@ -40,6 +40,8 @@ pub(super) async fn existing(
     let (network, services) = stored.as_ref().map_or((true, true), |config| (config.has_network(), config.has_services()));
     let expected = ready::Expected { nodes, network, services, until: work.until() };
     let milestones = work.context.shutdown.guard(ready::wait(&client, &expected, &step)).await?;
+    // Before anything is made for it, the environment has a folder for its journal.
+    files::make_folder(&work.environment)?;
 
     let new = record.is_none();
     let mut record = record.unwrap_or_else(|| EnvironmentRecord {
@@ -51,9 +53,10 @@ pub(super) async fn existing(
     });
     record.kind = Some(origin);
     record.server = entry.server.clone();
-    files::make_folder(&work.environment)?;
     files::keep_kubeconfig(&work.environment, &identity, &text)?;
     work.environment.write_record(&record)?;
+    let ensuring = registering::ensure(work, origin, record.registry_port, stopped > 0, &client, &mut journal);
+    record.registry_port = work.context.shutdown.guard(ensuring).await?;
     publish::publish(&entry, &mut journal, &mut record)?;
     work.environment.write_record(&record)?;
 

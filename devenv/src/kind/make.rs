@@ -2,11 +2,12 @@
 //! removed again, and what can't be is on the journal.
 
 use super::config::{self, Config, Wanted, add_flags, version_of_image};
-use super::program::Kind;
-use super::{Work, containers, files, images, publish, ready, undo};
+use super::program::{Kind, NewCluster};
+use super::{Work, containers, files, images, publish, ready, registering, undo};
 use crate::journal::{Created, Journal};
 use crate::kubeconfig;
 use crate::provider::UpReport;
+use crate::registry;
 use crate::request::UpRequest;
 use devloop_core::environment::{EnvironmentRecord, KindOrigin};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
@@ -92,9 +93,15 @@ async fn make(
     let step = work.context.ui.step(format!("Creating kind cluster {name:?}"));
     let new_kubeconfig = files::new_kubeconfig_path(&work.environment);
     let rendered = config.render()?;
-    let creating = kind.create(name, &rendered, &new_kubeconfig, &step);
-    tokio::time::timeout_at(until.into(), creating).await.map_err(|_| late(work))??;
-    let mut milestones = vec![("create", Instant::now())];
+    let creating = async {
+        kind.create(&NewCluster { name, config: &rendered, kubeconfig: &new_kubeconfig, until }, &step).await?;
+        Ok::<_, CommandError>(Instant::now())
+    };
+    // Both to their end: a registry that is half made is worse than a late error.
+    let registry = registry::start(work.context, work.engine, work.directories, work.request.registry, journal);
+    let (created, registry) = tokio::join!(creating, registry);
+    let mut milestones = vec![("create", created?)];
+    let registry = registry?;
 
     let containers = containers::of_cluster(work.engine, name).await?;
     let identity = containers::identity(&containers).ok_or_else(|| CommandError::new("kind made no control plane"))?;
@@ -107,7 +114,11 @@ async fn make(
     let nodes = containers::started(work.engine, &containers).await?;
     let count = nodes.len();
     let expected = ready::Expected { nodes, network: config.has_network(), services: config.has_services(), until };
-    milestones.extend(ready::wait(&client, &expected, &step).await?);
+    let connecting = registering::connect(work, registry.as_ref(), &client, journal);
+    let (ready, connected) = tokio::try_join!(ready::wait(&client, &expected, &step), connecting)?;
+    milestones.extend(ready);
+    milestones.extend(connected.map(|at| ("registry", at)));
+    record.registry_port = registry.map(|registry| registry.port);
     if !expected.network {
         work.context.ui.warn("the configuration turns the default network off: nodes become Ready once you add one");
     }
@@ -120,15 +131,10 @@ async fn make(
     Ok(milestones.into_iter().map(|(milestone, at)| (milestone.to_owned(), work.since_start(at))).collect())
 }
 
-fn late(work: &Work<'_>) -> CommandError {
-    CommandError::new(format!("kind did not finish within {} s", work.request.timeout.as_secs()))
-        .with_hint("give it longer with --timeout, in seconds")
-}
-
 /// Removes what was made. When that fails, too, the journal keeps it for `down`.
 async fn clean_up(work: &Work<'_>, journal: &mut Journal, record: &EnvironmentRecord, error: CommandError) -> Result<UpReport> {
     let step = work.context.ui.step(format!("Removing what was made of kind cluster {:?}", work.name()));
-    let undone = undo::everything(work.engine, &work.environment, journal, record).await;
+    let undone = undo::everything(work.context, work.directories, work.engine, work.name(), journal, record).await;
     step.clear();
     let what = format!("environment {:?} did not come up", work.name());
     match undone {

@@ -15,6 +15,7 @@ mod program;
 mod provider;
 mod publish;
 mod ready;
+mod registering;
 mod status;
 mod undo;
 

@@ -11,6 +11,8 @@ use devloop_core::ui::Step;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
@@ -21,6 +23,18 @@ const DEFAULT_IMAGE: &str = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97
 
 /// Lines shown of a run that failed.
 const SHOWN_LINES: usize = 12;
+
+/// A cluster to make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewCluster<'a> {
+    pub(super) name: &'a str,
+    /// What it is made from, as YAML.
+    pub(super) config: &'a str,
+    /// The file for its credentials.
+    pub(super) kubeconfig: &'a Path,
+    /// When to give up.
+    pub(super) until: Instant,
+}
 
 /// The program, and the engine it is to use.
 #[derive(Clone, Debug)]
@@ -70,10 +84,23 @@ impl Kind {
     ///
     /// # Errors
     /// With kind's last words. Abandoned, kind and what it started are killed.
-    pub(super) async fn create(&self, name: &str, config: &str, kubeconfig: &Path, step: &Step) -> Result<()> {
-        let kubeconfig = kubeconfig.display().to_string();
-        let arguments = ["create", "cluster", "--name", name, "--config", "-", "--kubeconfig", &kubeconfig];
-        self.run(&arguments, config, step).await.map(|_| ())
+    pub(super) async fn create(&self, new: &NewCluster<'_>, step: &Step) -> Result<()> {
+        let kubeconfig = new.kubeconfig.display().to_string();
+        let arguments = ["create", "cluster", "--name", new.name, "--config", "-", "--kubeconfig", &kubeconfig];
+        let last = Mutex::new(String::new());
+        let ran = self.run(&arguments, new.config, |line| {
+            step.detail(readable(line));
+            if let Ok(mut last) = last.lock() {
+                *last = readable(line);
+            }
+        });
+        let ran = tokio::time::timeout_at(new.until.into(), ran).await;
+        ran.unwrap_or_else(|_| {
+            let last = last.into_inner().unwrap_or_default();
+            let at = if last.is_empty() { String::new() } else { format!("; it was at {last:?}") };
+            Err(CommandError::new(format!("kind did not finish in time{at}"))).hint("give it longer with --timeout, in seconds")
+        })?;
+        Ok(())
     }
 
     /// Deletes a cluster; `kubeconfig` is where its context is taken out.
@@ -82,7 +109,9 @@ impl Kind {
     /// With kind's last words.
     pub(super) async fn delete(&self, name: &str, kubeconfig: &Path, step: &Step) -> Result<()> {
         let kubeconfig = kubeconfig.display().to_string();
-        self.run(&["delete", "cluster", "--name", name, "--kubeconfig", &kubeconfig], "", step).await.map(|_| ())
+        self.run(&["delete", "cluster", "--name", name, "--kubeconfig", &kubeconfig], "", |line| step.detail(readable(line)))
+            .await
+            .map(|_| ())
     }
 
     /// The credentials of a cluster, as a kubeconfig.
@@ -90,7 +119,7 @@ impl Kind {
     /// # Errors
     /// With kind's last words.
     pub(super) async fn kubeconfig(&self, name: &str, step: &Step) -> Result<String> {
-        self.run(&["get", "kubeconfig", "--name", name], "", step).await
+        self.run(&["get", "kubeconfig", "--name", name], "", |line| step.detail(readable(line))).await
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -102,11 +131,11 @@ impl Kind {
         command
     }
 
-    async fn run(&self, arguments: &[&str], input: &str, step: &Step) -> Result<String> {
+    async fn run(&self, arguments: &[&str], input: &str, on_line: impl FnMut(&str)) -> Result<String> {
         let what = format!("kind {}", arguments.iter().take(2).copied().collect::<Vec<_>>().join(" "));
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let ran = run_in_group(command, input, |line| step.detail(readable(line))).await;
+        let ran = run_in_group(command, input, on_line).await;
         ran.with_context(|| format!("could not run {}", self.path.display()))?.map_err(|said| {
             let tail = said.join("\n  ");
             CommandError::new(format!("{what} failed; its last lines:\n  {tail}"))

@@ -6,6 +6,7 @@ use super::{Work, files, join, make, no_environment, publish, status, undo};
 use crate::journal::{Created, Journal};
 use crate::lock;
 use crate::provider::{Provider, Snapshot, UpReport};
+use crate::registry;
 use crate::request::{EnvironmentName, UpRequest};
 use async_trait::async_trait;
 use devloop_core::Context;
@@ -127,6 +128,30 @@ impl KindProvider {
         Ok(containers::remove_cluster(engine, name).await?)
     }
 
+    /// Takes back what a cluster that lives on was told of the registry.
+    async fn withdraw_registry(
+        &self,
+        context: &Context,
+        environment: &EnvironmentDirectory,
+        name: &EnvironmentName,
+        engine: &Engine,
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let told = |created: &Created| matches!(created, Created::NodeFile { .. } | Created::Object { .. });
+        let found = containers::of_cluster(engine, name.as_str()).await?;
+        if found.is_empty() || !journal.newest_first().iter().any(told) {
+            return Ok(());
+        }
+        let text = containers::identity(&found).map(|identity| files::kubeconfig(environment, identity)).transpose()?.flatten();
+        let Some(text) = text.filter(|_| found.iter().all(Container::runs)) else {
+            context.ui.warn(format!("kind cluster {:?} does not run and keeps what it was told of the registry", name.as_str()));
+            return Ok(());
+        };
+        let client = super::client(&text, &publish::context_name(name.as_str())).await?;
+        let nodes = Node::of_kind(engine, name.as_str()).await?;
+        registry::withdraw(&nodes, &client, journal).await
+    }
+
     async fn connect(name: &EnvironmentName, journal: &Journal) -> Result<Engine> {
         let listed = journal.newest_first();
         let left: Vec<String> = listed.iter().map(describe).collect();
@@ -177,7 +202,7 @@ impl Provider for KindProvider {
             Found::Nothing => make::new_cluster(&work, journal).await,
             Found::Unfinished => {
                 let step = context.ui.step(format!("Removing what an interrupted `up` left of {:?}", request.name.as_str()));
-                undo::everything(&engine, &environment, &mut journal, &record.unwrap_or_default()).await?;
+                undo::everything(context, &self.directories, &engine, work.name(), &mut journal, &record.unwrap_or_default()).await?;
                 step.clear();
                 let journal = Journal::open(&environment)?;
                 make::new_cluster(&work, journal).await
@@ -233,6 +258,12 @@ impl Provider for KindProvider {
         if let (true, Some(engine)) = (ours, &engine) {
             self.delete(context, &environment, name.as_str(), engine).await?;
             journal.remove(&cluster)?;
+        }
+        if let Some(engine) = &engine {
+            if !ours {
+                self.withdraw_registry(context, &environment, name, engine, &mut journal).await?;
+            }
+            registry::disconnect(context, engine, &self.directories, name.as_str(), &mut journal).await?;
         }
         undo::forget(&environment)?;
         step.done(match record.and_then(|record| record.kind) {

@@ -2,8 +2,10 @@
 
 use super::{containers, files, publish};
 use crate::journal::{Created, Journal};
+use crate::registry;
+use devloop_core::Context;
 use devloop_core::docker::Engine;
-use devloop_core::environment::{EnvironmentDirectory, EnvironmentRecord};
+use devloop_core::environment::{Directories, EnvironmentDirectory, EnvironmentRecord};
 use devloop_core::error::{ErrorContext, Result};
 
 /// Removes all of it, and the environment's folder in the end.
@@ -11,20 +13,26 @@ use devloop_core::error::{ErrorContext, Result};
 /// # Errors
 /// When something can't be removed: it is still on the journal then.
 pub(super) async fn everything(
+    context: &Context,
+    directories: &Directories,
     engine: &Engine,
-    environment: &EnvironmentDirectory,
+    name: &str,
     journal: &mut Journal,
     record: &EnvironmentRecord,
 ) -> Result<()> {
-    let entry = files::any_entry(environment, &record.context);
-    publish::withdraw(&record.context, entry.as_ref(), journal, record.previous_context.as_deref())?;
+    let environment = directories.environment(name);
+    let context_name = publish::context_name(name);
+    let entry = files::any_entry(&environment, &context_name);
+    publish::withdraw(&context_name, entry.as_ref(), journal, record.previous_context.as_deref())?;
     for created in journal.newest_first() {
         if let Created::KindCluster { cluster } = &created {
             containers::remove_cluster(engine, cluster).await?;
             journal.remove(&created)?;
         }
     }
-    forget(environment)
+    // What was put on nodes and into the API went with them.
+    registry::disconnect(context, engine, directories, name, journal).await?;
+    forget(&environment)
 }
 
 /// Removes the environment's folder.

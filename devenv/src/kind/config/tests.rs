@@ -208,6 +208,9 @@ fn differences_have_a_path() {
     let one = file("nodes: [{role: control-plane}]\nfeatureGates: {}").unwrap();
     assert_eq!(one.first_difference(&file("nodes: [{role: control-plane}]").unwrap()), None);
     assert_eq!(one.first_difference(&file("nodes: [{role: worker}]").unwrap()).as_deref(), Some("nodes[0].role"));
+    let gate = file("nodes: [{role: control-plane}]\nfeatureGates: {A: true}").unwrap();
+    assert_eq!(one.first_difference(&gate).as_deref(), Some("featureGates.A"));
+    assert_eq!(Config::empty().first_difference(&gate).as_deref(), Some("nodes"));
     let more = file("nodes: [{role: control-plane}, {}]").unwrap();
     assert_eq!(one.first_difference(&more).as_deref(), Some("nodes[1]"));
 }
