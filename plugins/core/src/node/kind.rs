@@ -71,13 +71,31 @@ async fn of_containers(engine: &Engine, cluster: &str, containers: &[ContainerSu
 }
 
 /// The container's first process, where it is one of this machine and ours to
-/// join: the engine may be in a virtual machine with process ids of its own.
+/// join: the engine may be on another machine, or have process ids of its own.
 fn local_process(inspected: &ContainerInspectResponse) -> Option<i32> {
-    let pid = i32::try_from(inspected.state.as_ref()?.pid?).ok().filter(|pid| *pid > 0)?;
-    let id = inspected.id.as_deref()?;
-    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let id = inspected.id.as_deref().filter(|id| id.len() == 64)?;
     let forced = std::env::var_os("DEVLOOP_NODE_ACCESS").is_some_and(|access| access == "exec");
-    (nix::unistd::geteuid().is_root() && cgroup.contains(id) && !forced).then_some(pid)
+    if forced || !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let told = inspected.state.as_ref().and_then(|state| i32::try_from(state.pid?).ok()).filter(|pid| *pid > 0);
+    told.filter(|pid| is_in(*pid, id)).or_else(|| first_process(id))
+}
+
+fn is_in(pid: i32, container: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(container))
+}
+
+/// Looks for it among all processes: number 1 in its own namespace, and in the
+/// fewest namespaces, since the pods of the node are in its control group, too.
+fn first_process(container: &str) -> Option<i32> {
+    let numbers = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let candidates = numbers.filter(|pid| is_in(*pid, container)).filter_map(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let namespaces: Vec<&str> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
+        (namespaces.len() > 1 && namespaces.last() == Some(&"1")).then_some((namespaces.len(), pid))
+    });
+    candidates.min().map(|(_, pid)| pid)
 }
 
 fn publishes(container: &ContainerSummary, port: u16) -> bool {
