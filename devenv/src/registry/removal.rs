@@ -29,10 +29,9 @@ pub async fn disconnect(
     journal: &mut Journal,
 ) -> Result<()> {
     let _lock = lock(context, directories).await?;
-    let mut others = others(directories, environment)?;
-    others.elsewhere = is_known_elsewhere(engine, directories, environment).await;
+    let others = others(directories, environment)?;
     for entry in journal.newest_first().into_iter().filter(concerns_us) {
-        if !others.needs(&entry) {
+        if !others.needs(&entry) && !is_known_elsewhere(engine, container_of(&entry), environment).await {
             remove(engine, &entry, &directories.state).await?;
         }
         journal.remove(&entry)?;
@@ -55,13 +54,11 @@ struct Others {
     created: Vec<Created>,
     /// One of them can't be read: it may have anything.
     unreadable: bool,
-    /// A cluster that none of our journals has, pulls from the registry.
-    elsewhere: bool,
 }
 
 impl Others {
     fn needs(&self, entry: &Created) -> bool {
-        self.unreadable || self.elsewhere || self.created.contains(entry)
+        self.unreadable || self.created.contains(entry)
     }
 }
 
@@ -82,15 +79,23 @@ fn others(directories: &Directories, environment: &str) -> Result<Others> {
 /// How long the nodes of other clusters may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The registry's container that an entry is about: ours, or, for a connection,
+/// one that may be somebody else's.
+fn container_of(entry: &Created) -> &str {
+    match entry {
+        Created::NetworkConnection { container, .. } => container,
+        _ => CONTAINER,
+    }
+}
+
 /// Whether nodes of another cluster than `environment`'s, made by whomever,
-/// pull from the registry. Without an answer they may.
-async fn is_known_elsewhere(engine: &Engine, directories: &Directories, environment: &str) -> bool {
+/// pull from the registry in this container: environments with another folder
+/// for their state have journals that aren't seen here. Without an answer, they
+/// may.
+async fn is_known_elsewhere(engine: &Engine, container: &str, environment: &str) -> bool {
     let asking = async {
-        let Some(inspected) = container::inspect(engine, CONTAINER).await? else { return Ok(false) };
+        let Some(inspected) = container::inspect(engine, container).await? else { return Ok(false) };
         let Some(port) = container::published_port(&inspected) else { return Ok(false) };
-        if !container::is_ours(&inspected, &directories.state) {
-            return Ok(false);
-        }
         let filters = HashMap::from([("label".to_owned(), vec![CLUSTER_LABEL.to_owned()])]);
         let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
         let listed = engine.client().list_containers(Some(options)).await.map_err(DockerError::request("list the containers of kind"))?;
@@ -114,8 +119,7 @@ async fn is_known_elsewhere(engine: &Engine, directories: &Directories, environm
 /// # Errors
 /// When the engine or a journal can't be read.
 pub(crate) async fn abandoned(engine: &Engine, directories: &Directories) -> Result<Vec<Created>> {
-    let mut others = others(directories, "")?;
-    others.elsewhere = is_known_elsewhere(engine, directories, "").await;
+    let others = others(directories, "")?;
     let mut found = Vec::new();
     if container::inspect(engine, CONTAINER).await?.is_some_and(|inspected| container::is_ours(&inspected, &directories.state)) {
         found.push(Created::Container { name: CONTAINER.to_owned() });
@@ -123,7 +127,9 @@ pub(crate) async fn abandoned(engine: &Engine, directories: &Directories) -> Res
     let volumes = engine.client().list_volumes(None::<ListVolumesOptions>).await.map_err(DockerError::request("list volumes"))?;
     let ours = |volume: &bollard::models::Volume| container::has_our_labels(&volume.labels, &directories.state);
     found.extend(volumes.volumes.unwrap_or_default().into_iter().filter(ours).map(|volume| Created::Volume { name: volume.name }));
-    Ok(found.into_iter().filter(|entry| !others.needs(entry)).collect())
+    found.retain(|entry| !others.needs(entry));
+    let in_use = !found.is_empty() && is_known_elsewhere(engine, CONTAINER, "").await;
+    Ok(if in_use { Vec::new() } else { found })
 }
 
 /// Removes what [`abandoned`] found, if that is still so.
@@ -159,11 +165,12 @@ async fn remove(engine: &Engine, entry: &Created, state: &Path) -> Result<(), Do
     }
 }
 
-/// 403: the container is not in that network.
+/// 403: the container is not in that network; Docker 20.10 says 500 and a
+/// sentence.
 fn absent_is_fine(result: Result<(), DockerError>) -> Result<(), DockerError> {
+    let says_so = |error: &DockerError| std::error::Error::source(error).is_some_and(|said| said.to_string().contains("is not connected"));
     match result {
-        Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(()),
-        Err(error) if error.to_string().contains("is not connected") => Ok(()),
+        Err(error) if matches!(error.status(), Some(403 | 404)) || says_so(&error) => Ok(()),
         other => other,
     }
 }

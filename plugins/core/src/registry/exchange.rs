@@ -102,6 +102,13 @@ impl Answer {
         self.header(LOCATION.as_str())
     }
 
+    /// Whether a manifest is refused because a blob of it is not there.
+    pub(super) fn is_missing_blob(&self) -> bool {
+        let error = serde_json::from_slice::<serde_json::Value>(&self.body).unwrap_or_default();
+        let codes = error["errors"].as_array().into_iter().flatten().filter_map(|error| error["code"].as_str());
+        codes.into_iter().any(|code| matches!(code, "BLOB_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN"))
+    }
+
     /// The registry's own words (distribution specification, "Error codes").
     fn message(&self) -> String {
         let error = serde_json::from_slice::<serde_json::Value>(&self.body).ok();

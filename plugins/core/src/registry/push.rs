@@ -50,20 +50,29 @@ pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) ->
     if is_there(&exchange, &manifest_url, &media_type, &image.manifest_digest).await? {
         return Ok(pushed(0, 0));
     }
-    let uploads = blobs(image).into_iter().map(|blob| {
-        let exchange = &exchange;
-        async move { upload(exchange, repository, &blob).await.map(|sent| (sent, blob.is_layer)) }
-    });
-    let sent: Vec<(Option<u64>, bool)> = futures::stream::iter(uploads).buffer_unordered(AT_ONCE).try_collect().await?;
     let doing = format!("take the manifest of {repository}:{tag}");
     let payload = Payload::Bytes(Bytes::copy_from_slice(&image.manifest));
-    let manifest_bytes = payload.size();
-    let answer = exchange.ask(&doing, &Question { method: Method::PUT, url: manifest_url, media_type, payload }).await?;
-    if answer.status != StatusCode::CREATED {
-        return Err(exchange.refused(&doing, &answer));
+    let put = Question { method: Method::PUT, url: manifest_url, media_type, payload };
+    let (mut sent_bytes, mut sent_layers) = (0, 0);
+    let mut again = true;
+    loop {
+        let uploads = blobs(image).into_iter().map(|blob| {
+            let exchange = &exchange;
+            async move { upload(exchange, repository, &blob).await.map(|sent| (sent, blob.is_layer)) }
+        });
+        let sent: Vec<(Option<u64>, bool)> = futures::stream::iter(uploads).buffer_unordered(AT_ONCE).try_collect().await?;
+        sent_bytes += sent.iter().filter_map(|(sent, _)| *sent).sum::<u64>();
+        sent_layers += sent.iter().filter(|(sent, is_layer)| *is_layer && sent.is_some()).count();
+        let answer = exchange.ask(&doing, &put).await?;
+        if answer.status == StatusCode::CREATED {
+            return Ok(pushed(sent_bytes + put.payload.size(), sent_layers));
+        }
+        // Blobs that no manifest names yet may have been collected meanwhile.
+        if !(again && answer.is_missing_blob()) {
+            return Err(exchange.refused(&doing, &answer));
+        }
+        again = false;
     }
-    let layers = sent.iter().filter(|(sent, is_layer)| *is_layer && sent.is_some()).count();
-    Ok(pushed(sent.iter().filter_map(|(sent, _)| *sent).sum::<u64>() + manifest_bytes, layers))
 }
 
 /// The bytes of layers that [`push`] would send; `None` when the tag names this

@@ -208,6 +208,24 @@ async fn a_restart_in_the_middle_is_survived() {
 }
 
 #[tokio::test]
+async fn blobs_that_are_collected_before_the_manifest_comes_are_sent_again() {
+    let Some(server) = Server::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let built = image(folder.path(), &[vec![6; 100_000]]);
+    let data = server.folder.path().join("data");
+    let emptied = AtomicUsize::new(0);
+    // What a collection does between a push's blobs and its manifest.
+    let proxy = flaky(server.address, false, move |_, line| {
+        if line.starts_with("PUT") && line.contains("/manifests/") && emptied.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::fs::remove_dir_all(data.join("docker")).unwrap();
+        }
+        false
+    });
+    let pushed = push(&proxy.await.registry, &built, "x", "1").await.unwrap();
+    assert_eq!(pushed.sent_layers, 2, "the layer was sent twice");
+}
+
+#[tokio::test]
 async fn a_layer_that_was_cut_is_not_sent() {
     let Some(server) = Server::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
