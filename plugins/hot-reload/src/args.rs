@@ -39,7 +39,7 @@ pub struct Args {
     #[command(flatten)]
     pub via: ViaArgs,
     /// Image of the agent for the way through the API, as the nodes can pull it
-    #[arg(long, value_name = "IMAGE", env = "DEVLOOP_AGENT_IMAGE", help_heading = "Cluster options")]
+    #[arg(long, value_name = "IMAGE", env = "DEVLOOP_AGENT_IMAGE", hide_env_values = true, help_heading = "Cluster options")]
     pub agent_image: Option<String>,
     /// How much is said.
     #[command(flatten)]

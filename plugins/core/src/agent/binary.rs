@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// The program's name.
 pub(super) const NAME: &str = "devloop-agent";
-/// Where it goes on a node.
-const FOLDER: &str = "/run/devloop";
+/// Where it goes on a node. Not below `/run` or `/tmp`: on a kind node these are
+/// mounted such that nothing in them can be executed.
+const FOLDER: &str = "/var/lib/devloop";
 
 /// Finds the agent: `DEVLOOP_AGENT`, beside this program, on PATH.
 pub(super) fn find() -> Result<PathBuf, AgentError> {

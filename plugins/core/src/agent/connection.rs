@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -303,8 +303,11 @@ impl Stamp {
 async fn write_jobs<W: AsyncWrite + Unpin>(
     mut job_rx: mpsc::Receiver<Job>,
     notice_tx: mpsc::UnboundedSender<Notice>,
-    mut writer: W,
+    writer: W,
 ) -> io::Result<()> {
+    // A small file and its announcement leave as one: over a network, the second
+    // of two small writes would wait for the first to be acknowledged.
+    let mut writer = BufWriter::new(writer);
     let mut id = 0_u32;
     while let Some(Job { request, body, reply_tx }) = job_rx.recv().await {
         id = id.wrapping_add(1);
@@ -378,7 +381,7 @@ async fn read_responses<R: AsyncRead + Unpin>(mut notice_rx: mpsc::UnboundedRece
             let message: Message<Response> = match decoder.pop() {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
-                Err(error) => return error.to_string(),
+                Err(error) => return spoken(&buffer[..count]).unwrap_or_else(|| error.to_string()),
             };
             // Told before the request was sent, so it is there by now.
             while let Ok(notice) = notice_rx.try_recv() {
@@ -400,6 +403,14 @@ async fn read_responses<R: AsyncRead + Unpin>(mut notice_rx: mpsc::UnboundedRece
             }
         }
     }
+}
+
+/// What came instead of an answer, if it is a sentence: of an engine, perhaps,
+/// that could not start the agent and says so in its place.
+fn spoken(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(&bytes[..bytes.len().min(STDERR_KEPT)]).ok()?.trim();
+    let is_text = !text.is_empty() && text.chars().all(|character| !character.is_control() || character.is_whitespace());
+    is_text.then(|| text.to_owned())
 }
 
 async fn tail_of(mut stderr: impl AsyncRead + Unpin) -> String {

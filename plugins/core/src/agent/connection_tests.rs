@@ -172,6 +172,13 @@ async fn an_agent_that_ends_fails_who_waits_and_who_comes_later() {
 }
 
 #[tokio::test]
+async fn what_an_engine_says_in_place_of_the_agent_is_the_reason() {
+    let (agent, mut peer) = connect();
+    peer.stream.write_all(b"OCI runtime exec failed: permission denied\r\n").await.unwrap();
+    assert_eq!(agent.ended().await, "OCI runtime exec failed: permission denied");
+}
+
+#[tokio::test]
 async fn an_agent_that_is_silent_is_given_up() {
     let (agent, _peer) = connect_with(Duration::from_millis(50));
     assert!(matches!(agent.alive(PROCESS).await, Err(AgentError::TimedOut(_))));
