@@ -1,11 +1,12 @@
 //! `kubectl devenv load`: an image from Docker, an archive or an OCI layout onto
 //! every node.
 
+mod absent;
 mod report;
 
 use crate::provider::Providers;
 use crate::request::{ImageSource, LoadRequest};
-use devloop_core::deliver::{self, Origin, Progress};
+use devloop_core::deliver::{self, DeliverError, NodeDelivery, Origin, Progress};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::node::Node;
 use devloop_core::output::{self, Format};
@@ -24,9 +25,14 @@ pub(crate) async fn run(context: &Context, providers: &Providers, request: &Load
     let loading = async {
         let found = async { deliver::find(origin).await.map_err(CommandError::from) };
         let (nodes, source) = tokio::try_join!(nodes(providers, request), found)?;
-        let loading = deliver::load(&nodes, &source, &progress);
+        // While the bytes travel, so that it costs no time.
+        let loading = async { tokio::join!(deliver::load(&nodes, &source, &progress), absent::names(&nodes)) };
         tokio::select! {
-            outcomes = loading => Ok(LoadReport::new(source.images(), outcomes?)),
+            (outcomes, absent) = loading => {
+                let mut outcomes = outcomes?;
+                outcomes.extend(absent?.into_iter().map(not_running));
+                Ok(LoadReport::new(source.images(), outcomes))
+            }
             never = show(&step, &progress) => match never {},
         }
     };
@@ -42,6 +48,11 @@ pub(crate) async fn run(context: &Context, providers: &Providers, request: &Load
         Some(error) => Err(error),
         None => Ok(ExitStatus::Success),
     }
+}
+
+fn not_running(node: String) -> NodeDelivery {
+    let error = DeliverError::NodeGone { node: format!("kind node {node:?}") };
+    NodeDelivery { node, outcome: Err(error) }
 }
 
 /// Shows the bytes sent, until dropped.

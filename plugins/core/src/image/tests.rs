@@ -260,3 +260,21 @@ proptest! {
         prop_assert_eq!(found, files);
     }
 }
+
+#[test]
+fn the_largest_layer_is_the_lowest_unless_layers_overlap() {
+    let project = Project::new();
+    std::fs::write(project.path("page"), "small").unwrap();
+    std::fs::write(&project.binary, elf(62, &[b'x'; 1 << 20])).unwrap();
+    let before = project.assemble().unwrap();
+    assert!(before.layers[0].size > before.layers[1].size);
+    // A changed page leaves the stack up to the binary as it is.
+    std::fs::write(project.path("page"), "other").unwrap();
+    let after = project.assemble().unwrap();
+    assert_eq!(before.chain_ids()[0], after.chain_ids()[0]);
+    assert_ne!(before.chain_ids()[1], after.chain_ids()[1]);
+    // A mapping that has the binary's path must stay below it.
+    let spec = ImageSpec { files: vec![FileMapping { from: "static/page".into(), to: "/app/shop".into() }], ..spec() };
+    let image = assemble(&project.folder.path().join("cache"), &spec, project.folder.path(), &project.binary).unwrap();
+    assert!(image.layers[0].size < image.layers[1].size);
+}
