@@ -1,7 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-fn node(images: &[(&str, &str)], used: &[&str], manifests: &[(&str, u128, &[(&str, u64)])]) -> NodeImages {
+/// Digest, time, blobs with their sizes.
+type Written<'a> = (&'a str, u128, &'a [(&'a str, u64)]);
+
+fn node(images: &[(&str, &str)], used: &[&str], manifests: &[Written<'_>]) -> NodeImages {
     NodeImages {
         node: "dev".into(),
         images: images.iter().map(|(reference, digest)| ((*reference).to_owned(), (*digest).to_owned())).collect(),
@@ -51,7 +54,7 @@ fn old_images_that_nothing_uses_go_and_shared_layers_are_not_counted() {
 #[test]
 fn a_container_that_names_its_image_by_id_uses_it() {
     let images = [("devloop.local/shop:1", "one"), ("sha256:11", "one"), ("devloop.local/shop:2", "two")];
-    let manifests: [(&str, u128, &[(&str, u64)]); 2] = [("one", 1, &[]), ("two", 2, &[])];
+    let manifests: [Written<'_>; 2] = [("one", 1, &[]), ("two", 2, &[])];
     assert!(images_of(&node(&images, &["sha256:11"], &manifests)).is_empty());
     assert_eq!(images_of(&node(&images, &[], &manifests)).len(), 1);
 }
