@@ -27,8 +27,11 @@ fn help() {
 }
 
 #[test]
-fn help_of_up() {
+fn help_of_commands() {
     insta::assert_snapshot!(run(&["up", "--help"]));
+    insta::assert_snapshot!(run(&["load", "--help"]));
+    insta::assert_snapshot!(run(&["prune", "--help"]));
+    insta::assert_snapshot!(run(&["doctor", "--help"]));
 }
 
 #[test]
@@ -44,7 +47,9 @@ fn no_environment() {
 #[test]
 fn bad_requests() {
     insta::assert_snapshot!(run(&["up", "--name", "Not_A_Name"]));
-    insta::assert_snapshot!(run(&["up", "--provider", "kind"]));
+    insta::assert_snapshot!(run(&["up", "--provider", "kind", "--port", "80"]));
+    insta::assert_snapshot!(run(&["up", "--provider", "context", "--context", "nobody"]));
+    insta::assert_snapshot!(run(&["up", "--allow-context"]));
     insta::assert_snapshot!(run(&["up", "--provider", "nonsense"]));
     let said = run(&["node-init"]);
     assert!(said.starts_with("exit code: 2") && said.contains("started by `kubectl devenv up` only"), "{said}");
