@@ -198,6 +198,7 @@ fn difference(left: &Value, right: &Value, path: &str) -> Option<String> {
 fn contradiction(left: &Value, right: &Value, path: &str) -> Option<String> {
     match (left, right) {
         (left, _) if is_nothing(left) => None,
+        (Value::Mapping(_), Value::Null) => contradiction(left, &Value::Mapping(Mapping::new()), path),
         (Value::Mapping(left), Value::Mapping(right)) => left.iter().find_map(|(key, value)| {
             let key = key.as_str().unwrap_or("?");
             let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };

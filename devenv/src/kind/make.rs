@@ -137,6 +137,10 @@ async fn clean_up(work: &Work<'_>, journal: &mut Journal, record: &EnvironmentRe
     let undone = undo::everything(work.context, work.directories, work.engine, work.name(), journal, record).await;
     step.clear();
     let what = format!("environment {:?} did not come up", work.name());
+    let error = match scarce_inotify().filter(|_| !work.context.shutdown.is_requested()) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    };
     match undone {
         Ok(()) => Err(error).context(what),
         Err(left) => {
@@ -144,4 +148,19 @@ async fn clean_up(work: &Work<'_>, journal: &mut Journal, record: &EnvironmentRe
             Err(error).context(what).hint(format!("remove the rest with `kubectl devenv down --name {}`", work.name()))
         }
     }
+}
+
+/// What kind's own list of known issues recommends; every node takes some 15.
+const ENOUGH_INOTIFY_INSTANCES: u32 = 512;
+
+/// Nodes that get no inotify instance hang without a word: where that may be
+/// why, it is said.
+fn scarce_inotify() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?;
+    let limit: u32 = text.trim().parse().ok()?;
+    (limit < ENOUGH_INOTIFY_INSTANCES).then(|| {
+        format!(
+            "with other clusters about, {limit} inotify instances may be too few: `sysctl fs.inotify.max_user_instances={ENOUGH_INOTIFY_INSTANCES}`; see `kubectl devenv doctor`"
+        )
+    })
 }
