@@ -2,7 +2,7 @@
 //! or in a pod beside one of them.
 //!
 //! On a node the agent is put once per build of it, and started for as long as
-//! the client lives; into a pod it comes as an image ([`image`]) in an ephemeral
+//! the client lives; into a pod it comes as an image ([`AgentImages`]) in an ephemeral
 //! container ([`Beside`]). The two ways differ in how the stream is opened
 //! ([`Transport`]) and in nothing else. Requests may be made from many tasks at once; each is
 //! answered within its time or the connection is given up.
@@ -14,7 +14,7 @@ mod transport;
 
 pub use connection::Agent;
 pub use devloop_agent::protocol::{ErrorKind, Located, Phases, ProcessId, Swapped};
-pub use image::image;
+pub use image::AgentImages;
 pub use transport::{Beside, Connection, Transport};
 
 use crate::ephemeral::EphemeralError;
@@ -106,6 +106,12 @@ impl AgentError {
     /// have one.
     pub fn is_everywhere(&self) -> bool {
         matches!(self, Self::Missing | Self::Unusable { .. } | Self::Version { .. } | Self::NoImage)
+    }
+
+    /// Whether it is about what may be done in the namespace: then no pod of it
+    /// will have an agent.
+    pub fn is_about_namespace(&self) -> bool {
+        matches!(self, Self::Pod(EphemeralError::Policy { .. } | EphemeralError::Forbidden { .. }))
     }
 
     /// Whether another try may go better, with nothing changed by the user.

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// How long the kubelet may take to pull the image and to start the program.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a pull that failed may be tried again.
+const PULL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program to start in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,19 +55,33 @@ pub async fn start(client: &Client, namespace: &str, pod: &str, program: &Progra
     pods.patch_ephemeral_containers(pod, &PatchParams::default(), &patch)
         .await
         .map_err(|error| error::of_request(error, namespace, pod, "add an ephemeral container to"))?;
-    let decided = await_condition(pods, pod, |pod: Option<&Pod>| !matches!(progress(pod, &name), Progress::Waiting(_)));
-    let seen = match tokio::time::timeout(PATIENCE, decided).await {
-        Ok(Ok(seen)) => seen,
-        Ok(Err(error)) => return Err(EphemeralError::Watch { pod: pod.to_owned(), source: Box::new(error) }),
-        Err(_) => return Err(EphemeralError::TimedOut { pod: pod.to_owned(), container: name, patience: PATIENCE }),
-    };
-    match progress(seen.as_ref(), &name) {
+    let pod = pod.to_owned();
+    match decided(&pods, &pod, &name).await? {
         Progress::Running => Ok(name),
-        Progress::Gone => Err(EphemeralError::Gone { pod: pod.to_owned() }),
-        Progress::Waiting(reason) | Progress::Failed(reason) => {
-            Err(EphemeralError::NotStarted { pod: pod.to_owned(), image: program.image.clone(), reason })
+        Progress::Gone => Err(EphemeralError::Gone { pod }),
+        Progress::Failed(reason) | Progress::Pulling(reason) => {
+            Err(EphemeralError::NotStarted { pod, image: program.image.clone(), reason })
         }
-        Progress::Ended(reason) => Err(EphemeralError::Ended { pod: pod.to_owned(), reason }),
+        Progress::Ended(reason) => Err(EphemeralError::Ended { pod, reason }),
+        Progress::Waiting(_) => Err(EphemeralError::TimedOut { pod, container: name, patience: PATIENCE }),
+    }
+}
+
+/// What became of a start; undecided only when patience ran out.
+async fn decided(pods: &Api<Pod>, pod: &str, name: &str) -> Result<Progress, EphemeralError> {
+    let failed = |error| EphemeralError::Watch { pod: pod.to_owned(), source: Box::new(error) };
+    let is_decided = |pod: Option<&Pod>| !matches!(progress(pod, name), Progress::Waiting(_) | Progress::Pulling(_));
+    match tokio::time::timeout(PULL_PATIENCE, await_condition(pods.clone(), pod, is_decided)).await {
+        Ok(Ok(seen)) => return Ok(progress(seen.as_ref(), name)),
+        Ok(Err(error)) => return Err(failed(error)),
+        Err(_) => {}
+    }
+    // A pull that goes on may take longer than one that only failed so far.
+    let is_decided = |pod: Option<&Pod>| !matches!(progress(pod, name), Progress::Waiting(_));
+    match tokio::time::timeout(PATIENCE.saturating_sub(PULL_PATIENCE), await_condition(pods.clone(), pod, is_decided)).await {
+        Ok(Ok(seen)) => Ok(progress(seen.as_ref(), name)),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Ok(Progress::Waiting(String::new())),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::sources::Sources;
 use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
 use agents::Station;
-use devloop_core::agent::{Agent, AgentError};
+use devloop_core::agent::{Agent, AgentError, AgentImages};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
 use devloop_core::shutdown::Shutdown;
@@ -91,7 +91,7 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         reporter,
         shutdown: context.shutdown,
         routes: Routes { via: request.via, reachable: cluster.nodes.iter().map(|node| node.name().to_owned()).collect() },
-        agent_image: request.agent_image,
+        agent_images: AgentImages::new(cluster.client.clone(), request.agent_image),
         cluster,
         builds: lanes.iter().map(|_| Builds::default()).collect(),
         relisted: lanes.iter().map(|_| None).collect(),
@@ -142,8 +142,7 @@ struct Session {
     shutdown: Shutdown,
     cluster: Cluster,
     routes: Routes,
-    /// The one that the user named.
-    agent_image: Option<String>,
+    agent_images: AgentImages,
     lanes: Vec<Lane>,
     builds: Vec<Builds>,
     /// The pods seen so far in a list that is under way.

@@ -9,7 +9,7 @@ use crate::probe::{Asked, Probe, Way};
 use crate::report::Report;
 use crate::session::Event;
 use crate::sources;
-use devloop_core::agent::{self, Agent, AgentError, Beside, ErrorKind, ProcessId, Swapped};
+use devloop_core::agent::{Agent, AgentError, AgentImages, Beside, ErrorKind, ProcessId, Swapped};
 use devloop_core::build::{self, BuildError};
 use devloop_core::cluster::Cluster;
 use devloop_core::shutdown::Shutdown;
@@ -295,18 +295,18 @@ pub(crate) async fn reshape(lane: usize, facts: Arc<Facts>) -> Event {
 }
 
 /// Starts an agent, after a pause when some failed before.
-pub(crate) async fn start_agent(cluster: Cluster, image: Option<String>, place: Place, number: u64, failures: u32) -> Event {
+pub(crate) async fn start_agent(cluster: Cluster, images: AgentImages, place: Place, number: u64, failures: u32) -> Event {
     if failures > 0 {
         // A container that ended takes the agent beside it along: its pod tells
         // of that within a second or two, and then no other one is wanted.
         let least = if matches!(place, Place::Pod { .. }) { Duration::from_secs(2) } else { Duration::ZERO };
         tokio::time::sleep(least + Duration::from_millis(250) * 2_u32.pow(failures.min(5))).await;
     }
-    let outcome = start_agent_at(&cluster, image.as_deref(), &place).await;
+    let outcome = start_agent_at(&cluster, &images, &place).await;
     Event::AgentStarted { place, number, outcome }
 }
 
-async fn start_agent_at(cluster: &Cluster, image: Option<&str>, place: &Place) -> Result<Agent, AgentError> {
+async fn start_agent_at(cluster: &Cluster, images: &AgentImages, place: &Place) -> Result<Agent, AgentError> {
     match place {
         Place::Node(name) => {
             let node = cluster.nodes.iter().find(|node| node.name() == name);
@@ -315,7 +315,7 @@ async fn start_agent_at(cluster: &Cluster, image: Option<&str>, place: &Place) -
         }
         Place::Pod { pod, container, node, .. } => {
             let node = cluster.nodes.iter().find(|candidate| Some(candidate.name()) == node.as_deref());
-            let image = agent::image(&cluster.client, image, node).await?;
+            let image = images.for_pod_on(node).await?;
             let beside = Beside {
                 client: cluster.client.clone(),
                 namespace: cluster.namespace.clone(),

@@ -7,28 +7,69 @@ use crate::node::Node;
 use crate::registry;
 use crate::{CommandError, deliver};
 use kube::Client;
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// Where the agent is in its image.
 const ENTRYPOINT: &str = "/devloop-agent";
 
-/// The agent's image, as a pod on `node` can name it: `named` as it is; else
-/// put on the node, where that can be reached without the API; else pushed to
-/// the registry that the cluster says it has.
-///
-/// # Errors
-/// [`AgentError::NoImage`] when there is none of the three ways.
-pub async fn image(client: &Client, named: Option<&str>, node: Option<&Node>) -> Result<String, AgentError> {
-    if let Some(named) = named {
-        tracing::info!(image = named, "the agent's image is the named one");
-        return Ok(named.to_owned());
+/// The agent's image for the pods of a cluster. It is brought to each place once,
+/// however many pods ask for it at the same time.
+#[derive(Clone)]
+pub struct AgentImages {
+    client: Client,
+    named: Option<String>,
+    /// What is there already, by the name of the node; without, in the registry.
+    provided: Arc<Mutex<BTreeMap<Option<String>, String>>>,
+}
+
+impl AgentImages {
+    /// Of a cluster; `named` is an image of the agent that its nodes can pull.
+    pub fn new(client: Client, named: Option<String>) -> Self {
+        Self { client, named, provided: Arc::default() }
     }
-    if let Some(node) = node {
-        let image = make().await?;
-        deliver::to_node(node, &image).await.map_err(AgentError::Image)?;
-        tracing::info!(image = image.reference, node = node.name(), "the agent's image was put on the node");
-        return Ok(image.reference);
+
+    /// The image, as a pod on `node` can name it: the named one as it is; else it
+    /// is put on the node, where that can be reached without the API; else pushed
+    /// to the registry that the cluster says it has.
+    ///
+    /// # Errors
+    /// [`AgentError::NoImage`] when there is none of the three ways.
+    pub async fn for_pod_on(&self, node: Option<&Node>) -> Result<String, AgentError> {
+        if let Some(named) = &self.named {
+            return Ok(named.clone());
+        }
+        let place = node.map(|node| node.name().to_owned());
+        // Held until it is there: others wait for that.
+        let mut provided = self.provided.lock().await;
+        if let Some(reference) = provided.get(&place) {
+            return Ok(reference.clone());
+        }
+        let reference = match node {
+            Some(node) => put_on(node).await?,
+            None => push(&self.client).await?,
+        };
+        provided.insert(place, reference.clone());
+        Ok(reference)
     }
+}
+
+impl std::fmt::Debug for AgentImages {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AgentImages").field("named", &self.named).finish_non_exhaustive()
+    }
+}
+
+async fn put_on(node: &Node) -> Result<String, AgentError> {
+    let image = make().await?;
+    deliver::to_node(node, &image).await.map_err(AgentError::Image)?;
+    tracing::info!(image = image.reference, node = node.name(), "the agent's image was put on the node");
+    Ok(image.reference)
+}
+
+async fn push(client: &Client) -> Result<String, AgentError> {
     let hosting = registry::hosting(client).await.map_err(AgentError::Image)?.ok_or(AgentError::NoImage)?;
     let image = make().await?;
     let tag = tag_of(&image);

@@ -59,7 +59,7 @@ pub struct Beside {
     pub pod: String,
     /// Its container that is worked on.
     pub container: String,
-    /// The agent's image, as the nodes know it (see [`super::image`]).
+    /// The agent's image, as the nodes know it (see [`super::AgentImages`]).
     pub image: String,
 }
 

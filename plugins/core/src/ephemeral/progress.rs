@@ -2,14 +2,15 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 
-/// Why the kubelet does not go on by itself, or not soon.
+/// Why a pull may yet succeed: the kubelet tries again by itself.
+const PULLING: &[&str] = &["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"];
+/// What says that it won't, in the words of containerd and of registries.
+const FINAL: &[&str] = &["not found", "manifest unknown", "unauthorized", "forbidden", "denied", "no match for platform"];
+/// Why the kubelet does not go on by itself.
 const STUCK: &[&str] = &[
-    "ErrImagePull",
-    "ImagePullBackOff",
     "ErrImageNeverPull",
     "InvalidImageName",
     "ImageInspectError",
-    "RegistryUnavailable",
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
@@ -20,6 +21,8 @@ const STUCK: &[&str] = &[
 pub(super) enum Progress {
     /// Not decided yet, with the kubelet's reason if it names one.
     Waiting(String),
+    /// The image could not be pulled, and that is tried again.
+    Pulling(String),
     Running,
     /// It won't start.
     Failed(String),
@@ -59,7 +62,12 @@ fn of_state(state: &ContainerState) -> Progress {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),
         _ => reason.to_owned(),
     };
-    if STUCK.contains(&reason) { Progress::Failed(text) } else { Progress::Waiting(text) }
+    let is_final = || FINAL.iter().any(|words| text.to_ascii_lowercase().contains(words));
+    match reason {
+        reason if STUCK.contains(&reason) || PULLING.contains(&reason) && is_final() => Progress::Failed(text),
+        reason if PULLING.contains(&reason) => Progress::Pulling(text),
+        _ => Progress::Waiting(text),
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +94,8 @@ mod tests {
         assert_eq!(of(json!({"waiting": {"reason": "PodInitializing"}})), Progress::Waiting("PodInitializing".to_owned()));
         let refused = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
         assert_eq!(of(refused), Progress::Failed("ErrImagePull: not found".to_owned()));
+        let busy = json!({"waiting": {"reason": "ErrImagePull", "message": "500 Internal Server Error"}});
+        assert_eq!(of(busy), Progress::Pulling("ErrImagePull: 500 Internal Server Error".to_owned()));
         let other = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec format error"}});
         assert_eq!(of(other), Progress::Failed("exec format error".to_owned()));
         let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z"}});

@@ -75,7 +75,7 @@ impl Session {
     fn start_agent(&mut self, place: Place, failures: u32) {
         self.agents_started += 1;
         let number = self.agents_started;
-        let starting = work::start_agent(self.cluster.clone(), self.agent_image.clone(), place.clone(), number, failures);
+        let starting = work::start_agent(self.cluster.clone(), self.agent_images.clone(), place.clone(), number, failures);
         let task = self.tasks.spawn(starting);
         self.stations.insert(place, Station { agent: None, number, failures, started: Instant::now(), task });
     }
@@ -155,7 +155,8 @@ impl Session {
     /// left to do.
     fn give_up(&mut self, place: &Place, error: AgentError) -> Result<()> {
         self.stations.remove(place);
-        let is_everywhere = error.is_everywhere();
+        let is_alone = self.stations.values().all(|station| station.agent.is_none());
+        let is_everywhere = error.is_everywhere() || error.is_about_namespace() && is_alone;
         let pods = self.set_stage(place, &Stage::Failed);
         let error = CommandError::new(format!("no agent can work on {place}")).caused_by(CommandError::from(error));
         let error = match place {
