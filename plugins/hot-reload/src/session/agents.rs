@@ -145,7 +145,14 @@ impl Session {
         if failures > AGENT_LIMIT {
             return self.give_up(&place, error);
         }
-        tracing::warn!(%place, error = devloop_core::telemetry::error_chain(&error), "the agent is gone; starting another one");
+        let error = devloop_core::telemetry::error_chain(&error);
+        match &place {
+            // With its container, most likely, and then no one needs another.
+            Place::Pod { .. } if failures == 1 => {
+                tracing::info!(%place, error, "the agent is gone; if its container is not, another one starts")
+            }
+            _ => tracing::warn!(%place, error, "the agent is gone; starting another one"),
+        }
         self.set_stage(&place, &Stage::Attaching);
         self.start_agent(place, failures);
         Ok(())
