@@ -88,9 +88,14 @@ impl Images {
     /// Makes the image anew, with other bytes in its last layer.
     fn change(&self) {
         random(&self.folder.join("app"), LAYER_BYTES);
+        let before = docker(&["images", "--quiet", "--no-trunc", IMAGE]);
         // The builder that every engine has.
         let build = Program::new("docker").args(["build", "--quiet", "--tag", IMAGE]).args([&self.folder]).env("DOCKER_BUILDKIT", "0");
         build.run().ok();
+        // It has no name any more.
+        if !before.trim().is_empty() {
+            docker(&["image", "rm", before.trim()]);
+        }
     }
 
     /// Stock tools agree that every node has the image that Docker has.
@@ -110,9 +115,7 @@ impl Images {
 
 impl Drop for Images {
     fn drop(&mut self) {
-        // Dangling ones of the runs before included; what is in use stays.
         let _ = Program::new("docker").args(["image", "rm", "--force", IMAGE, BASE]).run();
-        let _ = Program::new("docker").args(["image", "prune", "--force"]).run();
     }
 }
 
