@@ -1,6 +1,6 @@
 //! `kubectl hot-reload` on the example service.
 
-use crate::rebuild::{ask, shop};
+use crate::rebuild::{ask, get, shop};
 use crate::{Case, shared};
 use devloop_tests::eventually;
 use nix::sys::signal::Signal;
@@ -22,8 +22,9 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn served(path: &str, text: &str) {
     eventually(&format!("{path} serves {text:?}"), SOON, || {
-        let answer = ask(path);
-        if answer.contains(text) { Ok(()) } else { Err(answer) }
+        // A pod that was just replaced is not behind the Service yet.
+        let said = get(path).run();
+        if said.stdout.contains(text) { Ok(()) } else { Err(said.stdout + &said.stderr) }
     });
 }
 

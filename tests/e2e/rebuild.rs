@@ -2,6 +2,7 @@
 
 use crate::clusters::{Cluster, current};
 use crate::{Case, shared};
+use devloop_tests::program::Program;
 use devloop_tests::shop::Shop;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,9 +30,13 @@ pub(crate) fn shop() -> Shop {
     SHOPS.lock().unwrap_or_else(PoisonError::into_inner).entry(current()).or_insert_with(deploy).clone()
 }
 
+/// Asks the Service, through the API.
+pub(crate) fn get(path: &str) -> Program {
+    shared().kubectl(["get", "--raw", &format!("/api/v1/namespaces/default/services/shop:80/proxy{path}")])
+}
+
 pub(crate) fn ask(path: &str) -> String {
-    let path = format!("/api/v1/namespaces/default/services/shop:80/proxy{path}");
-    shared().kubectl(["get", "--raw", &path]).run().ok()
+    get(path).run().ok()
 }
 
 fn generation() -> String {

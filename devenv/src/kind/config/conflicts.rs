@@ -77,7 +77,7 @@ pub(super) fn refuse_collisions(label: &str, ports: &[HostPort]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses values of a kind that can't be added to. What else kind doesn't like,
+/// Refuses roles that there are not, and values of a kind that can't be added to. What else kind doesn't like,
 /// it says itself.
 pub(super) fn refuse_shapes(config: &Config) -> Result<()> {
     let refuse = |path: &str, expected: &str| Err(CommandError::usage(format!("{}: {path} is not {expected}", config.label)));
@@ -96,6 +96,10 @@ pub(super) fn refuse_shapes(config: &Config) -> Result<()> {
     for (index, node) in config.nodes().iter().enumerate() {
         if !node.is_mapping() {
             return refuse(&format!("nodes[{index}]"), "a mapping");
+        }
+        let role = node.get("role").map_or(Some("control-plane"), Value::as_str);
+        if !matches!(role, Some("control-plane" | "worker")) {
+            return refuse(&format!("nodes[{index}].role"), "control-plane or worker");
         }
         for key in ["extraMounts", "extraPortMappings"] {
             if !is_list(node.get(key)) {
