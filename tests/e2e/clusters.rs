@@ -111,6 +111,13 @@ pub(crate) fn load_toolbox(environment: &Environment) {
     environment.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
 }
 
+/// Says something beside the runner's own lines.
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    // Nobody may be left to read it.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// How many tests ran on each cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {

@@ -1,7 +1,11 @@
 //! `kubectl devenv`, command by command.
 
+use crate::clusters::{Cluster, current};
+use crate::rebuild::{get, shop};
 use crate::{Case, shared};
 use devloop_tests::eventually;
+use devloop_tests::program::Program;
+use serde_json::Value;
 use std::time::Duration;
 
 /// On any cluster that we bring up.
@@ -10,7 +14,14 @@ pub(crate) fn cases() -> Vec<Case> {
         ("devenv::up_again_is_a_no_op", up_again),
         ("devenv::kubeconfig_alone_is_enough", kubeconfig),
         ("devenv::load_refuses_what_is_no_image", load_refuses),
+        ("devenv::auto_finds_what_is_up", auto),
+        ("devenv::doctor_finds_what_is_broken", doctor),
     ]
+}
+
+/// After the example was rebuilt several times.
+pub(crate) fn late_cases() -> Vec<Case> {
+    vec![("devenv::registry_is_a_way_to_the_nodes", registry), ("devenv::prune_removes_what_its_dry_run_says", prune)]
 }
 
 /// On the embedded one: its components are ours.
@@ -39,6 +50,76 @@ fn up_again() {
     let report: serde_json::Value = serde_json::from_str(&shared().devenv(arguments).run().ok()).unwrap();
     assert_eq!(report["alreadyUp"], true, "{report}");
     assert_eq!(running(), pid);
+}
+
+fn auto() {
+    let report = shared().devenv(["up", "--provider", "auto", "-o", "json"]).run().ok();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["alreadyUp"], &report["context"]), (&Value::from(true), &Value::from(shared().context())));
+    let other = if current() == Cluster::Embedded { "kind" } else { "embedded" };
+    let error = shared().devenv(["up", "--provider", other]).run();
+    assert!(!error.status.success() && error.stderr.contains(&shared().name), "{}", error.stderr);
+}
+
+fn doctor() {
+    let run = |program: Program| {
+        let said = program.run();
+        let findings: Vec<Value> = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        let blocks = findings.iter().any(|finding| finding["severity"] == "blocks");
+        assert_eq!(said.status.code(), Some(i32::from(blocks)), "{said:?}");
+        findings
+    };
+    let ask = || shared().devenv(["doctor", "-o", "json"]);
+    let of = |findings: &[Value], id: &str| findings.iter().filter(|finding| finding["id"] == id).cloned().collect::<Vec<_>>();
+    let findings = run(ask());
+    assert!(!findings.iter().any(|finding| finding["severity"] == "blocks"), "{findings:#?}");
+    assert!(of(&findings, "registry-from-node").iter().all(|finding| finding["severity"] == "ok"), "{findings:#?}");
+    // A context that leads nowhere, and an engine that nobody serves.
+    let kubeconfig = shared().scratch("doctor").join("config");
+    std::fs::copy(shared().kubeconfig(), &kubeconfig).unwrap();
+    shared().kubectl(["config", "set-context", "lost", "--cluster=nothing"]).env("KUBECONFIG", &kubeconfig).run().ok();
+    let findings = run(ask().env("KUBECONFIG", &kubeconfig).env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
+    let lost = of(&findings, "dangling-context");
+    assert!(lost.iter().any(|finding| finding["subject"] == "lost" && !finding["fix"].is_null()), "{findings:#?}");
+    let engine = of(&findings, "docker");
+    assert!(engine.iter().any(|finding| finding["severity"] != "ok" && !finding["fix"].is_null()), "{findings:#?}");
+}
+
+fn registry() {
+    let image = |arguments: [&str; 2]| {
+        let all = shop().context().into_iter().chain(shop().file()).chain(arguments.map(str::to_owned));
+        shared().plugin("kubectl-rebuild", all).run().ok();
+        shared().kubectl(["get", "deployment", "shop", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]).run().ok()
+    };
+    assert!(image(["--via", "api"]).starts_with("localhost:"));
+    assert!(get("/api/version").run().ok().contains(&shop().greeting()));
+    assert!(image(["--via", "node"]).starts_with("devloop.local/"));
+}
+
+fn prune() {
+    for number in 0..2 {
+        shop().greet(&format!("built {number}"));
+        shop().rebuild();
+    }
+    let prune = |more: &[&str]| -> Value {
+        let environment = shared();
+        let arguments = ["prune", "--name", &environment.name, "-o", "json"].into_iter().chain(more.iter().copied());
+        serde_json::from_str(&environment.devenv(arguments).run().ok()).unwrap()
+    };
+    let images = |report: &Value| {
+        let items = report["items"].as_array().unwrap().iter().filter(|item| item["what"] == "image");
+        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let planned = prune(&["--dry-run"]);
+    assert!(images(&planned).iter().any(|name| name.starts_with("devloop.local/shop:")), "{planned:#}");
+    assert_eq!(prune(&["--dry-run"])["items"], planned["items"], "a dry run changes nothing");
+    let done = prune(&[]);
+    assert_eq!(images(&done), images(&planned));
+    assert!(done["freedBytes"].as_u64().unwrap() > 0, "{done:#}");
+    assert!(images(&prune(&["--dry-run"])).is_empty());
+    // What runs was not touched.
+    shared().kubectl(["rollout", "restart", "deployment/shop"]).run().ok();
+    shared().kubectl(["rollout", "status", "deployment/shop", "--timeout=60s"]).run().ok();
 }
 
 /// `down` of a context forgets it and leaves the cluster as it is.

@@ -58,12 +58,11 @@ fn restarts() -> String {
 }
 
 fn swap() {
-    let before = restarts();
+    let (before, greeting) = (restarts(), shop().greeting());
     let session = shop().hot_reload(&["--probe-path", "/healthz"]);
     let (pod, _) = shop().pod();
     for number in 0..3 {
-        let now = if number == 0 { "hello again".to_owned() } else { format!("swapped {}", number - 1) };
-        shop().edit("src/greeting.rs", &now, &format!("swapped {number}"));
+        shop().greet(&format!("swapped {number}"));
         let event = session.wait_for("swapped");
         for phase in ["compile", "deliver", "swap", "served"] {
             assert!(event["phasesMs"][phase].as_f64().is_some(), "{phase} is missing: {event}");
@@ -74,21 +73,22 @@ fn swap() {
     }
     assert_eq!(shop().pod().0, pod);
     assert_eq!(restarts(), before);
-    shop().edit("src/greeting.rs", "swapped 2", "hello again");
+    shop().greet(&greeting);
     session.wait_for("swapped");
 }
 
 fn does_not_compile() {
+    let greeting = shop().greeting();
     let session = shop().hot_reload(&[]);
     shop().edit("src/greeting.rs", "pub(crate) const", "pub(crate) konst");
     let event = session.wait_for("build-failed");
     assert!(event["message"].as_str().unwrap().contains("expected one of"), "{event}");
-    assert!(ask("/api/version").contains("hello again"));
+    assert!(ask("/api/version").contains(&greeting));
     shop().edit("src/greeting.rs", "pub(crate) konst", "pub(crate) const");
-    shop().edit("src/greeting.rs", "hello again", "fixed");
+    shop().greet("fixed");
     session.wait_for("swapped");
     served("/api/version", "fixed");
-    shop().edit("src/greeting.rs", "fixed", "hello again");
+    shop().greet(&greeting);
     session.wait_for("swapped");
 }
 

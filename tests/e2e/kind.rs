@@ -292,13 +292,32 @@ fn kubeconfig_in_the_way() {
     assert!(!kind(&["get", "clusters"]).contains(&environment.name));
 }
 
+/// With what a kind cluster can be told by flags.
 fn two_ups() {
     let environment = own();
-    let [mut first, mut second] = [(), ()].map(|()| environment.devenv(environment.up_arguments()).start());
+    let folder = environment.scratch("mounted");
+    std::fs::write(folder.join("file"), "from the host").unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = [
+        ["--mount".to_owned(), format!("{}:/mnt/e2e:ro", folder.display())],
+        ["--port".to_owned(), format!("{port}:30080")],
+        ["--feature-gate".to_owned(), "UserNamespacesSupport=false".to_owned()],
+    ];
+    let arguments: Vec<String> = environment.up_arguments().into_iter().chain(options.concat()).collect();
+    let [mut first, mut second] = [(), ()].map(|()| environment.devenv(&arguments).start());
     assert!(first.child.wait().unwrap().success());
     assert!(second.child.wait().unwrap().success());
-    assert_eq!(nodes_of(&environment).len(), 1);
+    let nodes = nodes_of(&environment);
+    assert_eq!(nodes.len(), 1);
     environment.kubectl(["get", "nodes"]).run().ok();
+    assert_eq!(docker::docker(["exec", &nodes[0], "cat", "/mnt/e2e/file"]).run().ok(), "from the host");
+    docker::docker(["exec", &nodes[0], "touch", "/mnt/e2e/file"]).run().fails_with(1);
+    assert_eq!(docker::docker(["port", &nodes[0], "30080/tcp"]).run().ok().trim(), format!("127.0.0.1:{port}"));
+    let kubelet = docker::docker(["exec", &nodes[0], "cat", "/var/lib/kubelet/config.yaml"]).run().ok();
+    assert!(kubelet.contains("UserNamespacesSupport: false"), "{kubelet}");
+    // What it is made of can't be changed by another `up`: it says so.
+    let error = environment.devenv(["up", "--provider", "kind", "--workers", "1"]).run();
+    assert!(!error.status.success(), "{}", error.stderr);
     environment.down();
     assert!(!kind(&["get", "clusters"]).contains(&environment.name));
     assert!(!std::fs::read_to_string(environment.kubeconfig()).unwrap_or_default().contains(&environment.context()));

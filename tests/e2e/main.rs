@@ -40,6 +40,7 @@ fn cases(cluster: Cluster) -> Vec<Case> {
             rebuild::cases(),
             hot_reload::cases(),
             logs_tail::cases(),
+            devenv::late_cases(),
             faults::cases(),
             // Last: started by the first of the kubectl tests, due by now.
             kubectl::late_cases(),
@@ -51,6 +52,7 @@ fn cases(cluster: Cluster) -> Vec<Case> {
             rebuild::cases(),
             hot_reload::cases(),
             logs_tail::cases(),
+            devenv::late_cases(),
             kubectl::late_cases(),
             kind::fault_cases(),
         ],
@@ -76,7 +78,7 @@ fn main() -> ExitCode {
     let chosen = match Cluster::chosen(std::env::var("DEVLOOP_E2E").ok().as_deref()) {
         Ok(chosen) => chosen,
         Err(reason) => {
-            eprintln!("Error: {reason}");
+            clusters::say(&format!("Error: {reason}"));
             return ExitCode::from(2);
         }
     };
@@ -94,7 +96,7 @@ fn main() -> ExitCode {
     }
     trials.push(Trial::test("every_cluster_was_tested", move || {
         clusters::leave();
-        eprintln!("{tally}");
+        clusters::say(&tally.to_string());
         tally.check(&chosen).map_err(Into::into)
     }));
     if !arguments.list {

@@ -68,6 +68,24 @@ impl Shop {
         })
     }
 
+    /// What the service says at `/api/version`, by its source.
+    ///
+    /// # Panics
+    /// When the source doesn't say.
+    pub fn greeting(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.join("src/greeting.rs")).unwrap();
+        let line = text.lines().find(|line| line.contains("const")).unwrap();
+        line.split('"').nth(1).unwrap_or_else(|| panic!("{line}")).to_owned()
+    }
+
+    /// Makes it say something else.
+    ///
+    /// # Panics
+    /// When the source can't be written.
+    pub fn greet(&self, greeting: &str) {
+        self.edit("src/greeting.rs", &format!("\"{}\"", self.greeting()), &format!("\"{greeting}\""));
+    }
+
     /// Replaces text in one of its files, by a new file under the old name, as
     /// editors save.
     ///

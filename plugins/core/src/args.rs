@@ -66,7 +66,7 @@ pub enum Via {
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct ViaArgs {
     /// The way to the containers
-    #[arg(long, value_enum, default_value_t, env = "DEVLOOP_VIA", help_heading = "Cluster options")]
+    #[arg(long, value_enum, default_value_t, env = "DEVLOOP_VIA", hide_env_values = true, help_heading = "Cluster options")]
     pub via: Via,
 }
 
