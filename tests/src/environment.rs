@@ -100,9 +100,10 @@ impl Environment {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&path))).unwrap();
         let program = match self.engine {
+            Engine::Embedded => program.env("DEVLOOP_PROVIDER", "embedded"),
+            Engine::Kind { .. } => program.env("DEVLOOP_PROVIDER", "kind"),
             // Nobody listens there.
-            Engine::Api { .. } => program.env("DOCKER_HOST", "unix:///nowhere/docker.sock"),
-            Engine::Embedded | Engine::Kind { .. } => program,
+            Engine::Api { .. } => program.env("DEVLOOP_PROVIDER", "context").env("DOCKER_HOST", "unix:///nowhere/docker.sock"),
         };
         program
             .env("XDG_STATE_HOME", self.folder.join("state"))
@@ -111,7 +112,6 @@ impl Environment {
             .env("DEVLOOP_NAME", &self.name)
             .env_remove("DEVLOOP_LOG")
             .env_remove("DEVLOOP_VIA")
-            .env_remove("DEVLOOP_PROVIDER")
             .env_remove("RUST_BACKTRACE")
     }
 

@@ -23,7 +23,7 @@ pub fn state() -> HostState {
     let setting = |name: &&str| format!("{name}={}", std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default());
     [
         ("mounts", mounts),
-        ("nftables", run("nft", &["list", "ruleset"])),
+        ("nftables", run("nft", &["--stateless", "list", "ruleset"])),
         ("iptables", run("iptables-legacy-save", &[])),
         ("links", links()),
         ("routes", run("ip", &["-4", "route", "show", "table", "main"])),

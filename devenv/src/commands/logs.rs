@@ -1,6 +1,6 @@
 //! `kubectl devenv logs COMPONENT [-f]`.
 
-use crate::embedded::log_file::last_lines;
+use crate::embedded::log_file::last_lines_before;
 use crate::request::LogsRequest;
 use devloop_core::environment::Directories;
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
@@ -28,10 +28,12 @@ pub(super) async fn run(context: &Context, directories: &Directories, request: &
     let open = async { File::open(&path).await.with_context(|| format!("could not read {}", path.display())) };
     let mut file = open.await?;
     if let Some(count) = request.tail {
-        // What is written between these two steps is printed by neither reader
-        // twice, nor lost: the length is taken first.
+        // What is written meanwhile belongs to what follows, and only to that.
         let length = file.metadata().await.with_context(|| format!("could not read {}", path.display()))?.len();
-        last_lines(&path, count).iter().try_for_each(|line| output::line(line))?;
+        last_lines_before(&path, length, count).iter().try_for_each(|line| output::line(line))?;
+        if !request.follow {
+            return Ok(ExitStatus::Success);
+        }
         file.seek(std::io::SeekFrom::Start(length)).await.with_context(|| format!("could not read {}", path.display()))?;
     }
     let mut buffer = vec![0; 64 * 1024];

@@ -1,7 +1,7 @@
 //! A component's log: appended to, rotated by size, a bounded number kept.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes after which a log is rotated.
@@ -65,11 +65,22 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
 /// The last `count` lines of a log, the rotated one before it included where
 /// the current one is too short.
 pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    let read = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    last_lines_before(path, u64::MAX, count)
+}
+
+/// The same of a log's first `length` bytes, whatever is added to it meanwhile.
+pub(crate) fn last_lines_before(path: &Path, length: u64, count: usize) -> Vec<String> {
+    let read = |path: &Path| {
+        let mut bytes = Vec::new();
+        // A log that isn't there has no lines.
+        let _ = File::open(path).and_then(|file| file.take(length).read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     let current = read(path);
     let mut lines: Vec<String> = current.lines().map(str::to_owned).collect();
     if lines.len() < count {
-        let older = read(&numbered(path, 1));
+        let older = std::fs::read(numbered(path, 1)).unwrap_or_default();
+        let older = String::from_utf8_lossy(&older);
         lines.splice(0..0, older.lines().map(str::to_owned));
     }
     lines.split_off(lines.len().saturating_sub(count))
@@ -92,5 +103,6 @@ mod tests {
         names.sort();
         assert_eq!(names, ["etcd.log", "etcd.log.1", "etcd.log.2", "etcd.log.3"]);
         assert_eq!(last_lines(&path, 3), ["line 017", "line 018", "line 019"]);
+        assert_eq!(last_lines_before(&path, "line 018\n".len() as u64, 2), ["line 017", "line 018"]);
     }
 }
