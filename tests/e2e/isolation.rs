@@ -18,9 +18,11 @@ fn host_is_untouched() {
     first.up();
     second.up();
     let during = host::state();
-    for part in ["mounts", "iptables"] {
-        assert_eq!(before[part], during[part], "{part} of the host changed");
-    }
+    assert_eq!(before["mounts"], during["mounts"], "mounts of the host changed");
+    // Docker's chain for others is the one place that is written to.
+    let rules =
+        |state: &host::HostState| state["iptables"].lines().filter(|rule| !rule.contains("DOCKER-USER")).collect::<Vec<_>>().join("\n");
+    assert_eq!(rules(&before), rules(&during), "packet filter of the host changed");
     let new_links: Vec<&str> = during["links"].lines().filter(|link| !before["links"].lines().any(|old| old == *link)).collect();
     assert_eq!(new_links.len(), 2, "{new_links:?}");
     assert!(new_links.iter().all(|link| link.starts_with("devloop")), "{new_links:?}");

@@ -1,7 +1,9 @@
 //! What an environment has on the host's network: one veth pair, one nftables
-//! table for the way out, and, while any environment is up, IPv4 forwarding.
+//! table for the way out, two rules in Docker's chain for others where Docker
+//! filters, and, while any environment is up, IPv4 forwarding.
 
 use super::addresses::Addresses;
+use super::docker_rules;
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::files;
 use std::collections::BTreeSet;
@@ -60,6 +62,7 @@ table ip {table} {{
 "
     );
     run("nft", &["-f", "-"], &rules)?;
+    docker_rules::allow(&interface)?;
     enable_forwarding(state)
 }
 
@@ -78,6 +81,7 @@ pub(crate) fn remove(addresses: Addresses, last: bool, state: &Path) -> Result<(
             return Err(error);
         }
     }
+    docker_rules::withdraw(&interface)?;
     let table = addresses.nft_table();
     // "add" first: deleting a table that isn't there is an error.
     run("nft", &["-f", "-"], &format!("add table ip {table}\ndelete table ip {table}\n"))?;
@@ -147,7 +151,7 @@ fn others_need_forwarding() -> bool {
 ///
 /// # Errors
 /// When it can't be started or fails; the message has what it said.
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
+pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

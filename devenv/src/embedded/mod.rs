@@ -8,6 +8,7 @@ mod addresses;
 mod bootstrap;
 mod cgroups;
 mod components;
+mod docker_rules;
 mod host_network;
 mod launch;
 pub(crate) mod log_file;
