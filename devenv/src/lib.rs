@@ -18,6 +18,7 @@ mod load;
 mod lock;
 pub mod provider;
 mod prune;
+mod records;
 pub mod registry;
 pub mod request;
 

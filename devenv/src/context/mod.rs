@@ -6,7 +6,7 @@ mod minify;
 
 use crate::provider::{Provider, Snapshot, UpReport};
 use crate::request::{EnvironmentName, UpRequest};
-use crate::{kubeconfig, lock};
+use crate::{kubeconfig, lock, records};
 use async_trait::async_trait;
 use devloop_core::Context;
 use devloop_core::cluster::guard::{Guard, Verdict};
@@ -41,23 +41,6 @@ impl ContextProvider {
         self.directories.environment(name.as_str())
     }
 
-    /// The record of an environment of this engine.
-    fn record(&self, name: &EnvironmentName) -> Result<Option<EnvironmentRecord>> {
-        let forget = || format!("forget the environment with `kubectl devenv down --name {name}`");
-        let Some(record) = self.environment(name).record().hint(forget())? else { return Ok(None) };
-        if record.provider != self.name() {
-            return Err(CommandError::new(format!("environment {:?} is one of {}", record.name, record.provider)))
-                .hint("choose another name with --name");
-        }
-        Ok(Some(record))
-    }
-
-    fn known(&self, name: &EnvironmentName) -> Result<EnvironmentRecord> {
-        self.record(name)?
-            .ok_or_else(|| CommandError::new(format!("there is no environment {:?}", name.as_str())))
-            .hint(format!("make it with `kubectl devenv up --name {name} --provider context`"))
-    }
-
     /// Writes the record and makes its context the current one; neither, when
     /// one of both fails and the record is new.
     fn adopt(&self, name: &EnvironmentName, mut record: EnvironmentRecord, new: bool, current: Option<String>) -> Result<()> {
@@ -69,9 +52,7 @@ impl ContextProvider {
         }
         let write = || {
             private_folder(&environment)?;
-            let text = serde_json::to_vec_pretty(&record).context("could not write the record")?;
-            files::write_atomic(&environment.record_path(), &text, 0o600)
-                .with_context(|| format!("could not write {}", environment.record_path().display()))?;
+            environment.write_record(&record)?;
             if !is_current {
                 kubeconfig::make_current(&kubeconfig::user_path()?, &record.context)
                     .with_context(|| format!("could not make {:?} the current context", record.context))?;
@@ -96,7 +77,7 @@ impl Provider for ContextProvider {
     async fn up(&self, context: &Context, request: &UpRequest) -> Result<UpReport> {
         let began = Instant::now();
         let _lock = lock::environment(context, &self.directories, &request.name).await?;
-        let known = self.record(&request.name)?;
+        let known = records::of_engine(&self.directories, &request.name, self.name())?;
         let config = load_kubeconfig(None)?;
         let current = config.current_context.clone();
         let chosen = choose(request, known.as_ref(), current.as_deref())?;
@@ -159,7 +140,7 @@ impl Provider for ContextProvider {
     }
 
     async fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>> {
-        let Some(record) = self.record(name)? else { return Ok(None) };
+        let Some(record) = records::of_engine(&self.directories, name, self.name())? else { return Ok(None) };
         let asked = async {
             let config = load_kubeconfig(None)?;
             must_exist(&config, &record.context)?;
@@ -178,7 +159,7 @@ impl Provider for ContextProvider {
     }
 
     async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>> {
-        let record = self.known(name)?;
+        let record = records::known(&self.directories, name, self.name())?;
         let config = load_kubeconfig(None)?;
         must_exist(&config, &record.context)?;
         let server = client_config(config, &record.context).await?.cluster_url.to_string();
@@ -186,7 +167,7 @@ impl Provider for ContextProvider {
     }
 
     async fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
-        let record = self.known(name)?;
+        let record = records::known(&self.directories, name, self.name())?;
         let config = load_kubeconfig(None)?;
         must_exist(&config, &record.context)?;
         let minified = minify::minify(config, &record.context, &|path| std::fs::read(path))?;

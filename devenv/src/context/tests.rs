@@ -51,10 +51,13 @@ fn an_environment_of_another_engine_is_not_this_ones() {
     let folder = tempfile::tempdir().unwrap();
     let provider = ContextProvider::new(Directories { state: folder.path().into(), cache: folder.path().into() });
     let name: EnvironmentName = "default".parse().unwrap();
-    assert!(provider.record(&name).unwrap().is_none());
+    assert!(records::of_engine(&provider.directories, &name, provider.name()).unwrap().is_none());
     let environment = provider.environment(&name);
     private_folder(&environment).unwrap();
     let foreign = EnvironmentRecord { provider: "kind".into(), ..record("kind-x") };
     std::fs::write(environment.record_path(), serde_json::to_vec(&foreign).unwrap()).unwrap();
-    assert_eq!(provider.record(&name).unwrap_err().to_string(), "environment \"default\" is one of kind");
+    assert_eq!(
+        records::of_engine(&provider.directories, &name, provider.name()).unwrap_err().to_string(),
+        "environment \"default\" is one of kind"
+    );
 }

@@ -6,10 +6,10 @@ use super::node_files::{self, Settings};
 use super::preflight::{self, Machine};
 use super::{cgroups, components, host_network, node_binary, pki, readiness, registry, rootfs};
 use crate::kubeconfig::{self, Entry};
-use crate::lock;
 use crate::provider::{Provider, STOP_GRACE, Snapshot, UpReport};
 use crate::registry::convention;
 use crate::request::{EnvironmentName, UpRequest};
+use crate::{lock, records};
 use async_trait::async_trait;
 use base64::Engine as _;
 use devloop_core::environment::{
@@ -64,9 +64,7 @@ impl EmbeddedProvider {
     /// Reads the record or makes a new one; says whether it is new.
     fn record(&self, request: &UpRequest) -> Result<(EnvironmentRecord, bool)> {
         let environment = self.environment(&request.name);
-        if let Some(record) =
-            environment.record().hint(format!("remove the environment with `kubectl devenv down --name {}`", request.name))?
-        {
+        if let Some(record) = records::of_engine(&self.directories, &request.name, self.name())? {
             return Ok((record, false));
         }
         let _host = self.host_lock()?;
@@ -214,13 +212,6 @@ impl EmbeddedProvider {
         }
         Ok(())
     }
-
-    fn known(&self, name: &EnvironmentName) -> Result<EnvironmentRecord> {
-        self.environment(name)
-            .record()?
-            .ok_or_else(|| CommandError::new(format!("there is no environment {:?}", name.as_str())))
-            .hint(format!("bring it up with `kubectl devenv up --name {name}`"))
-    }
 }
 
 #[async_trait]
@@ -244,7 +235,7 @@ impl Provider for EmbeddedProvider {
         };
         let status = environment.status().unwrap_or_default().unwrap_or_default();
         if readiness::is_running(&status) {
-            let mut record = self.known(&request.name)?;
+            let mut record = records::known(&self.directories, &request.name, self.name())?;
             let api_port = place(&record)?.api_port;
             if request.api_port.is_some_and(|port| port != api_port) {
                 return Err(CommandError::new(format!("environment {:?} is up with its API on port {api_port}", record.name)))
@@ -339,12 +330,12 @@ impl Provider for EmbeddedProvider {
     }
 
     async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>> {
-        let record = self.known(name)?;
+        let record = records::known(&self.directories, name, self.name())?;
         Ok(Node::of_environment(&self.directories, &record.name)?.into_iter().collect())
     }
 
     async fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
-        kubeconfig::standalone(&self.entry(&self.known(name)?)?)
+        kubeconfig::standalone(&self.entry(&records::known(&self.directories, name, self.name())?)?)
     }
 }
 

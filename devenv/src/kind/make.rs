@@ -3,7 +3,7 @@
 
 use super::config::{self, Config, Wanted, add_flags, version_of_image};
 use super::program::{Kind, NewCluster};
-use super::{Work, containers, files, images, publish, ready, registering, undo};
+use super::{Work, containers, dns, files, images, publish, ready, registering, undo};
 use crate::journal::{Created, Journal};
 use crate::kubeconfig;
 use crate::provider::UpReport;
@@ -111,6 +111,10 @@ async fn make(
     let entry = kubeconfig::parse_entry(&text, &work.context_name())?;
     let client = super::client(&text, &entry.name).await?;
 
+    // Now, while its pods still wait for a node.
+    if config.has_services() {
+        dns::ask_often(&client).await;
+    }
     let nodes = containers::started(work.engine, &containers).await?;
     let count = nodes.len();
     let expected = ready::Expected { nodes, network: config.has_network(), services: config.has_services(), until };

@@ -7,6 +7,7 @@
 
 mod config;
 mod containers;
+mod dns;
 mod files;
 mod images;
 mod join;
@@ -24,7 +25,7 @@ pub use provider::KindProvider;
 use config::Machine;
 use devloop_core::cluster::client_config;
 use devloop_core::docker::{DockerError, Endpoint, Engine};
-use devloop_core::error::{CommandError, ErrorContext, Result};
+use devloop_core::error::{ErrorContext, Result};
 use kube::Client;
 use kube::config::Kubeconfig;
 use std::time::Instant;
@@ -85,9 +86,4 @@ fn bounding_set_has(number: u32) -> bool {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     // A machine that doesn't say lacks nothing that we know of.
     hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_none_or(|set| set >> number & 1 == 1)
-}
-
-fn no_environment(name: &str) -> CommandError {
-    CommandError::new(format!("there is no environment {name:?}"))
-        .with_hint(format!("bring it up with `kubectl devenv up --provider kind --name {name}`"))
 }

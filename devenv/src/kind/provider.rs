@@ -2,12 +2,12 @@
 
 use super::containers::{self, Container};
 use super::program::Kind;
-use super::{Work, files, join, make, no_environment, publish, status, undo};
+use super::{Work, files, join, make, publish, status, undo};
 use crate::journal::{Created, Journal};
-use crate::lock;
 use crate::provider::{Provider, Snapshot, UpReport};
 use crate::registry;
 use crate::request::{EnvironmentName, UpRequest};
+use crate::{lock, records};
 use async_trait::async_trait;
 use devloop_core::Context;
 use devloop_core::docker::Engine;
@@ -60,21 +60,6 @@ impl KindProvider {
 
     fn environment(&self, name: &EnvironmentName) -> EnvironmentDirectory {
         self.directories.environment(name.as_str())
-    }
-
-    /// The record of an environment of this engine.
-    fn record(&self, name: &EnvironmentName) -> Result<Option<EnvironmentRecord>> {
-        let clean_up = || format!("remove the environment with `kubectl devenv down --name {name}`");
-        let Some(record) = self.environment(name).record().hint(clean_up())? else { return Ok(None) };
-        if record.provider != self.name() {
-            return Err(CommandError::new(format!("environment {:?} is one of {}", record.name, record.provider)))
-                .hint("choose another name with --name");
-        }
-        Ok(Some(record))
-    }
-
-    fn known(&self, name: &EnvironmentName) -> Result<EnvironmentRecord> {
-        self.record(name)?.ok_or_else(|| no_environment(name.as_str()))
     }
 
     /// What is removed of an environment: what its journal says, as far as it
@@ -192,7 +177,7 @@ impl Provider for KindProvider {
         let engine = Engine::connect().await?;
         let _lock = lock::environment(context, &self.directories, &request.name).await?;
         let environment = self.environment(&request.name);
-        let record = self.record(&request.name)?;
+        let record = records::of_engine(&self.directories, &request.name, self.name())?;
         let mut journal =
             Journal::open(&environment).hint(format!("remove the environment with `kubectl devenv down --name {}`", request.name))?;
         let found = containers::of_cluster(&engine, request.name.as_str()).await?;
@@ -274,14 +259,14 @@ impl Provider for KindProvider {
     }
 
     async fn snapshot(&self, name: &EnvironmentName) -> Result<Option<Snapshot>> {
-        match self.record(name)? {
+        match records::of_engine(&self.directories, name, self.name())? {
             Some(record) => Ok(Some(status::snapshot(&self.environment(name), record).await)),
             None => Ok(None),
         }
     }
 
     async fn nodes(&self, name: &EnvironmentName) -> Result<Vec<Node>> {
-        let record = self.known(name)?;
+        let record = records::known(&self.directories, name, self.name())?;
         let engine = Engine::connect().await?;
         let nodes = Node::of_kind(&engine, &record.name).await?;
         if nodes.is_empty() {
@@ -292,7 +277,7 @@ impl Provider for KindProvider {
     }
 
     async fn kubeconfig(&self, name: &EnvironmentName) -> Result<String> {
-        let record = self.known(name)?;
+        let record = records::known(&self.directories, name, self.name())?;
         let environment = self.environment(name);
         let entry = files::any_entry(&environment, &record.context)
             .ok_or_else(|| CommandError::new(format!("the credentials of environment {:?} are not known yet", record.name)))

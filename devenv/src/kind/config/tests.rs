@@ -69,6 +69,13 @@ fn flags_alone_make_a_configuration() {
       KubeletInUserNamespace: true
     kubeadmConfigPatches:
     - |
+      apiVersion: kubeadm.k8s.io/v1beta3
+      kind: ClusterConfiguration
+      controllerManager:
+        extraArgs:
+          kube-api-qps: "200"
+          kube-api-burst: "400"
+    - |
       kind: KubeletConfiguration
       syncFrequency: 10s
       crashLoopBackOff: {maxContainerRestartPeriod: 5s}
@@ -94,6 +101,13 @@ fn what_the_file_says_stays_and_patches_of_the_user_come_last() {
     kind: Cluster
     apiVersion: kind.x-k8s.io/v1alpha4
     kubeadmConfigPatches:
+    - |
+      apiVersion: kubeadm.k8s.io/v1beta3
+      kind: ClusterConfiguration
+      controllerManager:
+        extraArgs:
+          kube-api-qps: "200"
+          kube-api-burst: "400"
     - |
       kind: KubeletConfiguration
       syncFrequency: 10s
