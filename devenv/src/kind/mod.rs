@@ -1,7 +1,7 @@
 //! The engine of kind clusters: made here by the `kind` program, or found and
 //! adopted.
 //!
-//! [`config`] decides what a new cluster is made from; `make` makes it or leaves
+//! `config` decides what a new cluster is made from; `make` makes it or leaves
 //! nothing; `join` brings one that is there up; `undo` removes what the journal
 //! lists.
 
