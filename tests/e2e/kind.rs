@@ -128,6 +128,12 @@ fn load_from_docker() {
     for node in again["nodes"].as_array().unwrap() {
         assert_eq!((&node["sentBytes"], &node["alreadyPresent"]), (&Value::from(0), &Value::from(true)), "{again}");
     }
+    // The kubelet finds it by the name that Docker has for it.
+    let run = ["run", "loaded", "--image=e2e/toolbox:one", "--image-pull-policy=Never", "--restart=Never", "--command", "--"];
+    environment.kubectl(run.into_iter().chain(["/bin/sh", "-c", "cat /bin/name"])).run().ok();
+    environment.kubectl(["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/loaded", "--timeout=60s"]).run().ok();
+    assert_eq!(environment.kubectl(["logs", "loaded"]).run().ok(), "e2e/toolbox:one");
+    environment.kubectl(["delete", "pod", "loaded", "--wait=false"]).run().ok();
     let error = environment.devenv(["load", "e2e/nothing:here"]).run().fails_with(1);
     assert!(error.contains("e2e/nothing:here") && error.contains("Hint:"), "{error}");
 }
