@@ -35,7 +35,7 @@ fn host_is_untouched() {
     // Each has its own objects.
     first.kubectl(["create", "configmap", "only-here"]).run().ok();
     second.kubectl(["get", "configmap", "only-here"]).run().fails_with(1);
-    only_loopback_and_the_link_serve_the_api(&first);
+    only_loopback_serves_the_api_and_the_registry(&first);
     // The credentials are the owner's alone.
     for path in [first.kubeconfig(), first.directory().root().join("node/etc/kubernetes/pki/admin.key")] {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
@@ -48,14 +48,18 @@ fn host_is_untouched() {
     assert!(!first.directory().root().exists());
 }
 
-fn only_loopback_and_the_link_serve_the_api(environment: &Environment) {
-    let port = environment.directory().record().unwrap().unwrap().embedded.unwrap().api_port;
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+fn only_loopback_serves_the_api_and_the_registry(environment: &Environment) {
+    let record = environment.directory().record().unwrap().unwrap();
+    let (port, registry) = (record.embedded.unwrap().api_port, record.registry_port.unwrap());
+    let ports = [port, registry];
+    assert!(ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok()));
     let addresses = devloop_tests::program::Program::new("ip").args(["-4", "-o", "addr", "show", "scope", "global"]).run().ok();
     let others = addresses.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse::<Ipv4Addr>().ok());
     for address in others {
-        let reached = TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(300));
-        assert!(reached.is_err(), "the API's port is open on {address}");
+        for port in ports {
+            let reached = TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(300));
+            assert!(reached.is_err(), "port {port} of the API or the registry is open on {address}");
+        }
     }
     // Nobody without a certificate sees anything.
     let server = format!("https://127.0.0.1:{port}");
