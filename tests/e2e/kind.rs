@@ -221,7 +221,11 @@ spec:
             let answer = environment.kubectl(["exec", from, "--", "get", &format!("http://{address}:8080")]).run().ok();
             assert_eq!(answer, format!("hello from {to}\n"));
         }
-        environment.kubectl(["exec", from, "--", "get", "http://across.default.svc.cluster.local"]).run().ok();
+        // The rules for a Service get to each node in its own time.
+        eventually("the Service answers on every node", SOON, || {
+            let said = environment.kubectl(["exec", from, "--", "get", "http://across.default.svc.cluster.local"]).run();
+            if said.status.success() { Ok(()) } else { Err(said.stderr) }
+        });
     }
     environment.kubectl(["delete", "daemonset/across", "service/across", "--wait=false"]).run().ok();
 }

@@ -91,7 +91,12 @@ fn services_and_dns() {
         assert_eq!(from_client, "hello from web\n");
     }
     // A pod that reaches itself through its own Service.
-    assert_eq!(kubectl(&["exec", "web", "--", "get", "http://web.default.svc"]), "hello from web\n");
+    // It may be on another node, whose rules follow a moment later.
+    let from_itself = eventually("the Service answers its own pod", SOON, || {
+        let said = shared().kubectl(["exec", "web", "--", "get", "http://web.default.svc"]).run();
+        if said.status.success() { Ok(said.stdout) } else { Err(said.stderr) }
+    });
+    assert_eq!(from_itself, "hello from web\n");
     shared().kubectl(["exec", "client", "--", "nslookup", "nothing.default.svc.cluster.local"]).run().fails_with(1);
     remove(&["pod/web", "pod/client", "service/web"]);
 }
