@@ -17,7 +17,6 @@ use devloop_core::files;
 use devloop_core::node::Node;
 use kube::config::Kubeconfig;
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, Instant};
 
 /// How long a cluster may take to answer `up`; it runs already.
@@ -51,7 +50,7 @@ impl ContextProvider {
             record.previous_context = chosen;
         }
         let write = || {
-            private_folder(&environment)?;
+            records::make_folder(&environment)?;
             environment.write_record(&record)?;
             if !is_current {
                 kubeconfig::make_current(&kubeconfig::user_path()?, &record.context)
@@ -202,11 +201,6 @@ fn must_exist(config: &Kubeconfig, context: &str) -> Result<()> {
         known => format!("contexts in the kubeconfig: {}", known.join(", ")),
     };
     Err(CommandError::new(format!("context {context:?} is not in the kubeconfig"))).hint(hint)
-}
-
-fn private_folder(environment: &EnvironmentDirectory) -> Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(environment.root());
-    made.with_context(|| format!("could not make {}", environment.root().display()))
 }
 
 fn elapsed(since: Instant) -> u64 {

@@ -53,7 +53,7 @@ fn an_environment_of_another_engine_is_not_this_ones() {
     let name: EnvironmentName = "default".parse().unwrap();
     assert!(records::of_engine(&provider.directories, &name, provider.name()).unwrap().is_none());
     let environment = provider.environment(&name);
-    private_folder(&environment).unwrap();
+    records::make_folder(&environment).unwrap();
     let foreign = EnvironmentRecord { provider: "kind".into(), ..record("kind-x") };
     std::fs::write(environment.record_path(), serde_json::to_vec(&foreign).unwrap()).unwrap();
     assert_eq!(

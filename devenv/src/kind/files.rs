@@ -5,14 +5,7 @@ use crate::kubeconfig::{self, Entry};
 use devloop_core::environment::EnvironmentDirectory;
 use devloop_core::error::{ErrorContext, Result};
 use devloop_core::files;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-/// Makes the environment's folder, which is for its owner only.
-pub(super) fn make_folder(environment: &EnvironmentDirectory) -> Result<()> {
-    let folder = environment.root();
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("could not make {}", folder.display()))
-}
 
 /// The credentials of the cluster with this identity. A cluster that somebody
 /// made anew under the same name has another one, and so no file here.

@@ -8,6 +8,7 @@ use super::{Work, files, make, publish, ready, registering};
 use crate::journal::Journal;
 use crate::kubeconfig::{self, Entry};
 use crate::provider::UpReport;
+use crate::records;
 use devloop_core::environment::{EnvironmentRecord, KindOrigin};
 use devloop_core::error::{CommandError, ErrorHint, Result};
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ pub(super) async fn existing(
     let expected = ready::Expected { nodes, network, services, until: work.until() };
     let milestones = work.context.shutdown.guard(ready::wait(&client, &expected, &step)).await?;
     // Before anything is made for it, the environment has a folder for its journal.
-    files::make_folder(&work.environment)?;
+    records::make_folder(&work.environment)?;
 
     let new = record.is_none();
     let mut record = record.unwrap_or_else(|| EnvironmentRecord {

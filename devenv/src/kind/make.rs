@@ -5,10 +5,10 @@ use super::config::{self, Config, Wanted, add_flags, version_of_image};
 use super::program::{Kind, NewCluster};
 use super::{Work, containers, dns, files, images, publish, ready, registering, undo};
 use crate::journal::{Created, Journal};
-use crate::kubeconfig;
 use crate::provider::UpReport;
 use crate::registry;
 use crate::request::UpRequest;
+use crate::{kubeconfig, records};
 use devloop_core::environment::{EnvironmentRecord, KindOrigin};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(super) async fn new_cluster(work: &Work<'_>, mut journal: Journal) -> Result
     let kind = Kind::ensure(work.context, work.directories, work.engine).await?;
     complete_config(work, &kind, &mut config).await?;
 
-    files::make_folder(&work.environment)?;
+    records::make_folder(&work.environment)?;
     let mut record = EnvironmentRecord {
         name: work.name().to_owned(),
         provider: "kind".to_owned(),

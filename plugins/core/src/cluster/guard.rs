@@ -71,6 +71,11 @@ pub fn is_loopback(server: &str) -> bool {
         Some(address) => address.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     };
+    is_loopback_host(host)
+}
+
+/// The same of a host alone, an IPv6 address without its brackets.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

@@ -1,6 +1,7 @@
 //! The nodes of kind clusters: containers that carry kind's labels.
 
 use super::{Access, Node, Owner};
+use crate::cluster::guard::is_loopback_host as is_loopback;
 use crate::docker::{DockerError, Engine};
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
@@ -115,10 +116,6 @@ fn address(server: &str) -> Option<(&str, u16)> {
     let rest = server.split_once("://")?.1;
     let (host, port) = rest.split('/').next()?.rsplit_once(':')?;
     Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
