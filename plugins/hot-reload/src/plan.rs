@@ -1,7 +1,7 @@
 //! Which change asks for what. Pure.
 
 use crate::sources::Sources;
-use devloop_core::project::FileMapping;
+use devloop_core::project::SyncRule;
 use devloop_core::watch::{Change, ChangeKind, WatchRoot};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
 }
 
 impl Layout {
-    pub(crate) fn new(root: &Path, files: &[FileMapping], sources: Option<Sources>) -> Self {
+    pub(crate) fn new(root: &Path, files: &[SyncRule], sources: Option<Sources>) -> Self {
         // Joined by component: "./static" would never be the start of a path.
         let absolute = |path: &Path| -> PathBuf { root.join(path).components().collect() };
         let mappings = files.iter().map(|mapping| Mapping { from: absolute(&mapping.from), to: mapping.to.clone() }).collect();
@@ -84,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn layout() -> Layout {
-        let mapping = |from: &str, to: &str| FileMapping { from: from.into(), to: to.to_owned() };
+        let mapping = |from: &str, to: &str| SyncRule { from: from.into(), to: to.to_owned(), ignore: Vec::new() };
         Layout::new(
             Path::new("/w"),
             &[

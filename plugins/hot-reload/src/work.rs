@@ -157,8 +157,9 @@ pub(crate) struct Build {
 /// Builds a service's binary and takes a copy, which a later build can't
 /// change while it is on its way.
 pub(crate) async fn compile(lane: usize, number: u64, facts: Arc<Facts>, origin: Origin, keep: PathBuf, shutdown: Shutdown) -> Event {
-    let outcome = match build::cargo(&facts.root, &facts.build, &shutdown).await {
-        Ok(built) => {
+    let outcome = match build::build(&facts.root, &devloop_core::project::Build::Cargo(facts.build.clone()), &keep, &shutdown).await {
+        Ok(None) => Err(devloop_core::CommandError::new("the build makes no binary").into()),
+        Ok(Some(built)) => {
             let name = facts.name.clone();
             let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, &keep, &name).map(|kept| (kept, built))).await;
             match copied {
