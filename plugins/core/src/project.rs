@@ -80,9 +80,10 @@ impl Service {
     /// What single fields can't tell.
     fn check(&self) -> Result<(), String> {
         match (&self.build, self.binary()) {
-            (Some(Build::Cargo(_) | Build::Go(_)), None) => {
-                Err(format!("service {:?} is built, and it is not said where its binary is in the container; add `binary: /path`", self.name))
-            }
+            (Some(Build::Cargo(_) | Build::Go(_)), None) => Err(format!(
+                "service {:?} is built, and it is not said where its binary is in the container; add `binary: /path`",
+                self.name
+            )),
             (None, Some(path)) if self.image.is_none() => {
                 Err(format!("service {:?} has the binary {path} and no build that makes it", self.name))
             }
@@ -349,8 +350,8 @@ impl ProjectFile {
 mod tests {
     use super::parse::normalize_inside;
     use super::*;
-    use std::path::Component;
     use crate::target::Kind;
+    use std::path::Component;
 
     const SHOP: &str = r#"apiVersion: devloop/v1
 services:

@@ -3,10 +3,10 @@
 use crate::destination::Destination;
 use crate::plan::{self, Plan, Source};
 use crate::request::Request;
-use devloop_core::{CommandError, Result};
 use devloop_core::cluster::{self, Cluster};
 use devloop_core::deploy;
 use devloop_core::project::{self, ImageSpec, ProjectFile, Service};
+use devloop_core::{CommandError, Result};
 use std::path::PathBuf;
 
 /// All that the work needs.

@@ -96,7 +96,10 @@ mod tests {
     fn what_runs_other_images_is_left_alone() {
         let all = services();
         let manifests = vec![deployment("shop"), deployment("cart")];
-        let both: Vec<Source> = all.iter().map(|service| Source { service: service.clone(), image: service.image.clone().unwrap(), manifests: manifests.clone() }).collect();
+        let both: Vec<Source> = all
+            .iter()
+            .map(|service| Source { service: service.clone(), image: service.image.clone().unwrap(), manifests: manifests.clone() })
+            .collect();
         assert_eq!(plan(both.clone(), &all).unwrap().manifests.len(), 2);
         let shop = plan(both[..1].to_vec(), &all).unwrap();
         assert_eq!(shop.manifests.iter().map(Manifest::name).collect::<Vec<_>>(), ["shop"]);
@@ -106,7 +109,9 @@ mod tests {
     #[test]
     fn a_service_that_nothing_runs_is_a_mistake() {
         let all = services();
-        let error = plan(vec![Source { service: all[0].clone(), image: all[0].image.clone().unwrap(), manifests: vec![deployment("cart")] }], &all).unwrap_err();
+        let error =
+            plan(vec![Source { service: all[0].clone(), image: all[0].image.clone().unwrap(), manifests: vec![deployment("cart")] }], &all)
+                .unwrap_err();
         assert_eq!(error.to_string(), "no container in the manifests of shop runs image \"shop\"");
     }
 }

@@ -51,7 +51,8 @@ mod tests {
         let built = command(folder.path(), &build("echo x > out", Some("out")), &shutdown).await.unwrap();
         assert_eq!(built.unwrap().path, folder.path().join("out"));
         assert_eq!(command(folder.path(), &build("true", None), &shutdown).await.unwrap(), None);
-        let BuildError::Compile { rendered, .. } = command(folder.path(), &build("echo why >&2; exit 3", None), &shutdown).await.unwrap_err()
+        let BuildError::Compile { rendered, .. } =
+            command(folder.path(), &build("echo why >&2; exit 3", None), &shutdown).await.unwrap_err()
         else {
             panic!()
         };

@@ -83,7 +83,9 @@ mod tests {
     async fn compile_errors_are_counted_and_what_go_refuses_is_told() {
         let (folder, keep) = (module("package main\n\nfunc main() { x := 1; y() }\n"), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let BuildError::Compile { rendered, errors } = go(folder.path(), &build(), keep.path(), &shutdown).await.unwrap_err() else { panic!() };
+        let BuildError::Compile { rendered, errors } = go(folder.path(), &build(), keep.path(), &shutdown).await.unwrap_err() else {
+            panic!()
+        };
         assert_eq!(errors, 2, "{rendered}");
         assert!(rendered.contains("main.go:3:"), "{rendered}");
         let other = GoBuild { package: "./nothing".to_owned(), ..build() };

@@ -4,11 +4,12 @@
 use super::BuildError;
 use crate::error::CommandError;
 use crate::shutdown::Shutdown;
+use crate::tail::tail_of;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 /// How long a tool may take to end after it was asked to.
@@ -58,14 +59,7 @@ pub(super) async fn run<O, E>(
 
 /// The end of what a tool says, as text.
 pub(super) async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let mut kept = Vec::new();
-    let mut buffer = vec![0; 8 * 1024];
-    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..count]);
-        kept.drain(..kept.len().saturating_sub(KEPT));
-    }
-    String::from_utf8_lossy(&kept).trim_end().to_owned()
+    tail_of(stream, KEPT).await
 }
 
 /// A tool and the compilers, linkers and scripts that it started; killed
@@ -90,4 +84,3 @@ impl Drop for ProcessGroup {
         self.signal(Signal::SIGKILL);
     }
 }
-

@@ -118,4 +118,3 @@ impl<'de> Deserialize<'de> for Base {
         })
     }
 }
-

@@ -3,8 +3,8 @@
 
 use super::FILE_NAME;
 use crate::target::Target;
-use serde::de::{Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 use std::path::{Component, Path, PathBuf};
 
 /// Reads a string and what it stands for. A refusal carries the string's own
@@ -115,7 +115,6 @@ pub(super) fn normalize_image_path(path: &str) -> Result<String, String> {
     }
     Ok(format!("/{}", parts.join("/")))
 }
-
 
 /// A program and its arguments.
 pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

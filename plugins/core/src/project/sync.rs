@@ -124,7 +124,9 @@ impl<'de> Deserialize<'de> for ReloadAction {
                 "restart" => Ok(Self::Restart),
                 other => Err(D::Error::custom(format!("{other:?} is no reload action; known: {KNOWN}"))),
             },
-            Form::Map(Choice { signal: Some(signal), http: None, exec: None }) => signal_name(&signal).map(Self::Signal).map_err(D::Error::custom),
+            Form::Map(Choice { signal: Some(signal), http: None, exec: None }) => {
+                signal_name(&signal).map(Self::Signal).map_err(D::Error::custom)
+            }
             Form::Map(Choice { signal: None, http: Some(http), exec: None }) => Ok(Self::Http(http)),
             Form::Map(Choice { signal: None, http: None, exec: Some(exec) }) => Ok(Self::Exec(exec.0)),
             Form::Map(_) => Err(D::Error::custom(format!("a reload action is one of {KNOWN}"))),
