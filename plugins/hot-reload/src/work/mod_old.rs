@@ -99,9 +99,10 @@ async fn deliver_files(agent: &Agent, delivery: &PodDelivery) -> Result<(), Agen
         let (destination, source) = (destination.clone(), source.clone());
         async move {
             let outcome = match &source {
-                Some(source) => agent.put_file(delivery.process, source, &destination).await.map(drop),
-                None => agent.remove(delivery.process, &destination).await.map(drop),
+                Some(source) => agent.put_file(&[delivery.process], source, &destination).await.map(|written| written.failed),
+                None => agent.remove(&[delivery.process], &destination, 0).await,
             };
+            let outcome = outcome.and_then(|failed| failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error)));
             match outcome {
                 // The watcher saw that, too: the next generation brings it.
                 Err(AgentError::SourceChanged(path)) => {
