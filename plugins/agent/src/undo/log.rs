@@ -186,7 +186,8 @@ mod tests {
             let (mut log, records) = Log::open(&path).unwrap();
             prop_assert_eq!(&records[..], &(0..whole as u32).map(record).collect::<Vec<_>>()[..]);
             log.append(&record(99)).unwrap();
-            prop_assert_eq!(log.read().unwrap().last(), Some(&record(99)));
+            let read = log.read().unwrap();
+            prop_assert_eq!(read.last(), Some(&record(99)));
         }
     }
 
