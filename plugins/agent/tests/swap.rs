@@ -417,7 +417,8 @@ fn a_process_that_ends_during_the_transfer_is_an_error_and_the_agent_goes_on() {
     let mut client = Client::start();
     let bytes = program("v2");
     let id = client.id();
-    let request = Request::Swap { process: container.process, executable: EXECUTABLE.into(), argv: None, size: bytes.len() as u64, base: None };
+    let request =
+        Request::Swap { process: container.process, executable: EXECUTABLE.into(), argv: None, size: bytes.len() as u64, base: None };
     client.send(id, request);
     container.signal(Signal::SIGKILL);
     eventually("the end of the server", || (!container.is_alive()).then_some(()));

@@ -20,8 +20,13 @@ fn processes() -> impl Strategy<Value = Vec<ProcessId>> {
 }
 
 fn expected() -> impl Strategy<Value = Expected> {
-    (bytes(), option::of(bytes()), any::<(u64, Option<[u8; 32]>, Option<u32>)>())
-        .prop_map(|(path, link, (size, blake3, mode))| Expected { path, size, blake3, mode, link })
+    (bytes(), option::of(bytes()), any::<(u64, Option<[u8; 32]>, Option<u32>)>()).prop_map(|(path, link, (size, blake3, mode))| Expected {
+        path,
+        size,
+        blake3,
+        mode,
+        link,
+    })
 }
 
 fn failed() -> impl Strategy<Value = Vec<Failed>> {
@@ -31,9 +36,8 @@ fn failed() -> impl Strategy<Value = Vec<Failed>> {
 /// Of files that are received.
 fn transfers() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (processes(), bytes(), any::<(Option<u32>, u64, Option<(i64, u32)>, Option<[u8; 32]>)>()).prop_map(
-            |(processes, path, (mode, size, modified, base))| Request::PutFile { processes, path, mode, size, modified, base }
-        ),
+        (processes(), bytes(), any::<(Option<u32>, u64, Option<(i64, u32)>, Option<[u8; 32]>)>())
+            .prop_map(|(processes, path, (mode, size, modified, base))| Request::PutFile { processes, path, mode, size, modified, base }),
         bytes().prop_map(|bytes| Request::Data { bytes }),
         (any::<u32>(), bytes()).prop_map(|(length, bytes)| Request::Packed { length, bytes }),
         any::<(u64, u64)>().prop_map(|(offset, length)| Request::Copy { offset, length }),
@@ -48,8 +52,11 @@ pub(crate) fn request() -> impl Strategy<Value = Message<Request>> {
         any::<u32>().prop_map(|version| Request::Hello { version }),
         ".{0,80}".prop_map(|container_id| Request::Locate { container_id }),
         transfers(),
-        (processes(), bytes(), any::<u32>())
-            .prop_map(|(processes, path, empty_parents)| Request::Remove { processes, path, empty_parents }),
+        (processes(), bytes(), any::<u32>()).prop_map(|(processes, path, empty_parents)| Request::Remove {
+            processes,
+            path,
+            empty_parents
+        }),
         (processes(), bytes(), bytes()).prop_map(|(processes, target, path)| Request::PutLink { processes, target, path }),
         (process(), vec(expected(), 0..4)).prop_map(|(process, entries)| Request::Check { process, entries }),
         (process(), any::<i32>()).prop_map(|(process, signal)| Request::Signal { process, signal }),
@@ -63,12 +70,25 @@ pub(crate) fn request() -> impl Strategy<Value = Message<Request>> {
 }
 
 pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
-    let located = ((process(), process()), vec(bytes(), 0..4), (bytes(), bytes()), any::<(u32, u32, u32, bool, bool, Option<[u8; 32]>)>()).prop_map(
-        |((process, main), argv, (executable, cwd), (seccomp, uid, gid, in_memory, changed, blake3))| {
+    let located = ((process(), process()), vec(bytes(), 0..4), (bytes(), bytes()), any::<(u32, u32, u32, bool, bool, Option<[u8; 32]>)>())
+        .prop_map(|((process, main), argv, (executable, cwd), (seccomp, uid, gid, in_memory, changed, blake3))| {
             let (machine, main_argv) = ("x86_64".into(), argv.clone());
-            Response::Located(Located { process, argv, cwd, main, main_argv, executable, in_memory, uid, gid, machine, blake3, seccomp, changed })
-        },
-    );
+            Response::Located(Located {
+                process,
+                argv,
+                cwd,
+                main,
+                main_argv,
+                executable,
+                in_memory,
+                uid,
+                gid,
+                machine,
+                blake3,
+                seccomp,
+                changed,
+            })
+        });
     let swapped = (process(), any::<([u64; 4], bool, bool)>()).prop_map(|(process, (phases, in_memory, previous_kept))| {
         Response::Swapped(Swapped {
             process,
@@ -84,8 +104,11 @@ pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
         Just(Response::Aborted),
         failed().prop_map(|failed| Response::Done { failed }),
         vec(any::<u32>(), 0..9).prop_map(|indices| Response::Differing { indices }),
-        (any::<(u32, bool)>(), process())
-            .prop_map(|((restored, restarted), process)| Response::Undone(Undone { restored, restarted, process })),
+        (any::<(u32, bool)>(), process()).prop_map(|((restored, restarted), process)| Response::Undone(Undone {
+            restored,
+            restarted,
+            process
+        })),
         swapped,
         any::<bool>().prop_map(|running| Response::Alive { running }),
         ".{0,80}".prop_map(|message| Response::Error { kind: ErrorKind::Seccomp, message }),

@@ -60,8 +60,7 @@ impl Store {
         // Each name that comes and goes changes its folder's time.
         for (path, was) in &paths {
             if let Was::Directory { modified, .. } = was
-                && let Ok(place) = root.place_without_links(path)
-                && let Err(errno) = set_time(&place, *modified)
+                && let Err(errno) = put_back_time(root, path, *modified)
             {
                 failures.push(Failure::errno(format_args!("put back the time of {path}"))(errno));
             }
@@ -217,4 +216,14 @@ fn set_time(place: &Place, (seconds, nanoseconds): (i64, u32)) -> Result<(), Err
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
     };
     rustix::fs::utimensat(&place.parent, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// A folder that could not be put back has been reported.
+fn put_back_time(root: &ContainerRoot, path: &ContainerPath, modified: (i64, u32)) -> Result<(), Errno> {
+    let Ok(place) = root.place_without_links(path) else { return Ok(()) };
+    match place.stat()? {
+        // On a read-only file system even the same one can't be set.
+        Some(stat) if (stat.st_mtime, stat.st_mtime_nsec as u32) != modified => set_time(&place, modified),
+        _ => Ok(()),
+    }
 }
