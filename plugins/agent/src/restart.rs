@@ -87,7 +87,7 @@ pub(crate) fn restart(proc: &Proc, process: ProcessId, container: &Container, pr
         recorder: &container.recorder,
     };
     let from_memory = executable.in_memory || !again.is_installed();
-    let mut swapped = if from_memory { again.from_memory(&proc.open_executable(process.pid)?)? } else { again.installed()? };
+    let mut swapped = if from_memory { again.copied(&proc.open_executable(process.pid)?)? } else { again.executed()? };
     swapped.previous_kept = previous_kept;
     Ok(swapped)
 }
@@ -111,7 +111,7 @@ pub(crate) fn undo(proc: &Proc, store: &Store, process: ProcessId) -> Result<Und
             arguments: &arguments,
             recorder: &Recorder::none(),
         };
-        again.installed()?;
+        again.executed()?;
         undone.restarted = true;
         undone.process = program.process;
     }
