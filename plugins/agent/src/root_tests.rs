@@ -225,6 +225,11 @@ proptest! {
         let parents = if create { Parents::Create(OWNER, &recorder) } else { Parents::MustExist };
         let mut places: Vec<Place> = root.place(&path, parents).into_iter().collect();
         places.extend(root.place_itself(&path).unwrap_or_default());
+        places.extend(root.place_for_itself(&path, parents));
+        if let Ok(place) = root.place_without_links(&path) {
+            prop_assert_eq!(location(&place.parent).unwrap().join(&place.name), inside.join(path.as_path().strip_prefix("/").unwrap()));
+            places.push(place);
+        }
         for place in places {
             let parent = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.parent))).unwrap();
             prop_assert!(parent.starts_with(&inside), "{} is outside", parent.display());

@@ -14,7 +14,7 @@ fn exchange(input: &[u8]) -> (Vec<Message<Response>>, Result<(), ServeError>) {
     let folder = tempfile::tempdir().unwrap();
     let session = Session::new(Proc::at(folder.path()), View::Node, Stores::at(folder.path().join("undo")));
     let mut output = Vec::new();
-    let ended = serve_session(session, Cursor::new(input), &mut output);
+    let ended = serve_session(session, || Programs::RunAgain, Cursor::new(input), &mut output);
     let mut decoder = Decoder::new();
     decoder.push(&output);
     let mut said = Vec::new();

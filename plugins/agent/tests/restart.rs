@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use devloop_agent::protocol::{ByteString, ErrorKind, Expected, ProcessId, Request, Response};
 use nix::sys::signal::Signal;
@@ -75,7 +75,13 @@ impl Script {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("start.sh"), script("one")).unwrap();
-        let shell = Command::new("/bin/sh").args(["./start.sh", "word"]).current_dir(folder.path()).spawn().unwrap();
+        let shell = Command::new("/bin/sh")
+            .args(["./start.sh", "word"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         eventually("the script", || fs::read(folder.path().join("one")).ok());
         let child = eventually("its child", || children_of(shell.id()).first().copied());
         let group = ControlGroup::of(&[process(shell.id()), process(child)]);
