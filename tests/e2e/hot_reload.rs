@@ -29,7 +29,7 @@ fn served(path: &str, text: &str) {
 }
 
 fn files() {
-    let session = shop().hot_reload(&["--probe-path", "/healthz"]);
+    let mut session = shop().hot_reload(&["--probe-path", "/healthz"]);
     let (pod, _) = shop().pod();
     shop().edit("static/index.html", "<h1>Shop</h1>", "<h1>Shop, edited</h1>");
     let event = session.wait_for("synced");
@@ -59,7 +59,7 @@ fn restarts() -> String {
 
 fn swap() {
     let (before, greeting) = (restarts(), shop().greeting());
-    let session = shop().hot_reload(&["--probe-path", "/healthz"]);
+    let mut session = shop().hot_reload(&["--probe-path", "/healthz"]);
     let (pod, _) = shop().pod();
     for number in 0..3 {
         shop().greet(&format!("swapped {number}"));
@@ -79,7 +79,7 @@ fn swap() {
 
 fn does_not_compile() {
     let greeting = shop().greeting();
-    let session = shop().hot_reload(&[]);
+    let mut session = shop().hot_reload(&[]);
     shop().edit("src/greeting.rs", "pub(crate) const", "pub(crate) konst");
     let event = session.wait_for("build-failed");
     assert!(event["message"].as_str().unwrap().contains("expected one of"), "{event}");
@@ -93,7 +93,7 @@ fn does_not_compile() {
 }
 
 fn replaced_pod() {
-    let session = shop().hot_reload(&[]);
+    let mut session = shop().hot_reload(&[]);
     shop().edit("static/index.html", "<h1>Shop, edited</h1>", "<h1>Shop, in every pod</h1>");
     session.wait_for("synced");
     let (old, _) = shop().pod();
@@ -126,11 +126,8 @@ fn vanishing_file() {
 }
 
 fn ctrl_c() {
-    let mut session = shop().hot_reload(&[]);
-    session.running.signal(Signal::SIGINT);
-    let status = eventually("the session ends", Duration::from_secs(5), || {
-        session.running.child.try_wait().unwrap().ok_or_else(|| "still runs".to_owned())
-    });
+    let session = shop().hot_reload(&[]);
+    let status = session.end(Signal::SIGINT);
     assert!(status.success(), "{status}");
     assert!(ask("/healthz").contains("ok"), "{}", ask("/healthz"));
 }
