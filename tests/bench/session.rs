@@ -3,7 +3,8 @@
 use crate::figures::Figures;
 use crate::measure::{environment, load_toolbox, ms, until_served};
 use devloop_tests::environment::Environment;
-use devloop_tests::shop::{Session, Shop};
+use devloop_tests::session::Session;
+use devloop_tests::shop::Shop;
 use devloop_tests::toolbox::IMAGE;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ impl Bench {
 
 /// A small file: saved on disk -> served by the pod; `kubectl cp` in turn.
 pub(crate) fn save_static(runs: usize) -> Figures {
-    let Bench { environment, shop, address, session } = Bench::start();
+    let Bench { environment, shop, address, mut session } = Bench::start();
     let copied = Copied::new(&environment);
     let mut figures = Figures::default();
     let mut peer = Vec::new();
@@ -81,7 +82,7 @@ impl<'a> Copied<'a> {
 
 /// A new binary: on disk -> serving; `kubectl rollout restart` in turn.
 pub(crate) fn swap(runs: usize) -> Figures {
-    let Bench { environment, shop, address, session } = Bench::start();
+    let Bench { environment, shop, address, mut session } = Bench::start();
     let mut figures = Figures::default();
     let mut greeting = "hello from shop".to_owned();
     for run in 0..=runs {

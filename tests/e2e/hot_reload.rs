@@ -1,9 +1,20 @@
-//! `kubectl hot-reload` on the example service.
+//! `kubectl hot-reload`: on the shop, which the other plugins' tests share, and on
+//! each kind of image that there is an example of.
 
+mod apps;
+mod many_pods;
+mod matrix;
+mod stage;
+mod storms;
+
+use crate::Named;
+use crate::clusters::Cluster;
 use crate::rebuild::{ask, get, shop};
 use crate::{Case, shared};
 use devloop_tests::eventually;
 use nix::sys::signal::Signal;
+use stage::Way;
+pub(crate) use stage::leave;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -18,6 +29,21 @@ pub(crate) fn cases() -> Vec<Case> {
         ("hot_reload::ctrl_c_ends_it_and_the_app_runs_on", ctrl_c),
         ("hot_reload::wrong_target_is_an_error", wrong_target),
     ]
+}
+
+/// Each kind of image by each way to it, on the clusters where that makes a
+/// difference; storms; and several pods, also on several nodes.
+pub(crate) fn matrix(cluster: Cluster) -> Vec<Named> {
+    const BOTH: &[Way] = &[Way::Node, Way::Api];
+    match cluster {
+        Cluster::Embedded => [matrix::cases(cluster, BOTH), storms::cases(cluster, BOTH), many_pods::cases(cluster, Way::Node)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        Cluster::Kind => [matrix::cases(cluster, BOTH), storms::cases(cluster, &[Way::Node])].into_iter().flatten().collect(),
+        Cluster::Kind3 => many_pods::cases(cluster, Way::Node),
+        Cluster::Api => many_pods::cases(cluster, Way::Api),
+    }
 }
 
 fn served(path: &str, text: &str) {

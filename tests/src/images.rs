@@ -171,18 +171,8 @@ fn python(images: &Path) -> Runtime {
 
 /// What a server needs of Python's library: neither its tests nor its tools.
 fn is_of_python(path: &Path) -> bool {
-    const NOT: [&str; 10] = [
-        "__pycache__",
-        "dist-packages",
-        "site-packages",
-        "ensurepip",
-        "idlelib",
-        "lib2to3",
-        "pydoc_data",
-        "test",
-        "tkinter",
-        "turtledemo",
-    ];
+    const NOT: [&str; 10] =
+        ["__pycache__", "dist-packages", "site-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo"];
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     !NOT.contains(&&*name) && !name.starts_with("config-")
 }

@@ -104,8 +104,6 @@ impl Session {
     /// When it doesn't end.
     pub fn end(mut self, signal: Signal) -> ExitStatus {
         self.running.signal(signal);
-        eventually("the session ends", Duration::from_secs(30), || {
-            self.running.child.try_wait().unwrap().ok_or_else(|| self.describe())
-        })
+        eventually("the session ends", Duration::from_secs(30), || self.running.child.try_wait().unwrap().ok_or_else(|| self.describe()))
     }
 }
