@@ -121,6 +121,17 @@ impl Proc {
         Ok(parse_executable(link.as_os_str().as_bytes()))
     }
 
+    pub(crate) fn working_directory(&self, pid: u32) -> Result<PathBuf, Failure> {
+        fs::read_link(self.live_path(pid, "cwd")).map_err(ended_or(pid, format_args!("read the working directory of process {pid}")))
+    }
+
+    /// The parent, named for good.
+    pub(crate) fn parent(&self, process: ProcessId) -> Option<ProcessId> {
+        let pid = self.stat(process.pid).ok()?.parent;
+        let start_time = self.stat(pid).ok()?.start_time;
+        Some(ProcessId { pid, start_time })
+    }
+
     /// The program that a process runs, even where its file was deleted.
     pub(crate) fn open_executable(&self, pid: u32) -> Result<File, Failure> {
         File::open(self.live_path(pid, "exe")).map_err(ended_or(pid, format_args!("open the program of process {pid}")))
@@ -223,7 +234,16 @@ pub(crate) fn in_container(cgroup: &str, id: &str) -> bool {
 
 /// Whether it puts a process into any container that can be told by it.
 pub(crate) fn names_container(cgroup: &str) -> bool {
-    container_names(cgroup).any(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    container_id(cgroup).is_some()
+}
+
+/// The id of the container that it puts a process into.
+pub(crate) fn container_id(cgroup: &str) -> Option<&str> {
+    container_names(cgroup).find(|name| is_id(name))
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn container_names(cgroup: &str) -> impl Iterator<Item = &str> {

@@ -49,19 +49,19 @@ pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathe
 }
 
 async fn gather_service(request: &Request, project: &ProjectFile, service: &Service, cluster: &Cluster) -> Result<(Facts, Layout)> {
-    let Build::Cargo(build) = &service.build;
+    let Some(Build::Cargo(build)) = &service.build else { return Err(CommandError::usage(format!("service {:?} is not built by cargo", service.name))) };
     let probe = request.probe.as_ref().map(|probe| choose_probe(probe, service)).transpose()?;
     let target = &service.deploy.target;
     let selection = target::resolve(&cluster.client, &cluster.namespace, target).await?;
     let current = selection.pods(&cluster.client, &cluster.namespace).await?;
     let container = pods::choose_container(&target.to_string(), &current, service.deploy.container.as_deref())?;
     let sources = if request.build { Some(sources::of_build(&project.root, build).await?) } else { None };
-    let layout = Layout::new(&project.root, &service.image.files, sources);
+    let layout = Layout::new(&project.root, &service.synced(), sources);
     let facts = Facts {
         name: service.name.clone(),
         root: project.root.clone(),
         build: build.clone(),
-        binary: service.image.binary.clone(),
+        binary: service.binary().unwrap_or_default().to_owned(),
         container,
         selection,
         probe,
@@ -87,7 +87,7 @@ fn select<'a>(project: &'a ProjectFile, wanted: &[String]) -> Result<Vec<&'a Ser
 }
 
 fn choose_probe(request: &ProbeRequest, service: &Service) -> Result<Probe> {
-    let port = request.port.or_else(|| service.image.ports.first().copied());
+    let port = request.port.or_else(|| service.image.as_ref().and_then(|image| image.ports.first().copied()));
     let port = port.ok_or_else(|| {
         CommandError::usage(format!("service {:?} lists no image.ports to probe", service.name)).with_hint("name one with --probe-port")
     })?;
