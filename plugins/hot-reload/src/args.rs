@@ -23,6 +23,9 @@ pub struct Args {
     /// Copy static files only; changed sources are left alone
     #[arg(long)]
     pub no_build: bool,
+    /// Leave the pods as they are at the end, changed
+    #[arg(long)]
+    pub keep: bool,
     /// Ask each pod for this path until it answers, to measure when a change is served
     #[arg(long, value_name = "PATH")]
     pub probe_path: Option<String>,

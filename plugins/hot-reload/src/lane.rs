@@ -222,11 +222,25 @@ impl Lane {
         }
     }
 
-    /// Takes note of files that a container was found to lack.
-    pub(crate) fn note_items(&mut self, items: &BTreeMap<String, Item>) {
+    /// Takes note of files that containers are to get.
+    fn note_items(&mut self, items: &BTreeMap<String, Item>) {
         self.epoch += 1;
         let epoch = self.epoch;
         self.ledger.extend(items.iter().map(|(path, item)| (path.clone(), (item.clone(), epoch))));
+    }
+
+    /// The same; one of them that is on record already was lost in this pod only.
+    pub(crate) fn note_lacking(&mut self, pod: &str, differing: BTreeMap<String, Item>) {
+        let (known, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            differing.into_iter().partition(|(path, item)| self.ledger.get(path).is_some_and(|(noted, _)| noted == item));
+        if !known.is_empty()
+            && let Some(PodEntry { stage: Stage::Attached(attached), .. }) = self.pods.get_mut(pod)
+        {
+            (attached.synced, attached.reloaded) = (0, 0);
+        }
+        if !new.is_empty() {
+            self.note_items(&new);
+        }
     }
 
     /// All files of this session, and what they are to be.
@@ -263,6 +277,16 @@ impl Lane {
         }
     }
 
+    /// The containers that are worked on.
+    pub(crate) fn receivers(&self) -> impl Iterator<Item = Receiver> {
+        self.attached_pods().map(|(receiver, _)| receiver)
+    }
+
+    /// The same, with what is known of each.
+    pub(crate) fn attached_pods(&self) -> impl Iterator<Item = (Receiver, &Attached)> {
+        self.attached().map(|(name, entry, attached)| (receiver(name, entry, attached), attached))
+    }
+
     fn attached(&self) -> impl Iterator<Item = (&String, &PodEntry, &Attached)> {
         self.pods.iter().filter_map(|(name, entry)| match &entry.stage {
             Stage::Attached(attached) => Some((name, entry, attached)),
@@ -276,7 +300,7 @@ impl Lane {
             return None;
         }
         let mut behind: BTreeMap<u64, Vec<Receiver>> = BTreeMap::new();
-        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| attached.synced < self.epoch) {
+        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| attached.checked && attached.synced < self.epoch) {
             behind.entry(attached.synced).or_default().push(receiver(name, entry, attached));
         }
         if behind.is_empty() {

@@ -15,6 +15,7 @@ mod place;
 mod plan;
 mod pods;
 mod probe;
+mod reload;
 mod report;
 mod request;
 mod session;

@@ -16,12 +16,22 @@ pub(crate) enum Happening {
     PodAdded,
     PodGone,
     Synced,
+    /// A container's files were compared with the local ones.
+    Verified,
     BuildStarted,
     BuildFailed,
     /// The build made the binary that runs already.
     Unchanged,
     Swapped,
+    /// An app was started again in place, with the files that it has.
+    Restarted,
+    /// An app took note of new files in its own way.
+    Reloaded,
+    /// A build made files.
+    Built,
     Error,
+    /// Pods are again what they were.
+    Undone,
     Stopped,
 }
 
@@ -124,11 +134,12 @@ impl Report {
             Happening::Ready => format!("{good} {message}"),
             Happening::PodAdded => format!("+ {service}: {} {message}", self.pods.join(", ")),
             Happening::PodGone => format!("- {service}: {} is gone", self.pods.join(", ")),
-            Happening::Synced | Happening::Swapped => {
+            Happening::Synced | Happening::Swapped | Happening::Restarted | Happening::Reloaded => {
                 format!("{good} {service}: {message} in {} {}", count(self.pods.len(), "pod"), dim.apply_to(self.phases.describe()))
             }
             Happening::BuildStarted => format!("… {service}: building"),
-            Happening::Unchanged => format!("{good} {service}: {message} {}", dim.apply_to(self.phases.describe())),
+            Happening::Undone | Happening::Verified => format!("{good} {service}: {message} in {}", count(self.pods.len(), "pod")),
+            Happening::Unchanged | Happening::Built => format!("{good} {service}: {message} {}", dim.apply_to(self.phases.describe())),
             Happening::BuildFailed | Happening::Error | Happening::Stopped => message.to_owned(),
         }
     }
@@ -150,6 +161,8 @@ impl Reporter {
     pub(crate) fn tell(&self, report: &Report) -> Result<()> {
         match self.form {
             OutputForm::Json => output::line(&serde_json::to_string(report).context("could not write JSON")?),
+            // That a pod is in sync says it all.
+            OutputForm::Text if report.event == Happening::Verified => Ok(()),
             OutputForm::Text => {
                 self.ui.say(report.text());
                 Ok(())

@@ -2,18 +2,20 @@
 
 mod agents;
 mod containers;
+mod leave;
 mod outcomes;
+mod trials;
 
 use crate::gather::Gathered;
-use crate::lane::{Binary, Delivery, Lane, Origin};
+use crate::lane::{Delivery, Lane, Origin, ReloadOrder};
 use crate::place::{Place, Routes};
 use crate::probe::Way;
 use crate::report::{Happening, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
-use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
+use crate::work::{self, Announcement, Attachment, Build, Checked, Fate, Leaving, PodOutcome, ReloadFailure, SwapOutcomes, Trial};
 use agents::Station;
-use devloop_core::agent::{Agent, AgentError, AgentImages};
+use devloop_core::agent::{Agent, AgentError, AgentImages, Swapped};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
 use devloop_core::shutdown::Shutdown;
@@ -45,19 +47,29 @@ pub(crate) enum Event {
     /// Something about a service's pods.
     Pod { lane: usize, event: Box<Result<watcher::Event<Pod>, watcher::Error>> },
     /// A container's process was found, or not.
-    Attached { lane: usize, pod: String, container_id: String, number: u64, outcome: Result<Attachment, AgentError> },
+    Attached { lane: usize, pod: String, container_id: String, number: u64, outcome: Box<Result<Attachment, AgentError>> },
+    /// A container's files were compared with the local ones.
+    Checked { lane: usize, pod: String, container_id: String, outcome: Result<Checked, AgentError> },
     /// Files are in their pods.
     Delivered { lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant },
+    /// Apps took note of changed files, or didn't.
+    Reloaded {
+        lane: usize,
+        order: Box<ReloadOrder>,
+        outcomes: Vec<PodOutcome<Option<Swapped>, ReloadFailure>>,
+        started: Instant,
+        ended: Instant,
+    },
     /// Pods answered the probe, or one didn't.
     Served { lane: usize, announcement: Box<Announcement>, served: Option<Duration>, ways: Vec<(String, Way)> },
     /// It is known how pods can be asked.
     WaysFound { lane: usize, ways: Vec<(String, Way)> },
-    /// Cargo is done.
+    /// The build is done.
     Built { lane: usize, number: u64, outcome: Box<Result<Build, BuildError>> },
     /// Processes were replaced.
     Swapped { lane: usize, outcomes: Box<SwapOutcomes> },
     /// What became of them.
-    Judged { lane: usize, binary: Binary, fates: Vec<(String, Fate)> },
+    Judged { lane: usize, trial: Trial, fates: Vec<(String, Fate)> },
     /// Which sources there are now.
     Reshaped { lane: usize, outcome: Result<Sources> },
     /// Other folders are watched now.
@@ -66,8 +78,6 @@ pub(crate) enum Event {
     AgentEnded { place: Place, number: u64, reason: String },
     /// An agent was started, or not.
     AgentStarted { place: Place, number: u64, outcome: Result<Agent, AgentError> },
-    /// The user wants to end.
-    Stop,
 }
 
 /// Runs until the user ends it.
@@ -100,6 +110,7 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         agents_started: 0,
         keep,
         is_ready: false,
+        leaving: request.leaving,
         tasks: JoinSet::new(),
         watcher,
         generation_rx,
@@ -152,6 +163,7 @@ struct Session {
     agents_started: u64,
     keep: tempfile::TempDir,
     is_ready: bool,
+    leaving: Leaving,
     tasks: JoinSet<Event>,
     watcher: Watcher,
     generation_rx: mpsc::Receiver<Generation>,
@@ -159,11 +171,19 @@ struct Session {
 }
 
 impl Session {
+    /// Works until the user ends it, or something makes it pointless; then leaves
+    /// the pods as they are to be.
     async fn run(mut self) -> Result<ExitStatus> {
+        let worked = self.work().await;
+        let left = self.leave().await;
+        worked.and(left).map(|()| ExitStatus::Success)
+    }
+
+    async fn work(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
                 biased;
-                () = self.shutdown.requested() => Event::Stop,
+                () = self.shutdown.requested() => return Ok(()),
                 generation = self.generation_rx.recv() => generation.map_or(Event::WatchEnded, Event::Saved),
                 Some(outcome) = self.tasks.join_next() => match outcome {
                     Ok(event) => event,
@@ -173,9 +193,6 @@ impl Session {
                 },
                 Some(event) = self.pods.next() => event,
             };
-            if let Event::Stop = event {
-                return self.stop();
-            }
             self.take(event)?;
             self.retire();
             self.pump();
@@ -183,23 +200,14 @@ impl Session {
         }
     }
 
-    fn stop(self) -> Result<ExitStatus> {
-        let targets: Vec<String> = self.lanes.iter().map(|lane| lane.facts.selection.target.to_string()).collect();
-        let namespace = &self.cluster.namespace;
-        let text = format!(
-            "stopped; pods that were changed keep running the changed code until they are replaced\nto go back to their image: kubectl rollout restart {} -n {namespace}",
-            targets.join(" ")
-        );
-        self.reporter.tell(&Report::new(Happening::Stopped).message(text))?;
-        Ok(ExitStatus::Success)
-    }
-
     fn take(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Saved(generation) => self.saved(&generation),
             Event::WatchEnded => self.watch_ended(),
             Event::Pod { lane, event } => self.pod(lane, *event),
-            Event::Attached { lane, pod, container_id, number, outcome } => self.attached(lane, &pod, &container_id, number, outcome),
+            Event::Attached { lane, pod, container_id, number, outcome } => self.attached(lane, &pod, &container_id, number, *outcome),
+            Event::Checked { lane, pod, container_id, outcome } => self.checked(lane, &pod, &container_id, outcome),
+            Event::Reloaded { lane, order, outcomes, started, ended } => self.reloaded(lane, &order, outcomes, started, ended),
             Event::Delivered { lane, delivery, outcomes, delivered } => self.delivered(lane, delivery, outcomes, delivered),
             Event::Served { lane, announcement, served, ways } => {
                 self.ways_found(lane, ways);
@@ -211,7 +219,7 @@ impl Session {
             }
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
-            Event::Judged { lane, binary, fates } => self.judged(lane, &binary, fates),
+            Event::Judged { lane, trial, fates } => self.judged(lane, &trial, fates),
             Event::Reshaped { lane, outcome } => self.reshaped(lane, outcome),
             Event::Rewatched(outcome) => {
                 // What the old one still holds was seen by the new one, too.
@@ -220,7 +228,6 @@ impl Session {
             }
             Event::AgentEnded { place, number, reason } => self.agent_ended(place, number, AgentError::Ended(reason)),
             Event::AgentStarted { place, number, outcome } => self.agent_started(place, number, outcome),
-            Event::Stop => Ok(()),
         }
     }
 
@@ -255,9 +262,7 @@ impl Session {
     fn watch_ended(&self) -> Result<()> {
         let error = CommandError::new("files are not watched any more");
         Err(match self.watcher.failure() {
-            Some(failure) => {
-                error.caused_by(failure.to_string()).with_hint("raise the limits of inotify(7), or ignore folders in .devloopignore")
-            }
+            Some(failure) => error.caused_by(failure.to_string()),
             None => error,
         })
     }
@@ -286,9 +291,14 @@ impl Session {
             if let Some(delivery) = self.lanes[lane].next_delivery() {
                 self.tasks.spawn(work::deliver(self.agents_of(lane), lane, delivery));
             }
-            if let Some(order) = self.lanes[lane].next_swap() {
-                let binary = self.lanes[lane].facts.binary.clone();
+            if let Some(binary) = self.lanes[lane].facts.binary.clone()
+                && let Some(order) = self.lanes[lane].next_swap()
+            {
                 self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary));
+            }
+            if let Some(order) = self.lanes[lane].next_reload() {
+                let container = self.lanes[lane].facts.container.clone();
+                self.tasks.spawn(work::reload(self.agents_of(lane), self.cluster.clone(), container, lane, order));
             }
         }
     }

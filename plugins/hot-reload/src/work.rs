@@ -11,7 +11,7 @@ mod swap;
 mod undo;
 
 pub(crate) use agents::{await_end, start_agent};
-pub(crate) use attach::{Attachment, Depth, attach, check};
+pub(crate) use attach::{Attachment, Checked, Depth, attach, check};
 pub(crate) use compile::{Build, compile, is_interrupted, reshape};
 pub(crate) use deliver::deliver;
 pub(crate) use reload::{ReloadFailure, reload};

@@ -45,4 +45,3 @@ pub(crate) async fn await_end(agent: Agent, place: Place, number: u64) -> Event 
     let reason = agent.ended().await;
     Event::AgentEnded { place, number, reason }
 }
-

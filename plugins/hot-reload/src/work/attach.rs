@@ -64,7 +64,15 @@ pub(crate) struct Checked {
 }
 
 /// Compares a container's files with the local ones.
-pub(crate) async fn check(agent: Agent, lane: usize, pod: String, container_id: String, process: ProcessId, layout: Layout, depth: Depth) -> Event {
+pub(crate) async fn check(
+    agent: Agent,
+    lane: usize,
+    pod: String,
+    container_id: String,
+    process: ProcessId,
+    layout: Layout,
+    depth: Depth,
+) -> Event {
     let outcome = compare(&agent, process, layout, depth).await;
     Event::Checked { lane, pod, container_id, outcome }
 }

@@ -93,7 +93,11 @@ async fn by(agent: &Agent, receivers: &[&Receiver], steps: &Steps) -> Vec<PodOut
         let taken: Vec<_> = stream::iter(round.iter().map(one).collect::<Vec<_>>()).buffer_unordered(FILES_AT_ONCE).collect().await;
         for failures in taken {
             match failures {
-                Ok(failures) => failures.into_iter().for_each(|(process, error)| drop(failed.entry(process).or_insert(error))),
+                Ok(failures) => {
+                    for (process, error) in failures {
+                        failed.entry(process).or_insert(error);
+                    }
+                }
                 Err(error) => return for_all(receivers, error),
             }
         }
@@ -147,9 +151,14 @@ mod tests {
             ("/ab".to_owned(), item("/nowhere/ab", false)),
         ];
         let steps = Steps::of(files);
-        let names = |round: usize| steps.rounds[round].iter().map(|step| match step {
-            Step::Put { path, .. } | Step::Link { path, .. } | Step::Remove { path, .. } => path.as_str(),
-        }).collect::<Vec<_>>();
+        let names = |round: usize| {
+            steps.rounds[round]
+                .iter()
+                .map(|step| match step {
+                    Step::Put { path, .. } | Step::Link { path, .. } | Step::Remove { path, .. } => path.as_str(),
+                })
+                .collect::<Vec<_>>()
+        };
         assert_eq!((names(0), names(1), names(2)), (vec!["/a", "/c/d/e"], vec!["/a/b", "/c/d"], vec!["/ab"]));
     }
 }

@@ -40,4 +40,3 @@ pub(crate) async fn find_way(cluster: Cluster, lane: usize, probe: Probe, asked:
     let way: Option<Way> = probe.served(&api, &asked, PROBE_LIMIT).await.map(|(_, way)| way);
     Event::WaysFound { lane, ways: way.map(|way| (asked.pod, way)).into_iter().collect() }
 }
-

@@ -126,4 +126,3 @@ async fn last_words(cluster: &Cluster, pod: &str, container: &str, container_id:
     }
     None
 }
-
