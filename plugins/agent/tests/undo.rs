@@ -193,6 +193,28 @@ fn an_agent_that_is_killed_at_any_moment_leaves_a_record_that_is_of_use() {
 }
 
 #[test]
+fn nothing_is_changed_that_can_not_be_taken_down() {
+    let container = Container::start(Options::default());
+    let before = furnish(&container);
+    let process = container.process;
+    let mut client = Client::start();
+    client.spoil_records();
+    let answers = [
+        client.put(process, "/app/static/index", b"changed"),
+        client.put(process, "/app/new/file", b"new"),
+        client.remove(process, "/app/static"),
+        client.link(process, "x", "/app/static/link"),
+        client.try_swap(process, None, &program("v2")),
+    ];
+    for answer in answers {
+        let (kind, message) = error(answer);
+        assert_eq!(kind, ErrorKind::Io, "{message}");
+        assert!(message.contains("without it nothing is changed"), "{message}");
+    }
+    assert_original(&container, &before);
+}
+
+#[test]
 fn records_of_containers_that_are_no_more_are_removed() {
     let mut first = Client::start();
     {
