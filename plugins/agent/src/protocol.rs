@@ -43,8 +43,9 @@
 //! # Bounds
 //! A frame has at most [`MAX_FRAME`] bytes, a piece of a file [`MAX_CHUNK`], a
 //! request [`MAX_PROCESSES`] processes. The agent holds a frame, a read and a
-//! piece at a time, and of each file that it wrote a line of numbers, for at
-//! most [`MAX_BASES`] files.
+//! piece at a time; of each file that it wrote a line of numbers, for at most
+//! [`MAX_BASES`] files; and of each container that it changed the paths that it
+//! took down.
 
 mod byte_string;
 mod codec;

@@ -5,13 +5,14 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use devloop_agent::protocol::{ByteString, ErrorKind, Located, Request, Response};
+use devloop_agent::protocol::{ByteString, ErrorKind, Located, ProcessId, Request, Response};
 use nix::sys::signal::Signal;
 use support::client::{error, swapped};
 use support::container::{ControlGroup, EXECUTABLE, GID, UID, try_answer};
@@ -483,6 +484,33 @@ fn a_seccomp_profile_older_than_close_range_is_worked_around() {
     client.swap(container.process, &program("v2"));
     // The new one could not bind its port if the leaked socket were open.
     assert_eq!(container.answer().get("version"), "v2");
+}
+
+#[test]
+fn a_process_in_a_user_namespace_is_swapped_and_brought_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server");
+    let temporary = folder.path().join("written");
+    fs::write(&temporary, program("v1")).unwrap();
+    // Written by another process, see `support::container`.
+    assert!(Command::new("cp").args([&temporary, &path]).status().unwrap().success());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let port = support::container::free_port();
+    let unshare = ["--user", "--map-root-user", "--"];
+    let mut server = Command::new("unshare").args(unshare).arg(&path).args([&port.to_string(), "sleep"]).spawn().unwrap();
+    let process = ProcessId { pid: server.id(), start_time: support::container::start_time(server.id()) };
+    eventually("the start of the server", || try_answer(port));
+    assert_ne!(fs::read_link(format!("/proc/{}/ns/user", process.pid)).unwrap(), fs::read_link("/proc/self/ns/user").unwrap());
+
+    let mut client = Client::start();
+    let bytes = program("v2");
+    let request = Request::Swap { process, executable: path.as_path().into(), argv: None, size: bytes.len() as u64, base: None };
+    swapped(client.transfer(request, &bytes));
+    assert_eq!(eventually("an answer", || try_answer(port)).get("version"), "v2");
+    assert!(client.undo(process).restarted);
+    assert_eq!(eventually("an answer", || try_answer(port)).get("version"), "v1");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

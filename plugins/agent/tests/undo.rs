@@ -157,6 +157,64 @@ fn the_next_agent_undoes_for_one_that_was_killed() {
 }
 
 #[test]
+fn an_agent_that_is_killed_at_any_moment_leaves_a_record_that_is_of_use() {
+    let container = Container::start(Options::default());
+    let before = furnish(&container);
+    let process = container.process;
+    let group = ControlGroup::with(&container);
+    let mut agents = vec![Client::start()];
+    for round in 0..12_u64 {
+        let client = agents.last_mut().unwrap();
+        for number in 0..200 {
+            let path = format!("/app/static/{}/{number}", number % 7);
+            let id = client.id();
+            client.send(
+                id,
+                Request::PutFile { processes: vec![process], path: path.as_str().into(), mode: None, size: 4, modified: None, base: None },
+            );
+            client.send(id, Request::Data { bytes: b"text".to_vec().into() });
+            let id = client.id();
+            client.send(id, Request::Remove { processes: vec![process], path: "/app/static/deep".into(), empty_parents: 0 });
+        }
+        // Somewhere on the way; where that is, is left to chance.
+        std::thread::sleep(std::time::Duration::from_millis(round * 3));
+        client.kill();
+        let mut next = client.beside();
+        assert!(matches!(next.ask(Request::Locate { container_id: group.id.clone() }), Response::Located(_)));
+        // Every other time by the one after the next.
+        if round % 2 == 0 {
+            next.undo(process);
+            assert_original(&container, &before);
+        }
+        agents.push(next);
+    }
+    agents.last_mut().unwrap().undo(process);
+    assert_original(&container, &before);
+}
+
+#[test]
+fn nothing_is_changed_that_can_not_be_taken_down() {
+    let container = Container::start(Options::default());
+    let before = furnish(&container);
+    let process = container.process;
+    let mut client = Client::start();
+    client.spoil_records();
+    let answers = [
+        client.put(process, "/app/static/index", b"changed"),
+        client.put(process, "/app/new/file", b"new"),
+        client.remove(process, "/app/static"),
+        client.link(process, "x", "/app/static/link"),
+        client.try_swap(process, None, &program("v2")),
+    ];
+    for answer in answers {
+        let (kind, message) = error(answer);
+        assert_eq!(kind, ErrorKind::Io, "{message}");
+        assert!(message.contains("without it nothing is changed"), "{message}");
+    }
+    assert_original(&container, &before);
+}
+
+#[test]
 fn records_of_containers_that_are_no_more_are_removed() {
     let mut first = Client::start();
     {

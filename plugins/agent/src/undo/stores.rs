@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{LOCK_PATIENCE, Recorder, Store};
 use crate::failure::Failure;
 use crate::process::{Proc, container_id, container_ids, in_container};
-use crate::protocol::ProcessId;
+use crate::protocol::{ErrorKind, ProcessId};
 use crate::root::ContainerRoot;
 
 /// Where the records are, and which are open.
@@ -54,7 +54,7 @@ impl Stores {
                 Ok(store) => drop(self.open.insert(id.to_owned(), Rc::new(store))),
                 // Of another session that goes on: no business of ours, until
                 // something is to be changed.
-                Err(failure) if failure.kind == crate::protocol::ErrorKind::InUse => {}
+                Err(failure) if failure.kind == ErrorKind::InUse => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -123,7 +123,12 @@ impl Stores {
     fn await_lock(&mut self, id: &str) -> Result<Store, Failure> {
         let opened = Store::open(&self.folder(id), self.patience);
         self.patience = if opened.is_ok() { LOCK_PATIENCE } else { Duration::ZERO };
-        opened
+        opened.map_err(|failure| match failure.kind {
+            ErrorKind::InUse | ErrorKind::NoSpace => failure,
+            // Of the agent's place, where another kind would be taken for the
+            // container's.
+            _ => Failure { kind: ErrorKind::Io, ..failure }.and("without it nothing is changed"),
+        })
     }
 
     fn is_left(&self, id: &str) -> bool {

@@ -59,6 +59,12 @@ impl Client {
         std::fs::read_dir(self.undo.path()).unwrap().count()
     }
 
+    /// Puts a file where the folder of the records should be.
+    pub fn spoil_records(&self) {
+        std::fs::remove_dir(self.undo.path()).unwrap();
+        std::fs::write(self.undo.path(), "").unwrap();
+    }
+
     /// Kills the agent; its records stay, and their folder.
     pub fn kill(&mut self) {
         self.agent.kill().unwrap();

@@ -270,7 +270,7 @@ fn stat_field(pid: u32, index: usize) -> Option<u64> {
 
 /// Below the range that outgoing connections take theirs from: such a one must
 /// not sit on the port while the server is being swapped.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let offset = std::process::id() as u16 % 100 * 100 + NEXT.fetch_add(1, Ordering::Relaxed);
