@@ -62,6 +62,16 @@ pub(crate) struct PodEntry {
     pub(crate) way: Option<Way>,
 }
 
+impl PodEntry {
+    /// What is known of it once its process was found.
+    pub(crate) fn attached(&self) -> Option<&Attached> {
+        match &self.stage {
+            Stage::Attached(attached) => Some(attached),
+            Stage::Attaching | Stage::Failed => None,
+        }
+    }
+}
+
 /// How far work on a container is.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
@@ -168,8 +178,13 @@ pub(crate) struct Lane {
     /// again: containers that restart stay as their image is until the next save.
     held: Option<u64>,
     desired: Option<(Binary, Trust)>,
-    /// The last one that is proven, to fall back to.
+    /// What pods were swapped to last.
+    swapped: Option<Binary>,
+    /// The last one that is proven or was replaced while it ran, to fall back to.
     fallback: Option<Binary>,
+    /// Counts replacements of processes, and the last one of each pod.
+    trial: u64,
+    trials: BTreeMap<String, u64>,
     bad: BTreeSet<[u8; 32]>,
     /// Of the desired one.
     retries: u32,
@@ -205,7 +220,10 @@ impl Lane {
             restart_asked: false,
             held: None,
             desired: None,
+            swapped: None,
             fallback: None,
+            trial: 0,
+            trials: BTreeMap::new(),
             bad: BTreeSet::new(),
             retries: 0,
             swapping: false,
@@ -291,10 +309,7 @@ impl Lane {
     }
 
     fn attached(&self) -> impl Iterator<Item = (&String, &PodEntry, &Attached)> {
-        self.pods.iter().filter_map(|(name, entry)| match &entry.stage {
-            Stage::Attached(attached) => Some((name, entry, attached)),
-            Stage::Attaching | Stage::Failed => None,
-        })
+        self.pods.iter().filter_map(|(name, entry)| Some((name, entry, entry.attached()?)))
     }
 
     /// The next files to bring into pods, if any are behind.
@@ -419,6 +434,27 @@ impl Lane {
         }
     }
 
+    /// Pods run this binary now; what they ran before was alive until then.
+    pub(crate) fn note_swapped(&mut self, binary: &Binary) {
+        let before = self.swapped.replace(binary.clone());
+        if let Some(before) = before.filter(|before| before.hash != binary.hash) {
+            self.fallback = Some(before);
+        }
+    }
+
+    /// Processes of pods were replaced: what becomes of them is this trial's.
+    pub(crate) fn begin_trial(&mut self, pods: impl IntoIterator<Item = String>) -> u64 {
+        self.trial += 1;
+        self.trials.extend(pods.into_iter().map(|pod| (pod, self.trial)));
+        self.trial
+    }
+
+    /// Whether what becomes of a pod's process is this trial's, and not that of
+    /// a later replacement.
+    pub(crate) fn is_on_trial(&self, pod: &str, number: u64) -> bool {
+        self.trials.get(pod) == Some(&number)
+    }
+
     /// A binary ran for long enough.
     pub(crate) fn prove(&mut self, binary: &Binary) {
         self.set_trust(binary.hash, Trust::Proven);
@@ -451,8 +487,10 @@ impl Lane {
     /// A binary ended soon after its start: it is never swapped to again.
     pub(crate) fn condemn(&mut self, hash: Hash) {
         self.bad.insert(*hash.as_bytes());
-        if self.fallback.as_ref().is_some_and(|binary| binary.hash == hash) {
-            self.fallback = None;
+        for kept in [&mut self.swapped, &mut self.fallback] {
+            if kept.as_ref().is_some_and(|binary| binary.hash == hash) {
+                *kept = None;
+            }
         }
         self.give_up(hash);
     }
@@ -464,7 +502,7 @@ impl Lane {
 
     /// Whether a pod has all that the others have.
     pub(crate) fn is_in_sync(&self, entry: &PodEntry) -> bool {
-        let Stage::Attached(attached) = &entry.stage else { return false };
+        let Some(attached) = entry.attached() else { return false };
         let binary_fits = self.desired.as_ref().is_none_or(|(binary, trust)| {
             *trust != Trust::Proven || attached.running == Some(binary.hash) || attached.refused == Some(binary.hash)
         });
@@ -486,7 +524,8 @@ impl Lane {
     /// The copies of binaries that may still be needed.
     pub(crate) fn kept(&self) -> BTreeSet<&PathBuf> {
         let desired = self.desired.as_ref().map(|(binary, _)| &binary.path);
-        desired.into_iter().chain(self.fallback.as_ref().map(|binary| &binary.path)).collect()
+        let kept = [&self.swapped, &self.fallback].into_iter().flatten().map(|binary| &binary.path);
+        desired.into_iter().chain(kept).collect()
     }
 }
 

@@ -247,3 +247,20 @@ fn a_binary_built_without_pods_waits_for_them() {
     attach(&mut lane, "one", "c1", "v1");
     assert_eq!(swap(&mut lane), Some(vec!["one".to_owned()]));
 }
+
+#[test]
+fn what_was_replaced_while_it_ran_is_what_comes_back() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "v1");
+    let mut last = 0;
+    for name in ["v2", "v3", "crash"] {
+        lane.note_binary(binary(name));
+        lane.note_swapped(&binary(name));
+        last = lane.begin_trial(["one".to_owned()]);
+    }
+    assert!(!lane.is_on_trial("one", last - 1) && lane.is_on_trial("one", last));
+    lane.condemn(binary("crash").hash);
+    attach(&mut lane, "one", "c1-restarted", "v1");
+    let order = lane.next_swap().unwrap();
+    assert_eq!(order.binary.hash, binary("v3").hash);
+}

@@ -22,6 +22,7 @@ mod request;
 mod screen;
 mod session;
 mod sources;
+mod status;
 mod work;
 
 pub use args::Args;

@@ -71,7 +71,7 @@ pub(crate) enum Event {
     /// Processes were replaced.
     Swapped { lane: usize, outcomes: Box<SwapOutcomes> },
     /// What became of them.
-    Judged { lane: usize, trial: Trial, fates: Vec<(String, Fate)> },
+    Judged { lane: usize, number: u64, trial: Trial, fates: Vec<(String, Fate)> },
     /// Which sources there are now.
     Reshaped { lane: usize, outcome: Result<Sources> },
     /// Other folders are watched now.
@@ -197,6 +197,12 @@ impl Session {
     }
 
     async fn work(&mut self) -> Result<()> {
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].facts.build.is_some() {
+                // What was saved before the session began is to run, too.
+                self.start_build(lane, None)?;
+            }
+        }
         loop {
             let event = tokio::select! {
                 biased;
@@ -241,7 +247,7 @@ impl Session {
             }
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
-            Event::Judged { lane, trial, fates } => self.judged(lane, &trial, fates),
+            Event::Judged { lane, number, trial, fates } => self.judged(lane, number, &trial, fates),
             Event::Reshaped { lane, outcome } => self.reshaped(lane, outcome),
             Event::Rewatched(outcome) => {
                 // What the old one still holds was seen by the new one, too.
@@ -273,21 +279,21 @@ impl Session {
                 self.tasks.spawn(work::reshape(lane, Arc::clone(&self.lanes[lane].facts)));
             }
             if plan.build {
-                self.start_build(lane, origin)?;
+                self.start_build(lane, Some(origin))?;
             }
         }
         Ok(())
     }
 
     /// Builds anew; a build under way is of older sources and ends here.
-    fn start_build(&mut self, lane: usize, origin: Origin) -> Result<()> {
+    fn start_build(&mut self, lane: usize, origin: Option<Origin>) -> Result<()> {
         let builds = &mut self.builds[lane];
         if let Some(running) = builds.running.take() {
             running.abort();
         }
         builds.number += 1;
         let (facts, keep) = (Arc::clone(&self.lanes[lane].facts), self.keep.path().to_owned());
-        let report = Report { generation: Some(origin.generation), ..Report::of(Happening::BuildStarted, &facts.name) };
+        let report = Report { generation: origin.map(|origin| origin.generation), ..Report::of(Happening::BuildStarted, &facts.name) };
         builds.running = Some(self.tasks.spawn(work::compile(lane, builds.number, facts, origin, keep, self.shutdown.clone())));
         self.reporter.tell(&report)
     }

@@ -178,6 +178,8 @@ impl Session {
         let generation = binary.origin.map(|origin| origin.generation);
         match verdict {
             Verdict::New => Ok(()),
+            // At the beginning of a session that is no news.
+            Verdict::Unchanged if binary.origin.is_none() && !was_failing => Ok(()),
             Verdict::Unchanged => {
                 let message = if was_failing { "compiles again; its pods run this code already" } else { "its pods run this code already" };
                 let phases = binary.origin.map_or_else(Phases::default, |origin| phases_of(&origin, binary.ready));

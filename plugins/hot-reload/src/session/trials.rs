@@ -1,7 +1,7 @@
 //! New code is swapped to, and is on trial for a while.
 
-use super::Session;
 use super::outcomes::phases_of;
+use super::{Event, Session};
 use crate::lane::Lane;
 use crate::report::{Happening, Phases, Report};
 use crate::work::{self, Fate, PodOutcome, SwapOutcomes, SwappedPod, Trial};
@@ -51,26 +51,40 @@ impl Session {
             return Ok(());
         }
         let pods: Vec<String> = judged.iter().map(|swapped| swapped.pod.clone()).collect();
+        self.lanes[lane].note_swapped(&order.binary);
         self.judge(lane, Trial::Binary(order.binary.clone()), judged);
-        let Some(origin) = order.binary.origin.filter(|_| !order.catching_up) else { return Ok(()) };
+        if order.catching_up {
+            return Ok(());
+        }
+        let origin = order.binary.origin;
         let phases = Phases {
             compile: Some(order.binary.compile),
             deliver: Some((ended - started.min(order.binary.ready)).saturating_sub(replacing)),
             swap: Some(replacing),
-            ..phases_of(&origin, ended)
+            ..origin.map_or_else(Phases::default, |origin| phases_of(&origin, ended))
         };
         let message = if in_memory { "new code runs (from memory: the root is read-only)" } else { "new code runs" };
-        let report = Report { generation: Some(origin.generation), phases, ..Report::of(Happening::Swapped, &service) };
+        let report = Report { generation: origin.map(|origin| origin.generation), phases, ..Report::of(Happening::Swapped, &service) };
         self.tell_when_served(lane, report.pods(pods).message(message), Some(hash))
     }
 
     /// Watches processes that were just replaced.
     pub(super) fn judge(&mut self, lane: usize, trial: Trial, pods: Vec<SwappedPod>) {
+        let number = self.lanes[lane].begin_trial(pods.iter().map(|swapped| swapped.pod.clone()));
         let container = self.lanes[lane].facts.container.clone();
-        self.tasks.spawn(work::judge(self.agents_of(lane), self.cluster.clone(), container, lane, trial, pods));
+        let judging = work::judge(self.agents_of(lane), self.cluster.clone(), container, trial, pods);
+        self.tasks.spawn(async move {
+            let (trial, fates) = judging.await;
+            Event::Judged { lane, number, trial, fates }
+        });
     }
 
-    pub(super) fn judged(&mut self, lane: usize, trial: &Trial, fates: Vec<(String, Fate)>) -> Result<()> {
+    pub(super) fn judged(&mut self, lane: usize, number: u64, trial: &Trial, mut fates: Vec<(String, Fate)>) -> Result<()> {
+        // A later replacement is judged for what became of these pods.
+        fates.retain(|(pod, _)| self.lanes[lane].is_on_trial(pod, number));
+        if fates.is_empty() {
+            return Ok(());
+        }
         let service = self.lanes[lane].facts.name.clone();
         let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| !matches!(fate, Fate::Alive | Fate::Unknown)).collect();
         let state = &mut self.lanes[lane];

@@ -23,7 +23,14 @@ pub(crate) struct Build {
 
 /// Builds a service and takes a copy of its binary, which a later build can't
 /// change while it is on its way.
-pub(crate) async fn compile(lane: usize, number: u64, facts: Arc<Facts>, origin: Origin, keep: PathBuf, shutdown: Shutdown) -> Event {
+pub(crate) async fn compile(
+    lane: usize,
+    number: u64,
+    facts: Arc<Facts>,
+    origin: Option<Origin>,
+    keep: PathBuf,
+    shutdown: Shutdown,
+) -> Event {
     let outcome = match &facts.build {
         Some(recipe) => run(&facts, recipe, origin, keep, &shutdown).await,
         None => Err(CommandError::new("there is nothing to build").into()),
@@ -31,7 +38,13 @@ pub(crate) async fn compile(lane: usize, number: u64, facts: Arc<Facts>, origin:
     Event::Built { lane, number, outcome: Box::new(outcome) }
 }
 
-async fn run(facts: &Facts, recipe: &project::Build, origin: Origin, keep: PathBuf, shutdown: &Shutdown) -> Result<Build, BuildError> {
+async fn run(
+    facts: &Facts,
+    recipe: &project::Build,
+    origin: Option<Origin>,
+    keep: PathBuf,
+    shutdown: &Shutdown,
+) -> Result<Build, BuildError> {
     let started = Instant::now();
     let Some(built) = build::build(&facts.root, recipe, &keep, shutdown).await? else {
         return Ok(Build { binary: None, dep_info: None, compile: started.elapsed() });
@@ -41,7 +54,7 @@ async fn run(facts: &Facts, recipe: &project::Build, origin: Origin, keep: PathB
     let could_not = || CommandError::new("could not copy the binary");
     let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, &keep, &name)).await;
     let (hash, path, dep_info) = copied.map_err(|error| could_not().caused_by(error))?.map_err(|error| could_not().caused_by(error))?;
-    let binary = Binary { hash, path, compile, ready: Instant::now(), origin: Some(origin) };
+    let binary = Binary { hash, path, compile, ready: Instant::now(), origin };
     Ok(Build { binary: Some(binary), dep_info, compile })
 }
 

@@ -81,10 +81,16 @@ pub(crate) enum Trial {
 }
 
 /// Waits until processes that were replaced have run for a while or have ended.
-pub(crate) async fn judge(agents: Agents, cluster: Cluster, container: String, lane: usize, trial: Trial, pods: Vec<SwappedPod>) -> Event {
+pub(crate) async fn judge(
+    agents: Agents,
+    cluster: Cluster,
+    container: String,
+    trial: Trial,
+    pods: Vec<SwappedPod>,
+) -> (Trial, Vec<(String, Fate)>) {
     let fates = future::join_all(pods.iter().map(|swapped| fate(&agents, &cluster, &container, &trial, swapped))).await;
     let fates = pods.into_iter().map(|swapped| swapped.pod).zip(fates).collect();
-    Event::Judged { lane, trial, fates }
+    (trial, fates)
 }
 
 async fn fate(agents: &Agents, cluster: &Cluster, container: &str, trial: &Trial, swapped: &SwappedPod) -> Fate {
