@@ -464,6 +464,10 @@ impl Lane {
     /// Its containers went away while they were swapped, before it ran or
     /// because of it: those that replace them are swapped again, a few times.
     pub(crate) fn retry(&mut self, hash: Hash) {
+        if self.desired.as_ref().is_some_and(|(binary, trust)| binary.hash == hash && *trust == Trust::Proven) {
+            // It ran well in others.
+            return;
+        }
         self.retries += 1;
         if self.retries > RETRY_LIMIT {
             self.condemn(hash);

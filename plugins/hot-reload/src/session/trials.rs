@@ -86,13 +86,16 @@ impl Session {
             return Ok(());
         }
         let service = self.lanes[lane].facts.name.clone();
-        let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| !matches!(fate, Fate::Alive | Fate::Unknown)).collect();
+        let was_killed = fates.iter().any(|(_, fate)| *fate == Fate::Killed);
+        let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| matches!(fate, Fate::Ended { .. } | Fate::RolledBack)).collect();
         let state = &mut self.lanes[lane];
-        match (trial, ended.is_empty()) {
-            (Trial::Binary(binary), true) => state.prove(binary),
-            (Trial::Binary(binary), false) => state.condemn(binary.hash),
-            (Trial::Files(_), true) => {}
-            (Trial::Files(epoch), false) => state.hold(*epoch),
+        match trial {
+            Trial::Binary(binary) if !ended.is_empty() => state.condemn(binary.hash),
+            // Those that replace the containers are swapped again.
+            Trial::Binary(binary) if was_killed => state.retry(binary.hash),
+            Trial::Binary(binary) => state.prove(binary),
+            Trial::Files(epoch) if !ended.is_empty() => state.hold(*epoch),
+            Trial::Files(_) => {}
         }
         let next = match trial {
             Trial::Binary(_) if state.has_good_binary() => "the last good code of this session",

@@ -54,6 +54,8 @@ pub(crate) enum Fate {
     Alive,
     /// It ended and the program before could be brought back.
     RolledBack,
+    /// It was killed, and that was none of its own doing.
+    Killed,
     /// It ended, and with it the container.
     Ended {
         /// The last lines of its log.
@@ -115,18 +117,38 @@ async fn end(agent: &Agent, cluster: &Cluster, container: &str, trial: &Trial, s
     if matches!(trial, Trial::Binary(_)) && agent.rollback(*process).await.is_ok() {
         return Fate::RolledBack;
     }
-    Fate::Ended { log: last_words(cluster, pod, container, container_id).await.unwrap_or_default() }
+    match last_words(cluster, pod, container, container_id).await {
+        Some(LastWords { was_killed: true, .. }) => Fate::Killed,
+        Some(LastWords { log, .. }) => Fate::Ended { log },
+        None => Fate::Ended { log: String::new() },
+    }
+}
+
+/// What is known of a container that ended.
+struct LastWords {
+    log: String,
+    /// Whether somebody killed it, or its pod.
+    was_killed: bool,
 }
 
 /// The last lines of the log of a container that ended, once the kubelet has
 /// noticed: before, the "previous" log would be an older container's.
-async fn last_words(cluster: &Cluster, pod: &str, container: &str, container_id: &str) -> Option<String> {
+async fn last_words(cluster: &Cluster, pod: &str, container: &str, container_id: &str) -> Option<LastWords> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     for _ in 0..LOG_TRIES {
-        if let Some(previous) = pods::is_previous(&pods.get_opt(pod).await.ok()??, container, container_id) {
-            let parameters =
-                LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(LOG_LINES), ..LogParams::default() };
-            return Some(pods.logs(pod, &parameters).await.ok()?.trim_end().to_owned());
+        let found = pods.get_opt(pod).await.ok()?;
+        let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
+            return Some(LastWords { log: String::new(), was_killed: true });
+        };
+        if let Some(ended) = pods::end_of(&found, container, container_id) {
+            let parameters = LogParams {
+                container: Some(container.to_owned()),
+                previous: ended.is_previous,
+                tail_lines: Some(LOG_LINES),
+                ..LogParams::default()
+            };
+            let log = pods.logs(pod, &parameters).await.unwrap_or_default().trim_end().to_owned();
+            return Some(LastWords { log, was_killed: ended.was_killed });
         }
         tokio::time::sleep(LOG_PAUSE).await;
     }
