@@ -132,8 +132,9 @@ pub(crate) struct Receiver {
 #[derive(Clone, Debug)]
 pub(crate) struct ReloadOrder {
     pub(crate) pods: Vec<PodReload>,
-    /// The save that it is for; absent when pods catch up.
-    pub(crate) origin: Option<Origin>,
+    /// The save that it is for, and how long its files took; absent when pods
+    /// catch up.
+    pub(crate) origin: Option<(Origin, Duration)>,
 }
 
 /// What one app is to do.
@@ -169,8 +170,8 @@ pub(crate) struct Lane {
     ledger: BTreeMap<String, (Item, u64)>,
     pub(crate) file_origin: Option<Origin>,
     pub(crate) delivering: bool,
-    /// The save that apps have yet to take note of.
-    pub(crate) reload_origin: Option<Origin>,
+    /// The save that apps have yet to take note of, and how long its files took.
+    pub(crate) reload_origin: Option<(Origin, Duration)>,
     pub(crate) reloading: bool,
     /// Whether the user wants all apps to be started again.
     restart_asked: bool,

@@ -47,7 +47,7 @@ impl Session {
         let report = report.pods(pods).message(message);
         if self.lanes[lane].has_pending_reload() {
             // Served is what the app makes of it, which is still to come.
-            self.lanes[lane].reload_origin.get_or_insert(origin);
+            self.lanes[lane].reload_origin.get_or_insert((origin, delivered - origin.settled));
             return self.reporter.tell(&report);
         }
         self.tell_when_served(lane, report, None)
@@ -92,8 +92,8 @@ impl Session {
         if !restarted.is_empty() {
             self.judge(lane, Trial::Files(epoch), restarted.clone());
         }
-        let Some(origin) = order.origin.filter(|_| !pods.is_empty()) else { return Ok(()) };
-        let phases = Phases { swap: Some(ended - started), ..phases_of(&origin, ended) };
+        let Some((origin, deliver)) = order.origin.filter(|_| !pods.is_empty()) else { return Ok(()) };
+        let phases = Phases { deliver: Some(deliver), swap: Some(ended - started), ..phases_of(&origin, ended) };
         let (event, message) = if restarted.is_empty() {
             let calls: BTreeSet<String> = order.pods.iter().flat_map(|pod| &pod.reload.calls).map(reload::describe).collect();
             (Happening::Reloaded, format!("reloaded by {}", calls.into_iter().collect::<Vec<_>>().join(", ")))
