@@ -162,6 +162,8 @@ pub(crate) struct Lane {
     /// The save that apps have yet to take note of.
     pub(crate) reload_origin: Option<Origin>,
     pub(crate) reloading: bool,
+    /// Whether the user wants all apps to be started again.
+    restart_asked: bool,
     /// The state of the files that an app ended with soon after it was started
     /// again: containers that restart stay as their image is until the next save.
     held: Option<u64>,
@@ -200,6 +202,7 @@ impl Lane {
             delivering: false,
             reload_origin: None,
             reloading: false,
+            restart_asked: false,
             held: None,
             desired: None,
             fallback: None,
@@ -320,8 +323,12 @@ impl Lane {
         }
         let mut pods = Vec::new();
         let mut idle = Vec::new();
-        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| attached.reloaded < attached.synced) {
-            let reload = self.pending(attached);
+        let is_due = |attached: &Attached| self.restart_asked || attached.reloaded < attached.synced;
+        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| is_due(attached)) {
+            let mut reload = self.pending(attached);
+            if self.restart_asked {
+                reload.restart.get_or_insert_default();
+            }
             if reload.is_empty() {
                 idle.push(name.clone());
             } else {
@@ -333,11 +340,17 @@ impl Lane {
                 attached.reloaded = attached.synced;
             }
         }
+        self.restart_asked = false;
         if pods.is_empty() {
             return None;
         }
         self.reloading = true;
         Some(ReloadOrder { pods, origin: self.reload_origin.take() })
+    }
+
+    /// All apps are to be started again.
+    pub(crate) fn ask_for_restart(&mut self) {
+        self.restart_asked = true;
     }
 
     /// What an app is to do about the files that it has not taken note of.
@@ -457,6 +470,11 @@ impl Lane {
         });
         let files_fit = self.held == Some(self.epoch) || attached.synced >= self.epoch && attached.reloaded >= attached.synced;
         attached.checked && files_fit && binary_fits
+    }
+
+    /// How many pods have all that they should have.
+    pub(crate) fn in_sync_count(&self) -> usize {
+        self.pods.values().filter(|entry| self.is_in_sync(entry)).count()
     }
 
     /// Whether the session can be called ready as far as this service goes.

@@ -92,7 +92,7 @@ fn reload(lane: &mut Lane) -> Option<Vec<(String, Vec<String>)>> {
     for PodReload { receiver, epoch, .. } in &order.pods {
         lane.attached_entry(&receiver.pod, &receiver.container.id).unwrap().reloaded = *epoch;
     }
-    Some(order.pods.into_iter().map(|pod| (pod.receiver.pod, pod.reload.restart)).collect())
+    Some(order.pods.into_iter().map(|pod| (pod.receiver.pod, pod.reload.restart.unwrap_or_default())).collect())
 }
 
 #[test]
@@ -112,6 +112,16 @@ fn an_app_takes_note_of_code_once_it_has_it_and_a_new_pod_of_all() {
     attach(&mut lane, "two", "c2", "old");
     deliver(&mut lane);
     assert_eq!(reload(&mut lane), Some(vec![("two".to_owned(), vec!["/app.py".to_owned()])]));
+    assert_eq!(reload(&mut lane), None);
+}
+
+#[test]
+fn every_app_is_started_again_when_the_user_asks() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    attach(&mut lane, "two", "c2", "old");
+    lane.ask_for_restart();
+    assert_eq!(reload(&mut lane), Some(vec![("one".to_owned(), vec![]), ("two".to_owned(), vec![])]));
     assert_eq!(reload(&mut lane), None);
 }
 

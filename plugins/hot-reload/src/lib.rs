@@ -10,6 +10,7 @@
 
 mod args;
 mod gather;
+mod keys;
 mod lane;
 mod place;
 mod plan;
@@ -18,6 +19,7 @@ mod probe;
 mod reload;
 mod report;
 mod request;
+mod screen;
 mod session;
 mod sources;
 mod work;

@@ -17,9 +17,9 @@ pub(crate) struct Rules {
 /// All that is to be done about some changed files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reload {
-    /// Paths in the container for which the app is to be started again; it is
-    /// not for none.
-    pub(crate) restart: Vec<String>,
+    /// Where the app is to be started again: the paths in the container that
+    /// ask for it, none when the user does.
+    pub(crate) restart: Option<Vec<String>>,
     /// What else, each once.
     pub(crate) calls: BTreeSet<ReloadAction>,
 }
@@ -46,11 +46,11 @@ impl Rules {
         for (path, item) in changed {
             match self.action(runtime, path, item) {
                 ReloadAction::None => {}
-                ReloadAction::Restart => reload.restart.push(path.clone()),
+                ReloadAction::Restart => reload.restart.get_or_insert_default().push(path.clone()),
                 call => drop(reload.calls.insert(call)),
             }
         }
-        if !reload.restart.is_empty() {
+        if reload.restart.is_some() {
             // Meant for the program that is replaced: it would hit the new one.
             reload.calls.retain(|call| !matches!(call, ReloadAction::Signal(_)));
         }
@@ -61,7 +61,7 @@ impl Rules {
 impl Reload {
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.restart.is_empty() && self.calls.is_empty()
+        self.restart.is_none() && self.calls.is_empty()
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         ];
         assert_eq!(decide(&rules, Runtime::Python, &["settings.py"]).calls, [ReloadAction::Signal("HUP".to_owned())].into());
         let both = decide(&rules, Runtime::Python, &["settings.py", "a.tmpl", "b.tmpl", "app.py"]);
-        assert_eq!(both, Reload { restart: vec!["/app/app.py".to_owned()], calls: [call].into() });
+        assert_eq!(both, Reload { restart: Some(vec!["/app/app.py".to_owned()]), calls: [call].into() });
         assert!(decide(&rules, Runtime::Python, &["page.html"]).is_empty());
     }
 

@@ -2,11 +2,13 @@
 
 mod agents;
 mod containers;
+mod foot;
 mod leave;
 mod outcomes;
 mod trials;
 
 use crate::gather::Gathered;
+use crate::keys::{Key, Keyboard};
 use crate::lane::{Delivery, Lane, Origin, ReloadOrder};
 use crate::place::{Place, Routes};
 use crate::probe::Way;
@@ -74,6 +76,10 @@ pub(crate) enum Event {
     Reshaped { lane: usize, outcome: Result<Sources> },
     /// Other folders are watched now.
     Rewatched(Box<Result<(Watcher, mpsc::Receiver<Generation>)>>),
+    /// The user wants something.
+    Key(Key),
+    /// What pods said of late.
+    Logs { pod: String, outcome: Result<String, kube::Error> },
     /// An agent is gone.
     AgentEnded { place: Place, number: u64, reason: String },
     /// An agent was started, or not.
@@ -82,7 +88,7 @@ pub(crate) enum Event {
 
 /// Runs until the user ends it.
 pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) -> Result<ExitStatus> {
-    let reporter = Reporter { ui: context.ui.clone(), form: request.output };
+    let mut reporter = Reporter::new(context.ui.clone(), request.output);
     let starting = async {
         let keep = tempfile::Builder::new().prefix("devloop-hot-reload-").tempdir().context("could not make a temporary folder")?;
         let roots = roots(gathered.services.iter().map(|(_, layout)| layout.roots()));
@@ -95,6 +101,10 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         Err(error) => return Err(error),
     };
     let Gathered { cluster, services } = gathered;
+    let (keyboard, key_rx) = reporter.screen.as_ref().and_then(|_| Keyboard::listen()).unzip();
+    for warning in watcher.take_warnings() {
+        reporter.warn(&format!("{warning}; {}", warning.hint()));
+    }
     let lanes: Vec<Lane> = services.into_iter().map(|(facts, layout)| Lane::new(facts, layout)).collect();
     let pods = pod_events(&cluster, &lanes);
     let session = Session {
@@ -110,6 +120,9 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         agents_started: 0,
         keep,
         is_ready: false,
+        is_paused: false,
+        keyboard,
+        key_rx,
         leaving: request.leaving,
         tasks: JoinSet::new(),
         watcher,
@@ -163,6 +176,10 @@ struct Session {
     agents_started: u64,
     keep: tempfile::TempDir,
     is_ready: bool,
+    /// Whether nothing is brought into pods until the user goes on.
+    is_paused: bool,
+    keyboard: Option<Keyboard>,
+    key_rx: Option<mpsc::UnboundedReceiver<Key>>,
     leaving: Leaving,
     tasks: JoinSet<Event>,
     watcher: Watcher,
@@ -192,11 +209,16 @@ impl Session {
                     Err(error) => return Err(CommandError::new("a task of the session failed").caused_by(error)),
                 },
                 Some(event) = self.pods.next() => event,
+                Some(key) = next_key(self.key_rx.as_mut()) => match key {
+                    Key::Quit => return Ok(()),
+                    key => Event::Key(key),
+                },
             };
             self.take(event)?;
             self.retire();
             self.pump();
             self.announce()?;
+            self.show();
         }
     }
 
@@ -226,12 +248,23 @@ impl Session {
                 (self.watcher, self.generation_rx) = (*outcome)?;
                 Ok(())
             }
+            Event::Key(key) => self.key(key),
+            Event::Logs { pod, outcome } => {
+                match outcome {
+                    Ok(text) => self.reporter.say(&format!("── {pod}\n{}", text.trim_end())),
+                    Err(error) => self.reporter.warn(&format!("the log of {pod} can't be read: {error}")),
+                }
+                Ok(())
+            }
             Event::AgentEnded { place, number, reason } => self.agent_ended(place, number, AgentError::Ended(reason)),
             Event::AgentStarted { place, number, outcome } => self.agent_started(place, number, outcome),
         }
     }
 
     fn saved(&mut self, generation: &Generation) -> Result<()> {
+        for warning in self.watcher.take_warnings() {
+            self.reporter.warn(&format!("{warning}; {}", warning.hint()));
+        }
         let origin = origin(generation);
         for lane in 0..self.lanes.len() {
             let plan = self.lanes[lane].layout.plan(&generation.changes);
@@ -287,6 +320,9 @@ impl Session {
 
     /// Starts whatever is due.
     fn pump(&mut self) {
+        if self.is_paused {
+            return;
+        }
         for lane in 0..self.lanes.len() {
             if let Some(delivery) = self.lanes[lane].next_delivery() {
                 self.tasks.spawn(work::deliver(self.agents_of(lane), lane, delivery));
@@ -323,6 +359,14 @@ impl Session {
         let pods: Vec<String> = self.lanes.iter().flat_map(|lane| lane.pods.keys().cloned()).collect();
         let message = format!("watching {} in {}; Ctrl-C ends it", names.join(", "), count(pods.len(), "pod"));
         self.reporter.tell(&Report::new(Happening::Ready).pods(pods).message(message))
+    }
+}
+
+/// The next key; never, where there are none.
+async fn next_key(key_rx: Option<&mut mpsc::UnboundedReceiver<Key>>) -> Option<Key> {
+    match key_rx {
+        Some(key_rx) => key_rx.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,11 @@ use devloop_core::{CommandError, Result};
 impl Session {
     /// Leaves all pods as was asked for, and says what came of it.
     pub(super) async fn leave(&mut self) -> Result<()> {
+        // From here on a terminal is as it was: a second Ctrl-C ends it all.
+        self.keyboard = None;
+        if let Some(screen) = &mut self.reporter.screen {
+            screen.close();
+        }
         // What is under way would change them again.
         self.tasks.abort_all();
         let mut failed = 0;
@@ -69,7 +74,7 @@ impl Session {
             receiver,
             main: attached.main,
             epoch: 0,
-            reload: Reload { restart: Vec::new(), calls: state.facts.rules.decide(attached.runtime, state.files()).calls },
+            reload: Reload { restart: None, calls: state.facts.rules.decide(attached.runtime, state.files()).calls },
         });
         let order = ReloadOrder { pods: orders.filter(|order| !order.reload.is_empty()).collect(), origin: None };
         if !order.pods.is_empty() {

@@ -41,9 +41,9 @@ async fn one(agents: &Agents, pods: &Api<Pod>, container: &str, pod: &PodReload)
 
 async fn carry_out(agents: &Agents, pods: &Api<Pod>, container: &str, pod: &PodReload) -> Result<Option<Swapped>, ReloadFailure> {
     let agent = agent_of(agents, &pod.receiver.pod).map_err(ReloadFailure::Agent)?;
-    let restarted = match pod.reload.restart.as_slice() {
-        [] => None,
-        changed => Some(agent.restart(pod.receiver.process, changed).await.map_err(ReloadFailure::Agent)?),
+    let restarted = match &pod.reload.restart {
+        None => None,
+        Some(changed) => Some(agent.restart(pod.receiver.process, changed).await.map_err(ReloadFailure::Agent)?),
     };
     for call in &pod.reload.calls {
         match call {
