@@ -508,9 +508,7 @@ impl Lane {
     /// Whether a pod has all that the others have.
     pub(crate) fn is_in_sync(&self, entry: &PodEntry) -> bool {
         let Some(attached) = entry.attached() else { return false };
-        let binary_fits = self.desired.as_ref().is_none_or(|(binary, trust)| {
-            *trust != Trust::Proven || attached.running == Some(binary.hash) || attached.refused == Some(binary.hash)
-        });
+        let binary_fits = self.desired.as_ref().is_none_or(|(binary, _)| [attached.running, attached.refused].contains(&Some(binary.hash)));
         let files_fit = self.held == Some(self.epoch) || attached.synced >= self.epoch && attached.reloaded >= attached.synced;
         attached.checked && files_fit && binary_fits
     }

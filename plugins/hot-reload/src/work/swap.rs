@@ -96,7 +96,7 @@ pub(crate) async fn judge(
 }
 
 async fn fate(agents: &Agents, cluster: &Cluster, container: &str, trial: &Trial, swapped: &SwappedPod) -> Fate {
-    let Ok(agent) = agent_of(agents, &swapped.pod) else { return Fate::Unknown };
+    let Ok(agent) = agent_of(agents, &swapped.pod) else { return told_by_pod(cluster, container, swapped).await };
     let started = Instant::now();
     let mut pause = Duration::from_millis(25);
     while started.elapsed() < PROBATION {
@@ -105,22 +105,30 @@ async fn fate(agents: &Agents, cluster: &Cluster, container: &str, trial: &Trial
         match agent.alive(swapped.process).await {
             Ok(true) => {}
             Ok(false) => return end(agent, cluster, container, trial, swapped).await,
-            Err(_) => return Fate::Unknown,
+            // In a pod the agent ends with the process.
+            Err(_) => return told_by_pod(cluster, container, swapped).await,
         }
     }
     Fate::Alive
 }
 
 async fn end(agent: &Agent, cluster: &Cluster, container: &str, trial: &Trial, swapped: &SwappedPod) -> Fate {
-    let SwappedPod { pod, container_id, process } = swapped;
     // The same program with the same files would end the same way.
-    if matches!(trial, Trial::Binary(_)) && agent.rollback(*process).await.is_ok() {
+    if matches!(trial, Trial::Binary(_)) && agent.rollback(swapped.process).await.is_ok() {
         return Fate::RolledBack;
     }
-    match last_words(cluster, pod, container, container_id).await {
+    match told_by_pod(cluster, container, swapped).await {
+        Fate::Unknown => Fate::Ended { log: String::new() },
+        fate => fate,
+    }
+}
+
+/// What the pod says of a container whose process can't be asked for any more.
+async fn told_by_pod(cluster: &Cluster, container: &str, swapped: &SwappedPod) -> Fate {
+    match last_words(cluster, &swapped.pod, container, &swapped.container_id).await {
         Some(LastWords { was_killed: true, .. }) => Fate::Killed,
         Some(LastWords { log, .. }) => Fate::Ended { log },
-        None => Fate::Ended { log: String::new() },
+        None => Fate::Unknown,
     }
 }
 
