@@ -137,6 +137,13 @@ pub(crate) struct ReloadOrder {
     pub(crate) origin: Option<(Origin, Duration)>,
 }
 
+impl ReloadOrder {
+    /// The containers whose app is started again.
+    pub(crate) fn restarted(&self) -> impl Iterator<Item = &Receiver> {
+        self.pods.iter().filter(|pod| pod.reload.restart.is_some()).map(|pod| &pod.receiver)
+    }
+}
+
 /// What one app is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct PodReload {
@@ -154,6 +161,8 @@ pub(crate) struct SwapOrder {
     pub(crate) pods: Vec<Receiver>,
     /// Whether pods catch up with what others run.
     pub(crate) catching_up: bool,
+    /// Whether no pod ran it before.
+    pub(crate) is_news: bool,
 }
 
 /// The state of one service.
@@ -424,7 +433,8 @@ impl Lane {
         if trust == Trust::Fresh {
             self.set_trust(binary.hash, Trust::Probation);
         }
-        Some(SwapOrder { binary, pods, catching_up: trust == Trust::Proven })
+        let is_news = self.swapped.as_ref().is_none_or(|before| before.hash != binary.hash);
+        Some(SwapOrder { binary, pods, catching_up: trust == Trust::Proven, is_news })
     }
 
     fn set_trust(&mut self, hash: Hash, to: Trust) {
@@ -462,13 +472,16 @@ impl Lane {
         self.fallback = Some(binary.clone());
     }
 
-    /// Its containers went away while they were swapped, before it ran or
-    /// because of it: those that replace them are swapped again, a few times.
-    pub(crate) fn retry(&mut self, hash: Hash) {
-        if self.desired.as_ref().is_some_and(|(binary, trust)| binary.hash == hash && *trust == Trust::Proven) {
-            // It ran well in others.
-            return;
+    /// Its containers were killed: those that replace them are swapped again.
+    pub(crate) fn try_again(&mut self, hash: Hash) {
+        if self.desired.as_ref().is_some_and(|(_, trust)| *trust == Trust::Probation) {
+            self.set_trust(hash, Trust::Fresh);
         }
+    }
+
+    /// Nobody knows why it could not be swapped to: it is tried again, a few
+    /// times.
+    pub(crate) fn retry(&mut self, hash: Hash) {
         self.retries += 1;
         if self.retries > RETRY_LIMIT {
             self.condemn(hash);

@@ -336,10 +336,13 @@ impl Session {
             if let Some(binary) = self.lanes[lane].facts.binary.clone()
                 && let Some(order) = self.lanes[lane].next_swap()
             {
+                // What becomes of these processes from here on is this order's.
+                self.lanes[lane].begin_trial(order.pods.iter().map(|receiver| receiver.pod.clone()));
                 self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary));
             }
             if let Some(order) = self.lanes[lane].next_reload() {
                 let container = self.lanes[lane].facts.container.clone();
+                self.lanes[lane].begin_trial(order.restarted().map(|receiver| receiver.pod.clone()));
                 self.tasks.spawn(work::reload(self.agents_of(lane), self.cluster.clone(), container, lane, order));
             }
         }

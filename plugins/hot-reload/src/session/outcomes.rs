@@ -78,7 +78,12 @@ impl Session {
                     restarted.extend(swapped.map(|swapped| SwappedPod { pod: pod.clone(), container_id, process: swapped.process }));
                     pods.push(pod);
                 }
-                Err(ReloadFailure::Agent(error)) if work::is_passing(&error) => {}
+                // Perhaps the new files took the container along.
+                Err(ReloadFailure::Agent(error)) if work::is_passing(&error) => {
+                    if asked.reload.restart.is_some() {
+                        restarted.push(SwappedPod { pod, container_id, process: asked.receiver.process });
+                    }
+                }
                 Err(failure) => {
                     let error = CommandError::new(format!("{service}: the app in pod {pod} was not told of its new files"));
                     let error = match failure {

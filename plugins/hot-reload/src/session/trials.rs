@@ -15,8 +15,8 @@ impl Session {
         let hash = order.binary.hash;
         let service = self.lanes[lane].facts.name.clone();
         self.lanes[lane].swapping = false;
-        let (mut judged, mut replacing, mut in_memory, mut is_passing) = (Vec::new(), Duration::ZERO, false, false);
-        for PodOutcome { pod, container_id, outcome } in outcomes {
+        let (mut judged, mut missed, mut replacing, mut in_memory) = (Vec::new(), Vec::new(), Duration::ZERO, false);
+        for (PodOutcome { pod, container_id, outcome }, receiver) in outcomes.into_iter().zip(&order.pods) {
             let attached = self.lanes[lane].attached_entry(&pod, &container_id);
             match outcome {
                 Ok(swapped) => {
@@ -29,7 +29,8 @@ impl Session {
                     // Also one whose container is gone by now: perhaps that was why.
                     judged.push(SwappedPod { pod, container_id, process: swapped.process });
                 }
-                Err(error) if work::is_passing(&error) => is_passing = true,
+                // Perhaps the new code took the container, and the agent in it, along.
+                Err(error) if work::is_passing(&error) => missed.push(SwappedPod { pod, container_id, process: receiver.process }),
                 Err(error) => {
                     if let Some(attached) = attached {
                         attached.refused = Some(hash);
@@ -43,17 +44,17 @@ impl Session {
             }
         }
         if judged.is_empty() {
-            if is_passing && !order.catching_up {
-                self.lanes[lane].retry(hash);
-            } else if !is_passing {
+            if missed.is_empty() {
                 self.lanes[lane].give_up(hash);
+            } else if !order.catching_up {
+                self.judge(lane, Trial::Missed(order.binary.clone()), missed);
             }
             return Ok(());
         }
         let pods: Vec<String> = judged.iter().map(|swapped| swapped.pod.clone()).collect();
         self.lanes[lane].note_swapped(&order.binary);
         self.judge(lane, Trial::Binary(order.binary.clone()), judged);
-        if order.catching_up {
+        if order.catching_up || !order.is_news {
             return Ok(());
         }
         let origin = order.binary.origin;
@@ -90,16 +91,17 @@ impl Session {
         let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| matches!(fate, Fate::Ended { .. } | Fate::RolledBack)).collect();
         let state = &mut self.lanes[lane];
         match trial {
-            Trial::Binary(binary) if !ended.is_empty() => state.condemn(binary.hash),
+            Trial::Binary(binary) | Trial::Missed(binary) if !ended.is_empty() => state.condemn(binary.hash),
             // Those that replace the containers are swapped again.
-            Trial::Binary(binary) if was_killed => state.retry(binary.hash),
+            Trial::Binary(binary) | Trial::Missed(binary) if was_killed => state.try_again(binary.hash),
             Trial::Binary(binary) => state.prove(binary),
+            Trial::Missed(binary) => state.retry(binary.hash),
             Trial::Files(epoch) if !ended.is_empty() => state.hold(*epoch),
             Trial::Files(_) => {}
         }
         let next = match trial {
-            Trial::Binary(_) if state.has_good_binary() => "the last good code of this session",
-            Trial::Binary(_) => "its image's code",
+            Trial::Binary(_) | Trial::Missed(_) if state.has_good_binary() => "the last good code of this session",
+            Trial::Binary(_) | Trial::Missed(_) => "its image's code",
             Trial::Files(_) => "its image's files, until the next save",
         };
         for (pod, fate) in ended {

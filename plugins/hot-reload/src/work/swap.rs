@@ -76,8 +76,10 @@ pub(crate) struct SwappedPod {
 /// What is on trial.
 #[derive(Clone, Debug)]
 pub(crate) enum Trial {
-    /// A binary.
+    /// A binary that processes run.
     Binary(Binary),
+    /// A binary with whose swap the agent, or the container, was lost.
+    Missed(Binary),
     /// The files of this state, with which programs were started again.
     Files(u64),
 }
@@ -103,6 +105,7 @@ async fn fate(agents: &Agents, cluster: &Cluster, container: &str, trial: &Trial
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
         match agent.alive(swapped.process).await {
+            Ok(true) if matches!(trial, Trial::Missed(_)) => return Fate::Alive,
             Ok(true) => {}
             Ok(false) => return end(agent, cluster, container, trial, swapped).await,
             // In a pod the agent ends with the process.
