@@ -11,6 +11,7 @@ pub mod build;
 pub mod cluster;
 pub mod deliver;
 pub mod deploy;
+pub mod detect;
 pub mod docker;
 pub mod environment;
 pub mod ephemeral;
