@@ -21,6 +21,11 @@ use std::path::{Path, PathBuf};
 pub const FILE_NAME: &str = "devloop.yaml";
 /// The only version of the format so far.
 pub const API_VERSION: &str = "devloop/v1";
+/// The format as a JSON schema, for editors. It says what [`load`] reads; what
+/// depends on several fields at once is left to that.
+pub const SCHEMA: &str = include_str!("../schema/devloop.schema.json");
+/// Where [`SCHEMA`] is published.
+pub const SCHEMA_URL: &str = "https://raw.githubusercontent.com/devloop-dev/devloop/main/plugins/core/schema/devloop.schema.json";
 
 /// A project file that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +92,15 @@ impl Service {
             (None, Some(path)) if self.image.is_none() => {
                 Err(format!("service {:?} has the binary {path} and no build that makes it", self.name))
             }
+            (Some(Build::Command(build)), Some(path)) if build.output.is_none() => Err(format!(
+                "service {:?} has the binary {path}, and it is not said what its build makes; add `output: FILE` to build.command",
+                self.name
+            )),
+            (Some(Build::Command(CommandBuild { output: Some(output), .. })), None) => Err(format!(
+                "the build of service {:?} makes {}, and it is not said where that is in the container; add `binary: /path`",
+                self.name,
+                output.display()
+            )),
             _ => Ok(()),
         }
     }
@@ -321,6 +335,12 @@ fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, P
     Ok(ProjectFile { path, root, services })
 }
 
+/// The services in the text of a project file.
+#[cfg(test)]
+pub(crate) fn parse_text(text: &str) -> Result<Vec<Service>, ProjectError> {
+    parse(Path::new(FILE_NAME), text)
+}
+
 impl ProjectFile {
     /// The services of these names, in the order asked for, each once; all for
     /// no name.
@@ -345,6 +365,11 @@ impl ProjectFile {
         Ok(selected)
     }
 }
+
+#[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
+mod schema_tests;
 
 #[cfg(test)]
 mod tests {

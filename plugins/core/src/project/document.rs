@@ -87,26 +87,33 @@ fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, 
     deserializer.deserialize_seq(List)
 }
 
+const BUILDERS: &[&str] = &["cargo", "go", "command"];
+
 impl<'de> Deserialize<'de> for Build {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// A map with one key, as YAML writes a choice; serde's own form for
         /// enums would be a `!cargo` tag.
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        struct Choice {
-            #[serde(default)]
-            cargo: Option<CargoBuild>,
-            #[serde(default)]
-            go: Option<GoBuild>,
-            #[serde(default)]
-            command: Option<CommandBuild>,
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = Build;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "a build by one of {}", BUILDERS.join(", "))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Build, A::Error> {
+                let build = match map.next_key::<String>()?.as_deref() {
+                    Some("cargo") => Build::Cargo(map.next_value()?),
+                    Some("go") => Build::Go(map.next_value()?),
+                    Some("command") => Build::Command(map.next_value()?),
+                    Some(other) => return Err(A::Error::unknown_field(other, BUILDERS)),
+                    None => return Err(A::Error::custom(format!("it is not said by what it is built: one of {}", BUILDERS.join(", ")))),
+                };
+                match map.next_key::<String>()? {
+                    Some(second) => Err(A::Error::custom(format!("a service has one build; {second:?} is a second one"))),
+                    None => Ok(build),
+                }
+            }
         }
-        match Choice::deserialize(deserializer)? {
-            Choice { cargo: Some(cargo), go: None, command: None } => Ok(Self::Cargo(cargo)),
-            Choice { cargo: None, go: Some(go), command: None } => Ok(Self::Go(go)),
-            Choice { cargo: None, go: None, command: Some(command) } => Ok(Self::Command(command)),
-            _ => Err(D::Error::custom("one of cargo, go and command is to be given")),
-        }
+        deserializer.deserialize_map(Choice)
     }
 }
 

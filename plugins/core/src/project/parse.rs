@@ -2,9 +2,10 @@
 //! inside the project or the image.
 
 use super::FILE_NAME;
+use crate::patterns::Patterns;
 use crate::target::Target;
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::path::{Component, Path, PathBuf};
 
 /// Reads a string and what it stands for. A refusal carries the string's own
@@ -51,8 +52,44 @@ pub(super) fn image_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<S
     })
 }
 
+/// `deploy/web`, or `{selector: app=web}`.
 pub(super) fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
-    text(deserializer, |text| text.parse().map_err(|error: crate::target::ParseTargetError| error.to_string()))
+    struct Form;
+    impl<'de> Visitor<'de> for Form {
+        type Value = Target;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a target such as deploy/web, or {selector: app=web}")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Target, E> {
+            text.parse().map_err(E::custom)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Target, A::Error> {
+            let Some(key) = map.next_key::<String>()? else { return Err(A::Error::custom("the target is missing")) };
+            if key != "selector" {
+                return Err(A::Error::unknown_field(&key, &["selector"]));
+            }
+            let selector = map.next_value::<Selector>()?;
+            match map.next_key::<String>()? {
+                Some(other) => Err(A::Error::unknown_field(&other, &["selector"])),
+                None => Ok(Target::Selector(selector.0)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Form)
+}
+
+/// A label selector; the API server knows its syntax in full.
+struct Selector(String);
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, |selector| {
+            if selector.trim().is_empty() || selector.chars().any(char::is_control) {
+                return Err(format!("{selector:?} is no label selector; for example app=web,tier!=db"));
+            }
+            Ok(Self(selector.to_owned()))
+        })
+    }
 }
 
 /// A path of the project.
@@ -110,6 +147,9 @@ pub(super) fn normalize_inside(path: &Path) -> Result<PathBuf, String> {
 /// An absolute path in an image, without a slash at the end.
 pub(super) fn normalize_image_path(path: &str) -> Result<String, String> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if path.starts_with('/') && parts.is_empty() {
+        return Err(format!("{path:?} is the root of the container; name a file or folder in it"));
+    }
     if !path.starts_with('/') || parts.is_empty() || parts.contains(&"..") || path.contains('\0') {
         return Err(format!("{path:?} is not an absolute path in the image"));
     }
@@ -118,9 +158,39 @@ pub(super) fn normalize_image_path(path: &str) -> Result<String, String> {
 
 /// A program and its arguments.
 pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let words = Vec::<String>::deserialize(deserializer)?;
-    if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
-        return Err(serde::de::Error::custom("a command begins with the name of a program"));
+    list(deserializer, "a list of a program and its arguments", |words| {
+        if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
+            return Err("a command begins with the name of a program".to_owned());
+        }
+        Ok(())
+    })
+}
+
+/// Patterns of paths, in the syntax of `.gitignore`.
+pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    list(deserializer, "a list of patterns", |patterns| Patterns::new(Path::new("/"), patterns.iter().map(String::as_str)).map(drop))
+}
+
+/// Reads a list of strings. As with [`text`], it is checked inside the visit.
+fn list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+    check: fn(&[String]) -> Result<(), String>,
+) -> Result<Vec<String>, D::Error> {
+    struct List(&'static str, fn(&[String]) -> Result<(), String>);
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<String>;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str(self.0)
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                items.push(item);
+            }
+            (self.1)(&items).map_err(A::Error::custom)?;
+            Ok(items)
+        }
     }
-    Ok(words)
+    deserializer.deserialize_seq(List(expected, check))
 }

@@ -2,9 +2,10 @@
 //! note of it.
 
 use super::FileMapping;
-use super::parse::{command, image_path, inside_path, text};
-use serde::de::{Deserializer, Error as _};
+use super::parse::{command, image_path, inside_path, patterns, text};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub struct SyncRule {
     #[serde(deserialize_with = "image_path")]
     pub to: String,
     /// What is left out below `from`, in the syntax of `.gitignore`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patterns")]
     pub ignore: Vec<String>,
 }
 
@@ -36,7 +37,7 @@ impl From<FileMapping> for SyncRule {
 pub struct ReloadRule {
     /// Patterns of paths relative to the root, in the syntax of `.gitignore`:
     /// without a slash they fit a name in any folder. All files when empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patterns")]
     pub on: Vec<String>,
     /// What is done.
     #[serde(rename = "do")]
@@ -66,6 +67,7 @@ pub struct HttpCall {
     #[serde(deserialize_with = "url_path")]
     pub path: String,
     /// The pod's port.
+    #[serde(deserialize_with = "port")]
     pub port: u16,
     /// The method; POST when absent.
     #[serde(default = "post", deserialize_with = "method")]
@@ -97,40 +99,54 @@ pub enum RestartBy {
     Supervisor,
 }
 
+/// More would be a mistake: Kubernetes' own default is 30 s.
+const LONGEST_GRACE: Duration = Duration::from_secs(3600);
+const ACTIONS: &str = "none, restart, {signal: NAME}, {http: {path, port, method}} or {exec: [PROGRAM, ARGUMENT]}";
+
 impl<'de> Deserialize<'de> for ReloadAction {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A word, or a map with one key.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Word(String),
-            Map(Choice),
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        struct Choice {
-            signal: Option<String>,
-            http: Option<HttpCall>,
-            exec: Option<Exec>,
-        }
-        #[derive(Deserialize)]
-        #[serde(transparent)]
-        struct Exec(#[serde(deserialize_with = "command")] Vec<String>);
-
-        const KNOWN: &str = "none, restart, {signal: NAME}, {http: {path, port, method}} or {exec: [PROGRAM, ARGUMENT]}";
-        match Form::deserialize(deserializer).map_err(|_| D::Error::custom(format!("a reload action is {KNOWN}")))? {
-            Form::Word(word) => match word.as_str() {
-                "none" => Ok(Self::None),
-                "restart" => Ok(Self::Restart),
-                other => Err(D::Error::custom(format!("{other:?} is no reload action; known: {KNOWN}"))),
-            },
-            Form::Map(Choice { signal: Some(signal), http: None, exec: None }) => {
-                signal_name(&signal).map(Self::Signal).map_err(D::Error::custom)
+        /// A word, or a map with one key. Not an untagged enum: that would forget
+        /// what is wrong, and where.
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = ReloadAction;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "a reload action: {ACTIONS}")
             }
-            Form::Map(Choice { signal: None, http: Some(http), exec: None }) => Ok(Self::Http(http)),
-            Form::Map(Choice { signal: None, http: None, exec: Some(exec) }) => Ok(Self::Exec(exec.0)),
-            Form::Map(_) => Err(D::Error::custom(format!("a reload action is one of {KNOWN}"))),
+            fn visit_str<E: Error>(self, word: &str) -> Result<ReloadAction, E> {
+                match word {
+                    "none" => Ok(ReloadAction::None),
+                    "restart" => Ok(ReloadAction::Restart),
+                    other => Err(E::custom(format!("{other:?} is no reload action; known: {ACTIONS}"))),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReloadAction, A::Error> {
+                let action = match map.next_key::<String>()?.as_deref() {
+                    Some("signal") => ReloadAction::Signal(map.next_value::<SignalName>()?.0),
+                    Some("http") => ReloadAction::Http(map.next_value()?),
+                    Some("exec") => ReloadAction::Exec(map.next_value::<Command>()?.0),
+                    Some(other) => return Err(A::Error::custom(format!("{other:?} is no reload action; known: {ACTIONS}"))),
+                    None => return Err(A::Error::custom(format!("a reload action is missing; known: {ACTIONS}"))),
+                };
+                match map.next_key::<String>()? {
+                    Some(second) => Err(A::Error::custom(format!("a rule has one action; {second:?} is a second one"))),
+                    None => Ok(action),
+                }
+            }
         }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Command(#[serde(deserialize_with = "command")] Vec<String>);
+
+struct SignalName(String);
+
+impl<'de> Deserialize<'de> for SignalName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer, signal_name).map(Self)
     }
 }
 
@@ -165,6 +181,10 @@ fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     })
 }
 
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    NonZeroU16::deserialize(deserializer).map(NonZeroU16::get)
+}
+
 /// `500ms`, `10s`, `2m`.
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     text(deserializer, |written| {
@@ -177,6 +197,9 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
             "m" => number.checked_mul(60).map(Duration::from_secs),
             _ => None,
         };
-        duration.map(Some).ok_or_else(refuse)
+        match duration.ok_or_else(refuse)? {
+            duration if duration > LONGEST_GRACE => Err(format!("{written} is too long: an app may take an hour to end at most")),
+            duration => Ok(Some(duration)),
+        }
     })
 }
