@@ -13,9 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::copy::copy_to;
 use crate::server::{Place, ServeError, serve};
+use crate::supervise;
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | --version]";
+const USAGE: &str =
+    "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -29,6 +32,27 @@ const UNDO: &str = "/var/lib/devloop/undo";
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    match words.as_slice() {
+        [first, rest @ ..] if *first == "supervise" => {
+            return match supervise::parse(rest) {
+                Ok(supervised) => supervise::supervise(&supervised),
+                Err(message) => wrong(&message),
+            };
+        }
+        [first, rest @ ..] if *first == "copy-to" => {
+            return match rest {
+                [path] => match copy_to(Path::new(path)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(failure) => {
+                        let _ = writeln!(io::stderr(), "Error: {failure}");
+                        ExitCode::FAILURE
+                    }
+                },
+                _ => wrong("copy-to takes one path"),
+            };
+        }
+        _ => {}
+    }
     let (words, undo) = match words.as_slice() {
         [rest @ .., option, folder] if *option == "--undo" && rest.first().is_some_and(|first| *first == "serve") => {
             (rest, Path::new(*folder))
@@ -50,11 +74,19 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 Err(error) => status(Err(error.into())),
             }
         }
-        _ => {
-            let _ = writeln!(io::stderr(), "{USAGE}");
-            ExitCode::from(EXIT_USAGE)
-        }
+        _ => usage(),
     }
+}
+
+/// A command that was given wrong arguments.
+fn wrong(message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "Error: {message}");
+    usage()
+}
+
+fn usage() -> ExitCode {
+    let _ = writeln!(io::stderr(), "{USAGE}");
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Whether a client said something, or is gone already, in time.

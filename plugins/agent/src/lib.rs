@@ -11,7 +11,8 @@
 //! that stay inside a container), `transfer`, `bases` and `incoming` (files that
 //! are received), `link`, `remove` and `check` (other work on files), `elf` (is
 //! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
-//! (what was there before).
+//! (what was there before); and beside all that [`supervise`] (a container's
+//! first process) with `copy` (how it comes into the container).
 //!
 //! Architecture invariant: a path in a container is resolved by
 //! `root::ContainerRoot` and nowhere else.
@@ -30,6 +31,8 @@ pub mod protocol;
 mod bases;
 #[cfg(target_os = "linux")]
 mod check;
+#[cfg(target_os = "linux")]
+mod copy;
 #[cfg(target_os = "linux")]
 mod elf;
 #[cfg(target_os = "linux")]
@@ -52,6 +55,8 @@ mod root;
 pub mod server;
 #[cfg(target_os = "linux")]
 mod signal;
+#[cfg(target_os = "linux")]
+pub mod supervise;
 #[cfg(target_os = "linux")]
 mod swap;
 #[cfg(target_os = "linux")]

@@ -14,14 +14,36 @@ use std::time::Duration;
 /// # Errors
 /// Whatever the file system says; the old content is kept then.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    prepare(path, content, mode)?.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Like [`write_atomic`]; the new content is on the disk when this answers, even
+/// if the power fails then.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_durable(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = prepare(path, content, mode)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    // The name is the folder's content.
+    File::open(parent_of(path))?.sync_all()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The new content beside the old.
+fn prepare(path: &Path, content: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
+    let parent = parent_of(path);
     let mut temporary =
         tempfile::Builder::new().prefix(".devloop-").permissions(std::fs::Permissions::from_mode(mode)).tempfile_in(parent)?;
     temporary.write_all(content)?;
     // tempfile applies the umask; what is asked for is what is meant.
     temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(temporary)
 }
 
 /// Reads a file that may not be there.

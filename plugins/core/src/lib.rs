@@ -8,6 +8,7 @@ pub mod agent;
 pub mod app;
 pub mod args;
 pub mod build;
+pub mod changes;
 pub mod cluster;
 pub mod deliver;
 pub mod deploy;
@@ -31,6 +32,7 @@ pub mod target;
 pub mod telemetry;
 pub mod ui;
 pub mod watch;
+pub mod workload;
 
 pub use app::Context;
 pub use error::{CommandError, ErrorContext, ExitStatus, Result};
