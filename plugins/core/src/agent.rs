@@ -17,6 +17,7 @@ mod transport;
 
 pub use connection::Agent;
 pub use devloop_agent::protocol::{ByteString, ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
+pub use devloop_agent::supervise::RESTART_SIGNAL;
 pub use image::AgentImages;
 pub use requests::{CheckEntry, Written};
 pub use transport::{Beside, Connection, Transport};

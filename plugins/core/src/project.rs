@@ -317,6 +317,18 @@ pub fn load(explicit: Option<&Path>, start: &Path) -> crate::Result<ProjectFile>
     Ok(find_and_read(explicit, start)?)
 }
 
+/// The same, or `None` where none was named and none is found.
+///
+/// # Errors
+/// As [`load`], but for there being none.
+pub fn load_if_any(explicit: Option<&Path>, start: &Path) -> crate::Result<Option<ProjectFile>> {
+    match find_and_read(explicit, start) {
+        Ok(project) => Ok(Some(project)),
+        Err(ProjectError::NotFound { .. }) if explicit.is_none() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, ProjectError> {
     let named = match explicit {
         Some(path) => start.join(path),

@@ -21,7 +21,7 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 
-pub use change::{apply, restore};
+pub use change::{apply, preview, restore};
 pub use error::PlanError;
 pub use path::Path;
 pub use plan::plan;

@@ -1,15 +1,15 @@
 //! What there is: the project's services, the cluster's pods, cargo's graph.
 
 use crate::plan::Layout;
-use crate::pods;
 use crate::probe::Probe;
 use crate::reload::Rules;
 use crate::request::{ProbeRequest, Request};
+use crate::services::{self, Found};
 use crate::sources;
 use devloop_core::args::Via;
 use devloop_core::cluster::{self, Cluster};
-use devloop_core::project::{self, Build, ProjectFile, RestartSpec, Service};
-use devloop_core::target::{self, PodSelection, Target};
+use devloop_core::project::{Build, RestartBy, RestartSpec, Service};
+use devloop_core::target::PodSelection;
 use devloop_core::{CommandError, Context, Result};
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub(crate) struct Gathered {
     pub(crate) cluster: Cluster,
-    pub(crate) services: Vec<(Facts, Layout)>,
+    pub(crate) found: Vec<Found>,
 }
 
 /// What doesn't change about a service during a session.
@@ -35,63 +35,53 @@ pub(crate) struct Facts {
     pub(crate) probe: Option<Probe>,
 }
 
+impl Facts {
+    /// Whether a supervisor starts the app again.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.restart.by == RestartBy::Supervisor
+    }
+}
+
 pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathered> {
-    let project = project::load(request.file.as_deref(), &request.start)?;
-    let selected = select(&project, &request.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
     if request.via == Via::Node && cluster.nodes.is_empty() {
         return Err(no_node(&cluster.context));
     }
     let step = context.ui.step("finding the pods and sources");
-    let mut services = Vec::new();
-    for service in selected {
-        services.push(gather_service(request, &project, service, &cluster).await?);
-    }
+    let found = services::find(request, &cluster).await?;
     step.clear();
-    Ok(Gathered { cluster, services })
+    Ok(Gathered { cluster, found })
 }
 
-async fn gather_service(request: &Request, project: &ProjectFile, service: &Service, cluster: &Cluster) -> Result<(Facts, Layout)> {
+/// What is done for a service, and with which files.
+///
+/// # Errors
+/// When its sources can't be read, or what was asked for doesn't fit it.
+pub(crate) async fn prepare(request: &Request, found: &Found) -> Result<(Facts, Layout)> {
+    let Found { root, service, selection, container, .. } = found;
     let probe = request.probe.as_ref().map(|probe| choose_probe(probe, service)).transpose()?;
-    let target = &service.deploy.target;
-    let selection = target::resolve(&cluster.client, &cluster.namespace, target).await?;
-    let current = selection.pods(&cluster.client, &cluster.namespace).await?;
-    let container = pods::choose_container(&target.to_string(), &current, service.deploy.container.as_deref())?;
     let build = service.build.clone().filter(|_| request.build);
     let sources = match &build {
-        Some(build) => Some(sources::of_build(&project.root, build).await?),
+        Some(build) => Some(sources::of_build(root, build).await?),
         None => None,
     };
-    let layout = Layout::new(&project.root, &service.synced(), sources)?;
+    let layout = Layout::new(root, &service.synced(), sources)?;
+    let mut restart = service.restart.clone();
+    if request.supervise {
+        restart.by = RestartBy::Supervisor;
+    }
     let facts = Facts {
         name: service.name.clone(),
-        root: project.root.clone(),
+        root: root.clone(),
         build,
         binary: service.binary().map(str::to_owned),
-        rules: Rules::new(&project.root, &service.reload)?,
-        restart: service.restart.clone(),
-        container,
-        selection,
+        rules: Rules::new(root, &service.reload)?,
+        restart,
+        container: container.clone(),
+        selection: selection.clone(),
         probe,
     };
     Ok((facts, layout))
-}
-
-/// The services of these names or targets, each once; all for none.
-fn select<'a>(project: &'a ProjectFile, wanted: &[String]) -> Result<Vec<&'a Service>> {
-    let name_of = |wanted: &String| {
-        let target = wanted.contains('/').then(|| wanted.parse::<Target>()).transpose();
-        let target = target.map_err(|error| CommandError::usage("a target can't be read").caused_by(error))?;
-        let Some(target) = target else { return Ok(wanted.clone()) };
-        let service = project.services.iter().find(|service| service.deploy.target == target);
-        service.map(|service| service.name.clone()).ok_or_else(|| {
-            let known: Vec<String> = project.services.iter().map(|service| service.deploy.target.to_string()).collect();
-            CommandError::usage(format!("no service in {} is deployed as {target}", project.path.display()))
-                .with_hint(format!("targets in it: {}", known.join(", ")))
-        })
-    };
-    let names = wanted.iter().map(name_of).collect::<Result<Vec<String>>>()?;
-    project.select(&names)
 }
 
 fn choose_probe(request: &ProbeRequest, service: &Service) -> Result<Probe> {
@@ -112,44 +102,9 @@ mod tests {
     use super::*;
     use devloop_core::ui::render_error;
 
-    fn project() -> (tempfile::TempDir, ProjectFile) {
-        let folder = tempfile::tempdir().unwrap();
-        let service = |name: &str| {
-            format!(
-                "  - name: {name}\n    build: {{cargo: {{package: {name}, binary: {name}}}}}\n    image: {{name: {name}, base: scratch, binary: /app/{name}}}\n    deploy: {{manifests: [k8s], target: deploy/{name}}}\n"
-            )
-        };
-        std::fs::create_dir(folder.path().join("k8s")).unwrap();
-        let text = format!("apiVersion: devloop/v1\nservices:\n{}{}", service("shop"), service("api"));
-        std::fs::write(folder.path().join("devloop.yaml"), text).unwrap();
-        let project = project::load(None, folder.path()).unwrap();
-        (folder, project)
-    }
-
-    #[test]
-    fn services_are_chosen_by_name_or_target() {
-        let (_folder, project) = project();
-        let names = |wanted: &[&str]| {
-            let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-            select(&project, &wanted).map(|services| services.iter().map(|service| service.name.clone()).collect::<Vec<_>>())
-        };
-        assert_eq!(names(&[]).unwrap(), ["shop", "api"]);
-        assert_eq!(names(&["deployment/api", "api"]).unwrap(), ["api"]);
-        assert_eq!(names(&["nothing"]).unwrap_err().status().code(), 2);
-        let errors = [names(&["deploy/nothing"]).unwrap_err(), names(&["cron/x"]).unwrap_err()].map(|error| render_error(&error));
-        let text = errors.join("\n\n").replace(&project.path.display().to_string(), "devloop.yaml");
-        insta::assert_snapshot!(text, @r#"
-        Error: no service in devloop.yaml is deployed as deployment/nothing
-        Hint: targets in it: deployment/shop, deployment/api
-
-        Error: a target can't be read
-        Caused by: unknown kind "cron" in target; known: pod, deploy, sts, ds, rs, job, svc
-        "#);
-    }
-
     #[test]
     fn a_probe_needs_a_port_and_a_cluster_a_node() {
-        let (_folder, project) = project();
+        let (_folder, project) = crate::services::tests::project();
         let request = ProbeRequest { path: "/".to_owned(), port: None };
         let texts = [choose_probe(&request, &project.services[0]).unwrap_err(), no_node("kind-kind")].map(|error| render_error(&error));
         insta::assert_snapshot!(texts.join("\n\n"), @r#"

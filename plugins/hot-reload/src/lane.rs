@@ -10,7 +10,7 @@ use crate::probe::Way;
 use crate::reload::Reload;
 use blake3::Hash;
 use devloop_core::agent::ProcessId;
-use devloop_core::detect::Runtime;
+use devloop_core::detect::RemoteProcess;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,10 +87,8 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Attached {
     pub(crate) process: ProcessId,
-    /// The container's first process.
-    pub(crate) main: ProcessId,
-    /// What its program is run by.
-    pub(crate) runtime: Runtime,
+    /// The app's process, and the container's first one.
+    pub(crate) processes: Vec<RemoteProcess>,
     /// Whether its files were compared with the local ones.
     pub(crate) checked: bool,
     /// The last state of the files that it has.
@@ -148,7 +146,6 @@ impl ReloadOrder {
 #[derive(Clone, Debug)]
 pub(crate) struct PodReload {
     pub(crate) receiver: Receiver,
-    pub(crate) main: ProcessId,
     /// What it has taken note of when it is done.
     pub(crate) epoch: u64,
     pub(crate) reload: Reload,
@@ -357,7 +354,7 @@ impl Lane {
             if reload.is_empty() {
                 idle.push(name.clone());
             } else {
-                pods.push(PodReload { receiver: receiver(name, entry, attached), main: attached.main, epoch: attached.synced, reload });
+                pods.push(PodReload { receiver: receiver(name, entry, attached), epoch: attached.synced, reload });
             }
         }
         for pod in idle {
@@ -381,7 +378,7 @@ impl Lane {
     /// What an app is to do about the files that it has not taken note of.
     fn pending(&self, attached: &Attached) -> Reload {
         let news = self.ledger.iter().filter(|(_, (_, epoch))| *epoch > attached.reloaded && *epoch <= attached.synced);
-        self.facts.rules.decide(attached.runtime, news.map(|(path, (item, _))| (path, item)))
+        self.facts.rules.decide(&attached.processes, news.map(|(path, (item, _))| (path, item)))
     }
 
     /// Whether any app has something to do about files that it has.

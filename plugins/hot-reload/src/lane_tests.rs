@@ -36,15 +36,17 @@ fn binary(name: &str) -> Binary {
 }
 
 fn container(id: &str) -> RunningContainer {
-    RunningContainer { id: id.to_owned(), address: None, node: None }
+    RunningContainer { id: id.to_owned(), pod_uid: String::new(), address: None, node: None }
 }
 
 fn attach(lane: &mut Lane, pod: &str, id: &str, running: &str) {
     assert!(lane.note_pod(pod, &container(id)));
     let process = ProcessId { pid: 1, start_time: 1 };
     let running = Some(blake3::hash(running.as_bytes()));
-    let runtime = Runtime::Python;
-    let attached = Attached { process, main: process, runtime, checked: true, synced: 0, reloaded: 0, running, refused: None };
+    let argv = ["python3", "app.py"].map(str::to_owned).to_vec();
+    let python = RemoteProcess { executable: "/usr/bin/python3".to_owned(), main_argv: argv.clone(), argv, cwd: "/".to_owned() };
+    let processes = vec![python];
+    let attached = Attached { process, processes, checked: true, synced: 0, reloaded: 0, running, refused: None };
     lane.entry(pod, id).unwrap().stage = Stage::Attached(attached);
 }
 

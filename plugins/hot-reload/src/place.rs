@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn running(node: Option<&str>) -> RunningContainer {
-        RunningContainer { id: "containerd://c".to_owned(), address: None, node: node.map(str::to_owned) }
+        RunningContainer { id: "containerd://c".to_owned(), pod_uid: String::new(), address: None, node: node.map(str::to_owned) }
     }
 
     fn place(via: Via, node: Option<&str>) -> Result<Place, CommandError> {

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 pub(crate) struct RunningContainer {
     /// The runtime's id, with its scheme.
     pub(crate) id: String,
+    /// The pod's uid.
+    pub(crate) pod_uid: String,
     /// The pod's address, for the probe.
     pub(crate) address: Option<String>,
     /// The node that the pod is on.
@@ -25,7 +27,8 @@ pub(crate) fn running(pod: &Pod, name: &str) -> Option<RunningContainer> {
     let container = status.container_statuses.iter().flatten().find(|container| container.name == name)?;
     container.state.as_ref()?.running.as_ref()?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    Some(RunningContainer { id: container.container_id.clone()?, address: status.pod_ip.clone(), node })
+    let pod_uid = pod.metadata.uid.clone().unwrap_or_default();
+    Some(RunningContainer { id: container.container_id.clone()?, pod_uid, address: status.pod_ip.clone(), node })
 }
 
 /// How a container ended.
@@ -99,7 +102,7 @@ mod tests {
         let containers: Vec<_> = containers.iter().map(|name| json!({"name": name})).collect();
         serde_json::from_value(json!({
             "metadata": {
-                "name": "p", "labels": {"pod-template-hash": hash},
+                "name": "p", "uid": "u", "labels": {"pod-template-hash": hash},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{owner}-{hash}"), "uid": "u", "controller": true}],
             },
             "spec": {"containers": containers, "nodeName": "n"},
@@ -114,8 +117,12 @@ mod tests {
     #[test]
     fn a_container_counts_while_it_runs() {
         let mut pod = pod("web", "1", &["web"]);
-        let expected =
-            RunningContainer { id: "containerd://c".to_owned(), address: Some("10.0.0.1".to_owned()), node: Some("n".to_owned()) };
+        let expected = RunningContainer {
+            id: "containerd://c".to_owned(),
+            pod_uid: "u".to_owned(),
+            address: Some("10.0.0.1".to_owned()),
+            node: Some("n".to_owned()),
+        };
         assert_eq!(running(&pod, "web"), Some(expected));
         assert_eq!(running(&pod, "other"), None);
         pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());

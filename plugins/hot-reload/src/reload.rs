@@ -1,7 +1,7 @@
 //! What makes an app take note of changed files. Pure.
 
 use crate::plan::Item;
-use devloop_core::detect::{Runtime, guess_action};
+use devloop_core::detect::{RemoteProcess, guess_for};
 use devloop_core::patterns::Patterns;
 use devloop_core::project::{ReloadAction, ReloadRule};
 use devloop_core::{CommandError, Result};
@@ -35,16 +35,16 @@ impl Rules {
         Ok(Self { rules: rules.iter().map(compile).collect::<Result<_>>()? })
     }
 
-    fn action(&self, runtime: Runtime, path: &str, item: &Item) -> ReloadAction {
+    fn action(&self, processes: &[RemoteProcess], path: &str, item: &Item) -> ReloadAction {
         let ruled = self.rules.iter().find(|(patterns, _)| patterns.as_ref().is_none_or(|patterns| patterns.fit(&item.local)));
-        ruled.map_or_else(|| guess_action(runtime, path), |(_, action)| action.clone())
+        ruled.map_or_else(|| guess(processes, path), |(_, action)| action.clone())
     }
 
-    /// What is to be done about changed files in a container of this runtime.
-    pub(crate) fn decide<'a>(&self, runtime: Runtime, changed: impl IntoIterator<Item = (&'a String, &'a Item)>) -> Reload {
+    /// What is to be done about changed files in a container of these processes.
+    pub(crate) fn decide<'a>(&self, processes: &[RemoteProcess], changed: impl IntoIterator<Item = (&'a String, &'a Item)>) -> Reload {
         let mut reload = Reload::default();
         for (path, item) in changed {
-            match self.action(runtime, path, item) {
+            match self.action(processes, path, item) {
                 ReloadAction::None => {}
                 ReloadAction::Restart => reload.restart.get_or_insert_default().push(path.clone()),
                 call => drop(reload.calls.insert(call)),
@@ -63,6 +63,12 @@ impl Reload {
     pub(crate) fn is_empty(&self) -> bool {
         self.restart.is_none() && self.calls.is_empty()
     }
+}
+
+/// The first of the processes that cares for a file decides.
+fn guess(processes: &[RemoteProcess], path: &str) -> ReloadAction {
+    let guesses = processes.iter().map(|process| guess_for(process, path));
+    guesses.into_iter().find(|action| *action != ReloadAction::None).unwrap_or(ReloadAction::None)
 }
 
 /// What a call is, for people.
@@ -85,9 +91,11 @@ mod tests {
         Item { local: local.into(), root: "/w".into(), is_there: true }
     }
 
-    fn decide(rules: &[ReloadRule], runtime: Runtime, names: &[&str]) -> Reload {
+    fn decide(rules: &[ReloadRule], names: &[&str]) -> Reload {
+        let argv = ["python3", "app.py"].map(str::to_owned).to_vec();
+        let python = RemoteProcess { executable: "/usr/bin/python3".to_owned(), main_argv: argv.clone(), argv, cwd: "/app".to_owned() };
         let changed: Vec<(String, Item)> = names.iter().map(|name| (format!("/app/{name}"), item(&format!("/w/{name}")))).collect();
-        Rules::new(Path::new("/w"), rules).unwrap().decide(runtime, changed.iter().map(|(path, item)| (path, item)))
+        Rules::new(Path::new("/w"), rules).unwrap().decide(&[python], changed.iter().map(|(path, item)| (path, item)))
     }
 
     #[test]
@@ -97,15 +105,15 @@ mod tests {
             ReloadRule { on: vec!["settings.py".to_owned()], action: ReloadAction::Signal("HUP".to_owned()) },
             ReloadRule { on: vec!["*.tmpl".to_owned(), "settings.py".to_owned()], action: call.clone() },
         ];
-        assert_eq!(decide(&rules, Runtime::Python, &["settings.py"]).calls, [ReloadAction::Signal("HUP".to_owned())].into());
-        let both = decide(&rules, Runtime::Python, &["settings.py", "a.tmpl", "b.tmpl", "app.py"]);
+        assert_eq!(decide(&rules, &["settings.py"]).calls, [ReloadAction::Signal("HUP".to_owned())].into());
+        let both = decide(&rules, &["settings.py", "a.tmpl", "b.tmpl", "app.py"]);
         assert_eq!(both, Reload { restart: Some(vec!["/app/app.py".to_owned()]), calls: [call].into() });
-        assert!(decide(&rules, Runtime::Python, &["page.html"]).is_empty());
+        assert!(decide(&rules, &["page.html"]).is_empty());
     }
 
     #[test]
     fn a_rule_without_patterns_is_for_all() {
         let rules = [ReloadRule { on: Vec::new(), action: ReloadAction::None }];
-        assert!(decide(&rules, Runtime::Python, &["app.py"]).is_empty());
+        assert!(decide(&rules, &["app.py"]).is_empty());
     }
 }

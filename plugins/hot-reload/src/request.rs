@@ -11,10 +11,20 @@ use std::path::PathBuf;
 pub(crate) struct Request {
     /// Names of services or their targets; all for none.
     pub(crate) services: Vec<String>,
+    /// Labels of pods, in place of services.
+    pub(crate) selector: Option<String>,
     pub(crate) file: Option<PathBuf>,
     /// Where the search for the project file begins.
     pub(crate) start: PathBuf,
     pub(crate) build: bool,
+    /// Whether to say what was worked out, and end.
+    pub(crate) explain: bool,
+    /// Whether to say what would be changed, and end.
+    pub(crate) dry_run: bool,
+    /// Whether apps are restarted by a supervisor.
+    pub(crate) supervise: bool,
+    /// Whether probes are taken away for the session.
+    pub(crate) pause_probes: bool,
     /// What becomes of the changed pods at the end.
     pub(crate) leaving: Leaving,
     pub(crate) probe: Option<ProbeRequest>,
@@ -36,12 +46,23 @@ pub(crate) struct ProbeRequest {
 
 impl Request {
     pub(crate) fn new(args: Args) -> Result<Self> {
+        if args.command.is_some()
+            && let Some(word) = args.services.first()
+        {
+            return Err(CommandError::usage(format!("{word:?} comes before a command"))
+                .with_hint("init, status and undo are commands; name a service of such a name by its target, as deploy/NAME"));
+        }
         let probe = args.probe_path.map(|path| check_path(path).map(|path| ProbeRequest { path, port: args.probe_port })).transpose()?;
         Ok(Self {
             services: args.services,
+            selector: args.selector.filter(|selector| !selector.is_empty()),
             file: args.file,
             start: std::env::current_dir().context("could not find out the working directory")?,
             build: !args.no_build,
+            explain: args.explain,
+            dry_run: args.dry_run,
+            supervise: args.supervise,
+            pause_probes: args.pause_probes,
             leaving: if args.keep { Leaving::Keep } else { Leaving::Undo },
             probe,
             output: args.output,

@@ -5,9 +5,10 @@ mod containers;
 mod foot;
 mod leave;
 mod outcomes;
+mod record;
 mod trials;
 
-use crate::gather::Gathered;
+use crate::gather::{Gathered, prepare};
 use crate::keys::{Key, Keyboard};
 use crate::lane::{Delivery, Lane, Origin, ReloadOrder};
 use crate::place::{Place, Routes};
@@ -15,10 +16,13 @@ use crate::probe::Way;
 use crate::report::{Happening, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
+use crate::status::Published;
 use crate::work::{self, Announcement, Attachment, Build, Checked, Fate, Leaving, PodOutcome, ReloadFailure, SwapOutcomes, Trial};
+use crate::workloads;
 use agents::Station;
 use devloop_core::agent::{Agent, AgentError, AgentImages, Swapped};
 use devloop_core::build::BuildError;
+use devloop_core::changes;
 use devloop_core::cluster::Cluster;
 use devloop_core::shutdown::Shutdown;
 use devloop_core::watch::{ChangeKind, Generation, WatchRoot, Watcher};
@@ -87,20 +91,29 @@ pub(crate) enum Event {
 }
 
 /// Runs until the user ends it.
-pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) -> Result<ExitStatus> {
+pub(crate) async fn run(context: Context, request: Request, gathered: Gathered, journal: changes::Session) -> Result<ExitStatus> {
     let mut reporter = Reporter::new(context.ui.clone(), request.output);
+    let Gathered { cluster, found } = gathered;
     let starting = async {
+        let mut services = Vec::new();
+        for found in &found {
+            services.push(prepare(&request, found).await?);
+        }
         let keep = tempfile::Builder::new().prefix("devloop-hot-reload-").tempdir().context("could not make a temporary folder")?;
-        let roots = roots(gathered.services.iter().map(|(_, layout)| layout.roots()));
-        let watching = watch(roots).await?;
-        Ok((keep, watching))
+        let watching = watch(roots(services.iter().map(|(_, layout)| layout.roots()))).await?;
+        Ok((services, keep, watching))
     };
-    let (keep, (watcher, generation_rx)) = match context.shutdown.guard(starting).await {
+    let (services, keep, (watcher, generation_rx)) = match context.shutdown.guard(starting).await {
         Ok(started) => started,
-        Err(error) if error.status() == ExitStatus::Interrupted => return Ok(ExitStatus::Success),
-        Err(error) => return Err(error),
+        Err(error) => {
+            let mut journal = journal;
+            for line in workloads::restore(&cluster, &mut journal).await? {
+                reporter.say(&line);
+            }
+            journal.end()?;
+            return if error.status() == ExitStatus::Interrupted { Ok(ExitStatus::Success) } else { Err(error) };
+        }
     };
-    let Gathered { cluster, services } = gathered;
     let (keyboard, key_rx) = reporter.screen.as_ref().and_then(|_| Keyboard::listen()).unzip();
     for warning in watcher.take_warnings() {
         reporter.warn(&format!("{warning}; {}", warning.hint()));
@@ -118,6 +131,8 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         lanes,
         stations: BTreeMap::new(),
         agents_started: 0,
+        journal: Some(journal),
+        published: Published::default(),
         keep,
         is_ready: false,
         is_paused: false,
@@ -174,6 +189,10 @@ struct Session {
     stations: BTreeMap<Place, Station>,
     /// Counts them, to tell one from the next.
     agents_started: u64,
+    /// What is changed in the cluster, on disk; until the end.
+    journal: Option<changes::Session>,
+    /// What was last said to whoever asks for the status.
+    published: Published,
     keep: tempfile::TempDir,
     is_ready: bool,
     /// Whether nothing is brought into pods until the user goes on.
@@ -225,6 +244,7 @@ impl Session {
             self.pump();
             self.announce()?;
             self.show();
+            self.publish()?;
         }
     }
 
@@ -338,12 +358,12 @@ impl Session {
             {
                 // What becomes of these processes from here on is this order's.
                 self.lanes[lane].begin_trial(order.pods.iter().map(|receiver| receiver.pod.clone()));
-                self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary));
+                self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary, self.lanes[lane].facts.restart.by));
             }
             if let Some(order) = self.lanes[lane].next_reload() {
-                let container = self.lanes[lane].facts.container.clone();
+                let facts = Arc::clone(&self.lanes[lane].facts);
                 self.lanes[lane].begin_trial(order.restarted().map(|receiver| receiver.pod.clone()));
-                self.tasks.spawn(work::reload(self.agents_of(lane), self.cluster.clone(), container, lane, order));
+                self.tasks.spawn(work::reload(self.agents_of(lane), self.cluster.clone(), facts, lane, order));
             }
         }
     }

@@ -2,13 +2,24 @@
 
 use crate::lane::Lane;
 use crate::report::count;
+use devloop_core::changes::{LiveSession, Meta};
 use devloop_core::output;
 use serde::{Deserialize, Serialize};
 
-/// A session's services.
+/// What a session publishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(crate) struct Published {
+    pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// A session that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct SessionStatus {
+    pub(crate) context: String,
+    pub(crate) pid: u32,
+    pub(crate) started: String,
     pub(crate) services: Vec<ServiceStatus>,
 }
 
@@ -68,8 +79,27 @@ impl ServiceStatus {
 }
 
 impl SessionStatus {
-    /// The table that a person reads.
-    pub(crate) fn text(&self) -> String {
+    /// Of all sessions that run. One that has not published anything yet has no
+    /// services.
+    pub(crate) fn of_all(sessions: Vec<LiveSession>) -> Vec<Self> {
+        let one = |session: LiveSession| {
+            let published = session.status.and_then(|status| serde_json::from_value::<Published>(status).ok()).unwrap_or_default();
+            let Meta { context, pid, started, .. } = session.meta;
+            Self { context, pid, started, services: published.services }
+        };
+        sessions.into_iter().map(one).collect()
+    }
+
+    /// What a person reads.
+    pub(crate) fn text_of(sessions: &[Self]) -> String {
+        if sessions.is_empty() {
+            return "no session runs on this machine".to_owned();
+        }
+        let one = |session: &Self| format!("{} (process {})\n{}", session.context, session.pid, session.table());
+        sessions.iter().map(one).collect::<Vec<_>>().join("\n")
+    }
+
+    fn table(&self) -> String {
         let mut rows = Vec::new();
         for service in &self.services {
             for pod in &service.pods {
@@ -112,9 +142,12 @@ mod tests {
         };
         let digest = "0123456789abcdef0123456789abcdef";
         let pods = vec![pod("shop-1", 7, true, Some(digest)), pod("shop-2", 5, false, None)];
-        let status = SessionStatus { services: vec![service("shop", pods), service("api", Vec::new())] };
-        insta::assert_snapshot!(status.text());
-        let json = serde_json::to_string(&status).unwrap();
-        assert_eq!(serde_json::from_str::<SessionStatus>(&json).unwrap(), status);
+        let published = Published { services: vec![service("shop", pods), service("api", Vec::new())] };
+        let meta = Meta { context: "kind-kind".to_owned(), services: Vec::new(), pid: 7, started: "2026-01-01T00:00:00Z".to_owned() };
+        let live = |status| LiveSession { id: "a".to_owned(), meta: meta.clone(), entries: Vec::new(), status };
+        let sessions = SessionStatus::of_all(vec![live(serde_json::to_value(&published).ok()), live(None)]);
+        assert_eq!(sessions[0].services, published.services);
+        insta::assert_snapshot!(SessionStatus::text_of(&sessions));
+        insta::assert_snapshot!(SessionStatus::text_of(&[]), @"no session runs on this machine");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::managers::given_back;
 use super::record::undo;
-use super::{Change, ObjectIdentity, Record, Restored, plan};
+use super::{Change, ObjectIdentity, Patch, Record, Restored, plan};
 use crate::cluster::explain;
 use crate::deploy::FIELD_MANAGER;
 use crate::error::{CommandError, ErrorContext, ErrorHint, Result};
@@ -34,19 +34,11 @@ pub async fn apply(
     changes: &[Change],
     mut note: impl FnMut(&Record) -> Result<()>,
 ) -> Result<Record> {
-    let Some((api, name)) = api_of(client, namespace, target) else {
-        return Err(CommandError::new(format!("{target} has no template of pods that could be patched")))
-            .hint("name a Deployment, a StatefulSet or a DaemonSet");
-    };
+    let (api, name) = patchable(client, namespace, target)?;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let found = api.get_opt(name).await.map_err(|error| explain(error, format!("could not get {target}")))?;
-        let object = found
-            .map(value_of)
-            .transpose()?
-            .ok_or_else(|| CommandError::new(format!("{target} not found in namespace {namespace:?}")))
-            .hint("list what is there with `kubectl get deployments,statefulsets,daemonsets`")?;
+        let object = found(&api, name, target).await?;
         let patch = plan(&object, changes)?;
         let record = Record { object: patch.object, edits: patch.edits, managers: managers_of(&object) };
         if record.edits.is_empty() {
@@ -63,6 +55,30 @@ pub async fn apply(
             Err(error) => return Err(refused(error, format!("could not patch {target}"))),
         }
     }
+}
+
+/// What [`apply`] would change.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn preview(client: &Client, namespace: &str, target: &Target, changes: &[Change]) -> Result<Patch> {
+    let (api, name) = patchable(client, namespace, target)?;
+    Ok(plan(&found(&api, name, target).await?, changes)?)
+}
+
+fn patchable<'t>(client: &Client, namespace: &str, target: &'t Target) -> Result<(Api<DynamicObject>, &'t str)> {
+    api_of(client, namespace, target)
+        .ok_or_else(|| CommandError::new(format!("{target} has no template of pods that could be patched")))
+        .hint("name a Deployment, a StatefulSet or a DaemonSet")
+}
+
+async fn found(api: &Api<DynamicObject>, name: &str, target: &Target) -> Result<Value> {
+    let found = api.get_opt(name).await.map_err(|error| explain(error, format!("could not get {target}")))?;
+    found
+        .map(value_of)
+        .transpose()?
+        .ok_or_else(|| CommandError::new(format!("{target} not found")))
+        .hint("list what is there with `kubectl get deployments,statefulsets,daemonsets`")
 }
 
 /// Undoes what a record tells of, and nothing else. Nothing waits for the

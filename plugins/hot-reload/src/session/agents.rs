@@ -60,10 +60,12 @@ impl Session {
             }
         };
         tracing::info!(pod, via = %place, "{why}");
+        let running = entry.container.clone();
+        self.note_container(pod, &container, &running, &place)?;
         match self.stations.get(&place) {
             Some(Station { agent: Some(agent), number, .. }) => {
-                let (agent, number, container) = (agent.clone(), *number, entry.container.clone());
-                self.tasks.spawn(work::attach(agent, number, lane, pod.to_owned(), container));
+                let (agent, number) = (agent.clone(), *number);
+                self.tasks.spawn(work::attach(agent, number, lane, pod.to_owned(), running));
             }
             // All who wait are attached when it has started.
             Some(Station { agent: None, .. }) => {}

@@ -4,9 +4,10 @@ use super::Session;
 use crate::lane::{Attached, Stage};
 use crate::pods;
 use crate::report::{Happening, Report};
+use crate::services;
 use crate::work::{self, Attachment, Checked, Depth};
-use devloop_core::agent::{AgentError, ByteString, Located, ProcessId};
-use devloop_core::detect;
+use devloop_core::agent::{AgentError, Located, ProcessId};
+use devloop_core::detect::RemoteProcess;
 use devloop_core::{CommandError, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
@@ -31,7 +32,10 @@ impl Session {
                 }
             }
             Ok(watcher::Event::Apply(pod)) => self.pod_changed(lane, &pod)?,
-            Ok(watcher::Event::Delete(pod)) => self.pod_gone(lane, pod.metadata.name.as_deref().unwrap_or_default())?,
+            Ok(watcher::Event::Delete(pod)) => {
+                self.forget_pod(pod.metadata.uid.as_deref().unwrap_or_default())?;
+                self.pod_gone(lane, pod.metadata.name.as_deref().unwrap_or_default())?;
+            }
             // Retried with growing pauses; what runs goes on meanwhile.
             Err(error) => tracing::warn!(%error, service = self.lanes[lane].facts.name, "the watch of the pods was interrupted"),
         }
@@ -64,11 +68,13 @@ impl Session {
         outcome: Result<Attachment, AgentError>,
     ) -> Result<()> {
         let service = self.lanes[lane].facts.name.clone();
+        let is_supervised = self.lanes[lane].facts.is_supervised();
         let Some(entry) = self.lanes[lane].entry(pod, container_id) else { return Ok(()) };
         match outcome {
             Ok(Attachment { located, running }) => {
-                let process = located.process;
-                entry.stage = Stage::Attached(fresh(&located, running));
+                let attached = fresh(&located, running, is_supervised);
+                let process = attached.process;
+                entry.stage = Stage::Attached(attached);
                 if entry.way.is_none()
                     && let Some(probe) = self.lanes[lane].facts.probe.clone()
                     && let Some(asked) = self.asked(lane, pod)
@@ -123,11 +129,14 @@ impl Session {
     }
 }
 
-fn fresh(located: &Located, running: Option<blake3::Hash>) -> Attached {
-    let text = |bytes: &ByteString| String::from_utf8_lossy(&bytes.0).into_owned();
-    let argv: Vec<String> = located.argv.iter().map(text).collect();
-    let runtime = detect::runtime_of(&text(&located.executable), &argv);
-    tracing::debug!(?runtime, executable = text(&located.executable), "the container's app");
-    let (process, main) = (located.process, located.main);
-    Attached { process, main, runtime, checked: false, synced: 0, reloaded: 0, running, refused: None }
+fn fresh(located: &Located, running: Option<blake3::Hash>, is_supervised: bool) -> Attached {
+    let app = services::process(located);
+    tracing::debug!(executable = app.executable, argv = ?app.argv, "the container's app");
+    // A script that starts the app, perhaps.
+    let first =
+        RemoteProcess { executable: app.main_argv.first().cloned().unwrap_or_default(), argv: app.main_argv.clone(), ..app.clone() };
+    // A supervised app comes and goes; its supervisor stays.
+    let process = if is_supervised { located.main } else { located.process };
+    let processes = vec![app, first];
+    Attached { process, processes, checked: false, synced: 0, reloaded: 0, running, refused: None }
 }

@@ -4,6 +4,7 @@ use super::Session;
 use crate::keys::Key;
 use crate::lane::Lane;
 use crate::screen::{ServiceLine, State};
+use crate::status::{Published, ServiceStatus};
 use crate::work;
 use devloop_core::Result;
 
@@ -14,6 +15,19 @@ impl Session {
         if let Some(screen) = &mut self.reporter.screen {
             screen.show(&lines, self.is_paused);
         }
+    }
+
+    /// Tells `kubectl hot-reload status` how the services are, if that is news.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        let status = |lane: &Lane| ServiceStatus::of(lane, self.reporter.last(&lane.facts.name).cloned());
+        let published = Published { services: self.lanes.iter().map(status).collect() };
+        if published != self.published
+            && let Some(journal) = &self.journal
+        {
+            journal.publish(&published)?;
+            self.published = published;
+        }
+        Ok(())
     }
 
     fn line(&self, lane: usize) -> ServiceLine {

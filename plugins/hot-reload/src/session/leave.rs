@@ -5,7 +5,10 @@ use crate::lane::{PodReload, Receiver, ReloadOrder};
 use crate::reload::Reload;
 use crate::report::{Happening, Report, count};
 use crate::work::{self, Leaving, PodOutcome};
+use crate::workloads;
+use devloop_core::changes::Entry;
 use devloop_core::{CommandError, Result};
+use std::sync::Arc;
 
 impl Session {
     /// Leaves all pods as was asked for, and says what came of it.
@@ -21,6 +24,7 @@ impl Session {
         for lane in 0..self.lanes.len() {
             failed += self.leave_lane(lane).await?;
         }
+        self.close_journal(failed).await?;
         let targets: Vec<String> = self.lanes.iter().map(|lane| lane.facts.selection.target.to_string()).collect();
         let restart = format!("kubectl rollout restart {} -n {}", targets.join(" "), self.cluster.namespace);
         let text = match self.leaving {
@@ -31,6 +35,31 @@ impl Session {
             Leaving::Undo => "stopped; the pods are as they were".to_owned(),
         };
         self.reporter.tell(&Report::new(Happening::Stopped).message(text))
+    }
+
+    /// Restores workloads, and drops what is on record if nothing is left of it.
+    async fn close_journal(&mut self, failed: usize) -> Result<()> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        if self.leaving == Leaving::Keep {
+            for entry in journal.entries() {
+                if matches!(entry, Entry::Container(_)) {
+                    journal.forget(&entry)?;
+                }
+            }
+            if !journal.entries().is_empty() {
+                self.reporter.say("patched workloads stay so until the next session, or `kubectl hot-reload undo`");
+                return Ok(());
+            }
+        } else {
+            for line in workloads::restore(&self.cluster, &mut journal).await? {
+                self.reporter.say(&line);
+            }
+            if failed > 0 {
+                // The next run tries again.
+                return Ok(());
+            }
+        }
+        journal.end()
     }
 
     /// How many pods of a service could not be left as was asked for.
@@ -72,15 +101,14 @@ impl Session {
         let told = state.attached_pods().filter(|(receiver, _)| pods.contains(&receiver.pod));
         let orders = told.map(|(receiver, attached)| PodReload {
             receiver,
-            main: attached.main,
             epoch: 0,
-            reload: Reload { restart: None, calls: state.facts.rules.decide(attached.runtime, state.files()).calls },
+            reload: Reload { restart: None, calls: state.facts.rules.decide(&attached.processes, state.files()).calls },
         });
         let order = ReloadOrder { pods: orders.filter(|order| !order.reload.is_empty()).collect(), origin: None };
         if !order.pods.is_empty() {
             // The files are back in any case; an app that can't be told is not
             // the worse for it than after a restart of its own.
-            work::reload(self.agents_of(lane), self.cluster.clone(), state.facts.container.clone(), lane, order).await;
+            work::reload(self.agents_of(lane), self.cluster.clone(), Arc::clone(&state.facts), lane, order).await;
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Apps take note of changed files: by a new start, a signal, a call, a program.
 
 use super::{Agents, PodOutcome, agent_of};
+use crate::gather::Facts;
 use crate::lane::{PodReload, ReloadOrder};
 use crate::probe;
 use crate::session::Event;
-use devloop_core::agent::{AgentError, Swapped};
+use devloop_core::agent::{AgentError, Phases, RESTART_SIGNAL, Swapped};
 use devloop_core::cluster::Cluster;
 use devloop_core::project::ReloadAction;
 use devloop_core::{CommandError, exec};
@@ -12,6 +13,7 @@ use futures::future;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use nix::sys::signal::Signal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a call, or a program in the container, may take.
@@ -27,22 +29,26 @@ pub(crate) enum ReloadFailure {
 }
 
 /// Makes apps take note; answers which were started again.
-pub(crate) async fn reload(agents: Agents, cluster: Cluster, container: String, lane: usize, order: ReloadOrder) -> Event {
+pub(crate) async fn reload(agents: Agents, cluster: Cluster, facts: Arc<Facts>, lane: usize, order: ReloadOrder) -> Event {
     let started = Instant::now();
     let pods: Api<Pod> = Api::namespaced(cluster.client, &cluster.namespace);
-    let outcomes = future::join_all(order.pods.iter().map(|pod| one(&agents, &pods, &container, pod))).await;
+    let outcomes = future::join_all(order.pods.iter().map(|pod| one(&agents, &pods, &facts, pod))).await;
     Event::Reloaded { lane, order: Box::new(order), outcomes, started, ended: Instant::now() }
 }
 
-async fn one(agents: &Agents, pods: &Api<Pod>, container: &str, pod: &PodReload) -> PodOutcome<Option<Swapped>, ReloadFailure> {
-    let outcome = carry_out(agents, pods, container, pod).await;
+async fn one(agents: &Agents, pods: &Api<Pod>, facts: &Facts, pod: &PodReload) -> PodOutcome<Option<Swapped>, ReloadFailure> {
+    let outcome = carry_out(agents, pods, facts, pod).await;
     PodOutcome { pod: pod.receiver.pod.clone(), container_id: pod.receiver.container.id.clone(), outcome }
 }
 
-async fn carry_out(agents: &Agents, pods: &Api<Pod>, container: &str, pod: &PodReload) -> Result<Option<Swapped>, ReloadFailure> {
+async fn carry_out(agents: &Agents, pods: &Api<Pod>, facts: &Facts, pod: &PodReload) -> Result<Option<Swapped>, ReloadFailure> {
     let agent = agent_of(agents, &pod.receiver.pod).map_err(ReloadFailure::Agent)?;
     let restarted = match &pod.reload.restart {
         None => None,
+        Some(_) if facts.is_supervised() => {
+            agent.signal(pod.receiver.process, RESTART_SIGNAL).await.map_err(ReloadFailure::Agent)?;
+            Some(Swapped { process: pod.receiver.process, phases: Phases::default(), in_memory: false, previous_kept: false })
+        }
         Some(changed) => Some(agent.restart(pod.receiver.process, changed).await.map_err(ReloadFailure::Agent)?),
     };
     for call in &pod.reload.calls {
@@ -57,7 +63,7 @@ async fn carry_out(agents: &Agents, pods: &Api<Pod>, container: &str, pod: &PodR
                 probe::call(pods, &pod.receiver.pod, address, call, LIMIT).await.map_err(ReloadFailure::Call)?;
             }
             ReloadAction::Exec(command) => {
-                let said = exec::run(pods, &pod.receiver.pod, container, command, LIMIT).await;
+                let said = exec::run(pods, &pod.receiver.pod, &facts.container, command, LIMIT).await;
                 let said = said.map_err(|error| ReloadFailure::Call(CommandError::new("the reload command failed").caused_by(error)))?;
                 tracing::debug!(pod = pod.receiver.pod, said, "the reload command ended well");
             }

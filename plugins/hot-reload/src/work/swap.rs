@@ -4,12 +4,14 @@ use super::{Agents, PodOutcome, agent_of};
 use crate::lane::{Binary, Receiver, SwapOrder};
 use crate::pods;
 use crate::session::Event;
-use devloop_core::agent::{Agent, ProcessId, Swapped};
+use devloop_core::agent::{Agent, AgentError, Phases, ProcessId, RESTART_SIGNAL, Swapped};
 use devloop_core::cluster::Cluster;
+use devloop_core::project::RestartBy;
 use futures::future;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a swapped process must run to be trusted.
@@ -30,13 +32,14 @@ pub(crate) struct SwapOutcomes {
 }
 
 /// Swaps the process of each pod.
-pub(crate) async fn swap(agents: Agents, lane: usize, order: SwapOrder, executable: String) -> Event {
+pub(crate) async fn swap(agents: Agents, lane: usize, order: SwapOrder, executable: String, restart: RestartBy) -> Event {
     let started = Instant::now();
     let one = |Receiver { pod, container, process }: &Receiver| {
         let (agent, pod, container_id, process) = (agent_of(&agents, pod).cloned(), pod.clone(), container.id.clone(), *process);
         let (path, executable) = (&order.binary.path, &executable);
         async move {
             let outcome = match agent {
+                Ok(agent) if restart == RestartBy::Supervisor => by_supervisor(&agent, process, path, executable).await,
                 Ok(agent) => agent.swap(process, path, executable).await,
                 Err(error) => Err(error),
             };
@@ -45,6 +48,17 @@ pub(crate) async fn swap(agents: Agents, lane: usize, order: SwapOrder, executab
     };
     let outcomes = future::join_all(order.pods.iter().map(one)).await;
     Event::Swapped { lane, outcomes: Box::new(SwapOutcomes { order, outcomes, started, ended: Instant::now() }) }
+}
+
+/// Puts the binary in its place and has the supervisor, which is the process
+/// here, start it.
+async fn by_supervisor(agent: &Agent, process: ProcessId, binary: &Path, executable: &str) -> Result<Swapped, AgentError> {
+    let written = agent.put_file(&[process], binary, executable).await?;
+    if let Some((_, error)) = written.failed.into_iter().next() {
+        return Err(error);
+    }
+    agent.signal(process, RESTART_SIGNAL).await?;
+    Ok(Swapped { process, phases: Phases::default(), in_memory: false, previous_kept: false })
 }
 
 /// How a swapped process did.
