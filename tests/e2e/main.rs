@@ -19,6 +19,7 @@ mod kind;
 mod kubectl;
 mod logs_tail;
 mod rebuild;
+mod supervise;
 
 use clusters::{Cluster, Tally, shared};
 use devloop_tests::environment::Environment;
@@ -55,7 +56,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
             // First, while the host is as it was found.
             vec![isolation::cases(), kubectl::cases(), devenv::embedded_cases(), rebuild::cases(), hot_reload::cases()],
             // Last: started by the first of the kubectl tests, due by now.
-            vec![logs_tail::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
+            vec![logs_tail::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
         ),
         Cluster::Kind => (
             vec![kubectl::cases(), devenv::cases(), kind::cases(), rebuild::cases(), hot_reload::cases()],
