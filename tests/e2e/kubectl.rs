@@ -327,7 +327,7 @@ fn memory_limit() {
     eventually("the hungry process is ended", SOON, || {
         let said = shared().kubectl(["logs", "hungry"]).run();
         let ended = shared().kubectl(["get", "pod", "hungry", "-o", reason]).run().ok();
-        if said.stdout.ends_with("ended with 137\n") || ended == "OOMKilled" { Ok(()) } else { Err(said.stdout + &said.stderr + &ended) }
+        if said.stdout.lines().any(|line| line == "ended with 137") || ended == "OOMKilled" { Ok(()) } else { Err(said.stdout + &said.stderr + &ended) }
     });
     remove(&["pod/hungry"]);
 }

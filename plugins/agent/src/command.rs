@@ -1,5 +1,6 @@
 //! The command line: too small for a parser.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -73,9 +74,10 @@ fn serve_standard_streams(place: Place, undo: &Path) -> ExitCode {
     let open = |stream: io::Result<OwnedFd>| stream.map(File::from);
     let input = open(io::stdin().as_fd().try_clone_to_owned());
     let output = open(io::stdout().as_fd().try_clone_to_owned());
+    let told = Cell::new(false);
     status(match (input, output) {
-        (Ok(input), Ok(output)) => match UntilTold::new(input) {
-            Ok(input) => serve(place, undo, input, output),
+        (Ok(input), Ok(output)) => match UntilTold::new(input, &told) {
+            Ok(input) => serve(place, undo, &told, input, output),
             Err(error) => Err(error.into()),
         },
         (Err(error), _) | (_, Err(error)) => Err(error.into()),
@@ -84,27 +86,32 @@ fn serve_standard_streams(place: Place, undo: &Path) -> ExitCode {
 
 /// An input that ends, too, when the agent is told to: then it does all that it
 /// does at the end of a session.
-struct UntilTold {
+struct UntilTold<'a> {
     input: File,
     signals: SignalFd,
+    told: &'a Cell<bool>,
 }
 
-impl UntilTold {
-    fn new(input: File) -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            set.add(signal);
-        }
-        set.thread_block()?;
-        Ok(Self { input, signals: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)? })
+impl<'a> UntilTold<'a> {
+    fn new(input: File, told: &'a Cell<bool>) -> io::Result<Self> {
+        let mut end = SigSet::empty();
+        end.add(Signal::SIGTERM);
+        // A terminal sends these to all that runs in it. The client decides what
+        // they mean, and closes the input.
+        let mut all = end;
+        all.add(Signal::SIGINT);
+        all.add(Signal::SIGHUP);
+        all.thread_block()?;
+        Ok(Self { input, signals: SignalFd::with_flags(&end, SfdFlags::SFD_CLOEXEC)?, told })
     }
 }
 
-impl Read for UntilTold {
+impl Read for UntilTold<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut ready = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::NONE)?;
         if ready[0].any().unwrap_or(false) {
+            self.told.set(true);
             return Ok(0);
         }
         self.input.read(buffer)

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -60,9 +61,12 @@ impl TemporaryName {
         Self { slot }
     }
 
-    /// With the pid, for two agents that work in one directory.
+    /// With pid and time, for two agents that work in one directory: in two
+    /// containers that share a volume, their pids can be the same.
     pub(crate) fn name(&self) -> OsString {
-        OsString::from(format!(".devloop-{}-{}.tmp", std::process::id(), self.slot))
+        static START: LazyLock<u128> =
+            LazyLock::new(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos());
+        OsString::from(format!(".devloop-{}-{:x}-{}.tmp", std::process::id(), *START, self.slot))
     }
 }
 
@@ -158,6 +162,15 @@ impl Incoming {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Leaves the temporary file where it is, as an agent that is killed does.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.installed = true;
+        let slot = self.temporary.slot;
+        drop(self);
+        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
     }
 
     /// Renames the file into place; no reader ever sees half of it.

@@ -32,7 +32,9 @@
 //! 6. Before the agent changes a container for the first time, it takes down
 //!    what was there. [`Request::Undo`] puts that back, [`Request::Keep`] drops
 //!    the record. When its stdin ends, or it is told to end by SIGTERM, the
-//!    agent undoes by itself what was neither undone nor kept. After an agent
+//!    agent undoes by itself what was neither undone nor kept. (Beside a
+//!    container SIGTERM says that the pod ends: then only the files are put
+//!    back.) SIGINT and SIGHUP are the client's business. After an agent
 //!    that was killed, [`Located::changed`] tells that there is something to
 //!    undo, and the next agent on the node can.
 //! 7. It closes the agent's stdin to end it. An open transfer is then dropped
@@ -41,8 +43,9 @@
 //! # Bounds
 //! A frame has at most [`MAX_FRAME`] bytes, a piece of a file [`MAX_CHUNK`], a
 //! request [`MAX_PROCESSES`] processes. The agent holds a frame, a read and a
-//! piece at a time, and of each file that it wrote a line of numbers, for at
-//! most [`MAX_BASES`] files.
+//! piece at a time; of each file that it wrote a line of numbers, for at most
+//! [`MAX_BASES`] files; and of each container that it changed the paths that it
+//! took down.
 
 mod byte_string;
 mod codec;

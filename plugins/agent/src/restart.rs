@@ -87,19 +87,28 @@ pub(crate) fn restart(proc: &Proc, process: ProcessId, container: &Container, pr
         recorder: &container.recorder,
     };
     let from_memory = executable.in_memory || !again.is_installed();
-    let mut swapped = if from_memory { again.from_memory(&proc.open_executable(process.pid)?)? } else { again.installed()? };
+    let mut swapped = if from_memory { again.copied(&proc.open_executable(process.pid)?)? } else { again.executed()? };
     swapped.previous_kept = previous_kept;
     Ok(swapped)
 }
 
+/// What becomes of programs that were replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Programs {
+    RunAgain,
+    /// For a container that is about to end: a program that has just been told to
+    /// end would begin anew and know nothing of that.
+    Leave,
+}
+
 /// Puts a container back, and then lets the programs that were replaced in it run
 /// again, the outermost first: that ends those below it. The record stays.
-pub(crate) fn undo(proc: &Proc, store: &Store, process: ProcessId) -> Result<Undone, Failure> {
+pub(crate) fn undo(proc: &Proc, store: &Store, process: ProcessId, programs: Programs) -> Result<Undone, Failure> {
     let root = ContainerRoot::of(proc, process)?;
     let restored = store.restore(&root)?;
     let mut undone = Undone { restored: restored.paths, restarted: false, process };
     for program in restored.programs {
-        if !proc.is_running(program.process) {
+        if programs == Programs::Leave || !proc.is_running(program.process) {
             continue;
         }
         let arguments: Vec<Vec<u8>> = program.arguments.into_iter().map(|argument| argument.0).collect();
@@ -111,7 +120,7 @@ pub(crate) fn undo(proc: &Proc, store: &Store, process: ProcessId) -> Result<Und
             arguments: &arguments,
             recorder: &Recorder::none(),
         };
-        again.installed()?;
+        again.executed()?;
         undone.restarted = true;
         undone.process = program.process;
     }

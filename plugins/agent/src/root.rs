@@ -143,7 +143,10 @@ impl ContainerRoot {
 
     /// Opens what `path` names, symlinks followed, inside this root.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_by(path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_by(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..MAX_RACES {
             match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
@@ -204,6 +207,14 @@ impl ContainerRoot {
     /// tells of all that is below.
     pub(crate) fn location(&self) -> Result<PathBuf, Failure> {
         location(&self.directory)
+    }
+
+    /// Where `path` itself lies if no link leads there: as [`location`] has it.
+    pub(crate) fn place_without_links(&self, path: &ContainerPath) -> Result<Place, Errno> {
+        let (Some(parent_path), Some(name)) = (path.0.parent(), path.0.file_name()) else { return Err(Errno::INVAL) };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let parent = self.open_by(parent_path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
+        Ok(Place { parent, name: name.to_owned() })
     }
 
     fn directory(&self, directory: &Path, parents: Parents<'_>, path: &ContainerPath) -> Result<OwnedFd, Failure> {

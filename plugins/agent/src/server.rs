@@ -1,5 +1,6 @@
 //! The agent's loop: one client, one request at a time, until its end of file.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::protocol::{
     encode, unpack,
 };
 use crate::remove::remove;
-use crate::restart;
+use crate::restart::{self, Programs};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner};
 use crate::signal::send_signal;
 use crate::swap::{Previous, Swap};
@@ -55,10 +56,13 @@ pub enum Place {
 /// what it left unfinished is removed, and what it changed is undone. Records of
 /// what is changed are kept in the folder `undo`.
 ///
+/// `told` says at the end whether the agent was told to end, rather than its
+/// input ended. Beside a container that means that the pod ends.
+///
 /// # Errors
 /// A broken connection, or a client that does not keep to the protocol. A
 /// request that fails is answered, and no error here.
-pub fn serve(place: Place, undo: &Path, input: impl Read, output: impl Write) -> Result<(), ServeError> {
+pub fn serve(place: Place, undo: &Path, told: &Cell<bool>, input: impl Read, output: impl Write) -> Result<(), ServeError> {
     let view = match place {
         Place::Node => View::Node,
         Place::Beside => View::Beside { own_pid: std::process::id() },
@@ -67,12 +71,13 @@ pub fn serve(place: Place, undo: &Path, input: impl Read, output: impl Write) ->
     if place == Place::Node {
         stores.prune(&proc);
     }
-    serve_session(Session::new(proc, view, stores), input, output)
+    let programs = || if place == Place::Beside && told.get() { Programs::Leave } else { Programs::RunAgain };
+    serve_session(Session::new(proc, view, stores), programs, input, output)
 }
 
-fn serve_session(mut session: Session, input: impl Read, output: impl Write) -> Result<(), ServeError> {
+fn serve_session(mut session: Session, programs: impl Fn() -> Programs, input: impl Read, output: impl Write) -> Result<(), ServeError> {
     let served = converse(&mut session, input, output);
-    let undone = session.undo_all().map_err(|failure| ServeError::Undo(failure.message));
+    let undone = session.undo_all(programs()).map_err(|failure| ServeError::Undo(failure.message));
     served.and(undone)
 }
 
@@ -424,23 +429,23 @@ impl Session {
     }
 
     fn undo(&mut self, process: ProcessId) -> Result<Undone, Failure> {
-        let Some(store) = self.stores.get(&self.proc, process) else {
+        let Some(store) = self.stores.get(&self.proc, process)? else {
             return Ok(Undone { restored: 0, restarted: false, process });
         };
-        let undone = restart::undo(&self.proc, &store, process)?;
+        let undone = restart::undo(&self.proc, &store, process, Programs::RunAgain)?;
         self.stores.discard(&self.proc, process)?;
         self.previous.remove(&undone.process);
         Ok(undone)
     }
 
     /// At the end of the agent: all that was neither undone nor kept.
-    fn undo_all(&mut self) -> Result<(), Failure> {
+    fn undo_all(&mut self, programs: Programs) -> Result<(), Failure> {
         // Its temporary files are in the containers.
         self.transfer = None;
         let mut failures = Vec::new();
         for (store, process) in self.stores.changed(&self.proc) {
             let undone = match process {
-                Some(process) => restart::undo(&self.proc, &store, process).map(drop).or_else(|failure| {
+                Some(process) => restart::undo(&self.proc, &store, process, programs).map(drop).or_else(|failure| {
                     // A container that ends takes what was changed along.
                     if self.proc.is_running(process) { Err(failure) } else { Ok(()) }
                 }),
@@ -448,6 +453,7 @@ impl Session {
             };
             failures.extend(undone.and_then(|()| store.discard()).err());
         }
+        self.stores.discard_empty();
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 

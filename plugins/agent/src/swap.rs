@@ -233,14 +233,14 @@ impl Again<'_> {
     }
 
     /// Executes what lies at the path.
-    pub(crate) fn installed(&self) -> Result<Swapped, Failure> {
+    pub(crate) fn executed(&self) -> Result<Swapped, Failure> {
         let file =
             self.root.open(self.path.as_path(), OFlags::PATH).map_err(Failure::errno(format_args!("find the program {}", self.path)))?;
         self.run(Source::Installed(Identity::of_file(&File::from(file))?))
     }
 
     /// Executes a copy of this file.
-    pub(crate) fn from_memory(&self, file: &File) -> Result<Swapped, Failure> {
+    pub(crate) fn copied(&self, file: &File) -> Result<Swapped, Failure> {
         self.run(Source::Memory(file))
     }
 

@@ -16,7 +16,7 @@ mod source;
 mod transport;
 
 pub use connection::Agent;
-pub use devloop_agent::protocol::{ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
+pub use devloop_agent::protocol::{ByteString, ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
 pub use image::AgentImages;
 pub use requests::{CheckEntry, Written};
 pub use transport::{Beside, Connection, Transport};

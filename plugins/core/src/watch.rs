@@ -1,50 +1,82 @@
 //! From file events to settled changes.
 //!
-//! A thread owns the `notify` watcher; it turns events into signs, lets them
-//! settle, and reads the truth from the disk when it reports: a change says
-//! only that a path is there with new content, or is not there any more.
+//! A thread listens to inotify, lets what it hears settle, and reads the truth
+//! from the disk when it reports: a change says only that a path is there with
+//! new content, or is not there any more.
 //!
-//! Symbolic links to files are followed, those to folders are not.
+//! A symbolic link is an entry of its own, whatever it leads to: it is reported
+//! when it is made, led elsewhere or removed, also when it leads to a folder or
+//! nowhere. It is not followed: a change of the file that it leads to is
+//! reported for that file, if that is below a root. Only a root that is a link
+//! itself stands for what it leads to. Devices, sockets and pipes are no files.
+//!
+//! Where the kernel's limits keep folders from being watched they are polled,
+//! and [`Watcher::take_warnings`] says so.
 
 mod driver;
+mod git;
 mod ignores;
 mod index;
+mod kernel;
+mod list;
+mod names;
+mod polling;
 mod settle;
+mod signature;
+mod view;
+mod warning;
+mod watches;
 
 pub use ignores::Rules;
+pub use list::list;
+pub use warning::{WatchLimit, WatchWarning};
 
 use crate::error::CommandError;
-use driver::{Driver, Message};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use driver::{Driver, Outputs};
+use kernel::Limits;
+use nix::errno::Errno;
+use std::io::{PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// A file or folder to watch, with all below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WatchRoot {
-    /// An absolute path. It may be missing as yet, if a folder above is there.
+    /// An absolute path. It may be missing as yet.
     pub path: PathBuf,
     /// What is ignored below it.
     pub rules: Rules,
+    /// What the user wants ignored, too: patterns as in `.gitignore`, relative
+    /// to the root, that decide before any file's. `!pattern` brings back what
+    /// files or habit (`node_modules`, `target`, ...) leave out, but for `.git`.
+    pub ignore: Vec<String>,
 }
 
 impl WatchRoot {
     /// Source code: what `.gitignore` and `.devloopignore` leave.
     pub fn sources(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), rules: Rules::Sources }
+        Self { path: path.into(), rules: Rules::Sources, ignore: Vec::new() }
     }
 
     /// What goes into an image: what `.dockerignore` leaves, too.
     pub fn content(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), rules: Rules::Content }
+        Self { path: path.into(), rules: Rules::Content, ignore: Vec::new() }
+    }
+
+    /// The same root without what these patterns name.
+    #[must_use]
+    pub fn ignoring(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
+        self.ignore.extend(patterns);
+        self
     }
 }
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeKind {
-    /// It is there; its content or permissions may be new.
+    /// It is there; its content, permissions or target may be new.
     Modified,
     /// It was there and is no more.
     Removed,
@@ -64,7 +96,8 @@ pub struct Change {
 pub struct Generation {
     /// Counts from 1.
     pub number: u64,
-    /// Each path once, in order.
+    /// Each path once, in order. Where a folder gave way to a file of its name,
+    /// the removals below come after it: apply removals first.
     pub changes: Vec<Change>,
     /// When the first event about them came.
     pub first_event: Instant,
@@ -78,49 +111,33 @@ pub enum WatchError {
     /// Neither the root nor a folder above it is there.
     #[error("{} does not exist", .0.display())]
     NotFound(PathBuf),
-    /// The kernel's limit of watched folders per user is reached.
-    #[error("the system's limit of watched folders is reached at {}", .0.display())]
-    TooManyFolders(PathBuf),
-    /// The kernel's limit of watchers per user is reached.
-    #[error("the system's limit of file watchers is reached")]
-    TooManyWatchers,
-    /// Anything else.
-    #[error("could not watch {}", .path.display())]
-    Other {
-        /// What was to be watched.
-        path: PathBuf,
-        /// The library's reason.
-        source: notify::Error,
+    /// The root depends on the working directory.
+    #[error("{} is not an absolute path", .0.display())]
+    Relative(PathBuf),
+    /// A pattern of the user's is none.
+    #[error("{pattern:?} is not a pattern as in .gitignore")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: ignore::Error,
     },
-}
-
-impl WatchError {
-    fn new(path: &Path, source: notify::Error) -> Self {
-        // inotify_init1(2): EMFILE for the limit of instances, or of open files.
-        const EMFILE: i32 = 24;
-        match &source.kind {
-            notify::ErrorKind::MaxFilesWatch => Self::TooManyFolders(path.to_owned()),
-            notify::ErrorKind::PathNotFound => Self::NotFound(path.to_owned()),
-            notify::ErrorKind::Io(error) if error.raw_os_error() == Some(EMFILE) => Self::TooManyWatchers,
-            _ => Self::Other { path: path.to_owned(), source },
-        }
-    }
-
-    /// What the user can do.
-    fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::TooManyFolders(_) => Some(
-                "raise it with `sudo sysctl fs.inotify.max_user_watches=1048576`, or list folders that need no watching in .devloopignore",
-            ),
-            Self::TooManyWatchers => Some("raise it with `sudo sysctl fs.inotify.max_user_instances=1024`"),
-            Self::NotFound(_) | Self::Other { .. } => None,
-        }
-    }
+    /// The system refuses.
+    #[error("file events can't be had from the system")]
+    System(#[source] Errno),
+    /// No thread or pipe is to be had.
+    #[error("the watching thread can't be started")]
+    Thread(#[source] std::io::Error),
 }
 
 impl From<WatchError> for CommandError {
     fn from(error: WatchError) -> Self {
-        let hint = error.hint();
+        let hint = match &error {
+            WatchError::BadPattern { .. } => {
+                Some("correct it: `*`, `?`, `**`, `[a-z]` and `{a,b}` are understood, `\\` takes their meaning away")
+            }
+            WatchError::NotFound(_) | WatchError::Relative(_) | WatchError::System(_) | WatchError::Thread(_) => None,
+        };
         let command = CommandError::new("could not watch for changes").caused_by(error);
         match hint {
             Some(hint) => command.with_hint(hint),
@@ -132,9 +149,12 @@ impl From<WatchError> for CommandError {
 /// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    message_tx: std::sync::mpsc::Sender<Message>,
+    /// Closed to stop the thread.
+    stop: Option<PipeWriter>,
     thread: Option<std::thread::JoinHandle<()>>,
     failure: Arc<OnceLock<WatchError>>,
+    /// A receiver can't be shared between threads, the watcher can.
+    warning_rx: Mutex<std::sync::mpsc::Receiver<WatchWarning>>,
 }
 
 impl Watcher {
@@ -144,35 +164,44 @@ impl Watcher {
     /// # Errors
     /// When a root can't be watched.
     pub fn start(roots: Vec<WatchRoot>) -> Result<(Self, mpsc::Receiver<Generation>), WatchError> {
-        let (message_tx, message_rx) = std::sync::mpsc::channel();
+        Self::start_within(roots, Limits::default())
+    }
+
+    fn start_within(roots: Vec<WatchRoot>, limits: Limits) -> Result<(Self, mpsc::Receiver<Generation>), WatchError> {
         let (generation_tx, generation_rx) = mpsc::channel(64);
+        let (warning_tx, warning_rx) = std::sync::mpsc::channel();
+        let (stop_rx, stop): (PipeReader, PipeWriter) = std::io::pipe().map_err(WatchError::Thread)?;
         let failure = Arc::new(OnceLock::new());
-        let driver = Driver::start(roots, message_tx.clone(), message_rx, generation_tx)?;
+        let driver = Driver::start(roots, limits, Outputs { generation_tx, warning_tx })?;
         let failure_cell = Arc::clone(&failure);
         let run = move || {
-            if let Err(error) = driver.run() {
+            if let Err(error) = driver.run(&stop_rx) {
                 // Set once: this thread is the only writer.
                 let _ = failure_cell.set(error);
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(run)
-            .map_err(|error| WatchError::Other { path: PathBuf::new(), source: notify::Error::io(error) })?;
-        Ok((Self { message_tx, thread: Some(thread), failure }, generation_rx))
+        let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(run).map_err(WatchError::Thread)?;
+        Ok((Self { stop: Some(stop), thread: Some(thread), failure, warning_rx: Mutex::new(warning_rx) }, generation_rx))
     }
 
     /// Why the receiver ended before the watcher was dropped.
     pub fn failure(&self) -> Option<&WatchError> {
         self.failure.get()
     }
+
+    /// What the user should know that was not told before. There is some after
+    /// the start, or after a generation, if at all.
+    pub fn take_warnings(&self) -> Vec<WatchWarning> {
+        // Nothing that can panic holds it.
+        self.warning_rx.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect()
+    }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // The thread may have ended by itself.
-        let _ = self.message_tx.send(Message::Stop);
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
+            // It has told why it ended, if by itself.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
 //! What a pod says about the container that is worked on. Pure.
 
 use devloop_core::{CommandError, Result};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use std::collections::BTreeSet;
 
 /// The container of a pod, while it runs.
@@ -28,18 +28,28 @@ pub(crate) fn running(pod: &Pod, name: &str) -> Option<RunningContainer> {
     Some(RunningContainer { id: container.container_id.clone()?, address: status.pod_ip.clone(), node })
 }
 
-/// Whether the log of a container that ended is the "previous" one or still
-/// the current one; `None` while the kubelet has not noticed its end.
-pub(crate) fn is_previous(pod: &Pod, name: &str, id: &str) -> Option<bool> {
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Whether its log is the "previous" one, or still the current one.
+    pub(crate) is_previous: bool,
+    /// Whether it was killed by a signal that programs don't end by on their
+    /// own, and not for its use of memory.
+    pub(crate) was_killed: bool,
+}
+
+/// How the container with this id ended; `None` while the kubelet has not
+/// noticed.
+pub(crate) fn end_of(pod: &Pod, name: &str, id: &str) -> Option<End> {
+    /// 128 and SIGKILL.
+    const KILLED: i32 = 137;
     let container = pod.status.as_ref()?.container_statuses.iter().flatten().find(|container| container.name == name)?;
-    let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        let terminated = state.as_ref().and_then(|state| state.terminated.as_ref());
-        terminated.and_then(|terminated| terminated.container_id.as_deref()) == Some(id)
+    let ended = |state: &Option<ContainerState>, is_previous| {
+        let terminated = state.as_ref()?.terminated.as_ref().filter(|terminated| terminated.container_id.as_deref() == Some(id))?;
+        let was_killed = terminated.exit_code == KILLED && terminated.reason.as_deref() != Some("OOMKilled");
+        Some(End { is_previous, was_killed })
     };
-    if ended(&container.state) {
-        return Some(false);
-    }
-    ended(&container.last_state).then_some(true)
+    ended(&container.state, false).or_else(|| ended(&container.last_state, true))
 }
 
 /// Chooses the container to work on, and makes sure that all pods belong to one
@@ -113,19 +123,22 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_container_that_ended_is_found_once_the_kubelet_knows() {
+    fn the_end_of_a_container_is_known_once_the_kubelet_knows() {
         let mut pod = pod("web", "1", &["web"]);
-        assert_eq!(is_previous(&pod, "web", "containerd://c"), None);
-        let state = |key: &str, pod: &mut Pod| {
+        assert_eq!(end_of(&pod, "web", "containerd://c"), None);
+        let state = |key: &str, code: i32, reason: &str, pod: &mut Pod| {
             let mut value = serde_json::to_value(&*pod).unwrap();
-            value["status"]["containerStatuses"][0][key] = json!({"terminated": {"exitCode": 1, "containerID": "containerd://c"}});
+            value["status"]["containerStatuses"][0][key] =
+                json!({"terminated": {"exitCode": code, "reason": reason, "containerID": "containerd://c"}});
             *pod = serde_json::from_value(value).unwrap();
         };
-        state("lastState", &mut pod);
-        assert_eq!(is_previous(&pod, "web", "containerd://c"), Some(true));
-        assert_eq!(is_previous(&pod, "web", "containerd://older"), None);
-        state("state", &mut pod);
-        assert_eq!(is_previous(&pod, "web", "containerd://c"), Some(false));
+        state("lastState", 137, "Error", &mut pod);
+        assert_eq!(end_of(&pod, "web", "containerd://c"), Some(End { is_previous: true, was_killed: true }));
+        assert_eq!(end_of(&pod, "web", "containerd://older"), None);
+        state("state", 137, "OOMKilled", &mut pod);
+        assert_eq!(end_of(&pod, "web", "containerd://c"), Some(End { is_previous: false, was_killed: false }));
+        state("state", 1, "Error", &mut pod);
+        assert_eq!(end_of(&pod, "web", "containerd://c"), Some(End { is_previous: false, was_killed: false }));
     }
 
     #[test]

@@ -27,9 +27,8 @@ const ROUNDS: usize = 5;
 /// A child, and its handle.
 type Held = (ProcessId, OwnedFd);
 
-/// Ends them all; answers whether there were any. They are left to be reaped.
-pub(super) fn end(proc: &Proc, process: ProcessId) -> Result<bool, Failure> {
-    let mut any = false;
+/// Ends them all. They are left to be reaped.
+pub(super) fn end(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
     for round in 0..ROUNDS {
         let held: Vec<Held> = descendants(proc, process)?
             .into_iter()
@@ -37,9 +36,8 @@ pub(super) fn end(proc: &Proc, process: ProcessId) -> Result<bool, Failure> {
             .filter_map(|child| signal::open(proc, child).ok().map(|handle| (child, handle)))
             .collect();
         if held.is_empty() {
-            return Ok(any);
+            return Ok(());
         }
-        any = true;
         let left = if round == 0 {
             send(&held, Signal::TERM)?;
             await_end(held, GRACE)
@@ -88,19 +86,24 @@ fn has_ended(handle: &OwnedFd, timeout: PollTimeout) -> bool {
 
 /// All that live, in no order.
 fn descendants(proc: &Proc, process: ProcessId) -> Result<Vec<ProcessId>, Failure> {
-    let mut parents = Vec::new();
-    for pid in proc.pids()? {
-        let Ok(stat) = proc.stat(pid) else { continue };
-        parents.push((stat.parent, pid, stat));
-    }
     let mut found = Vec::new();
     let mut left = vec![process.pid];
     while let Some(parent) = left.pop() {
-        for (_, pid, stat) in parents.iter().filter(|(of, pid, _)| *of == parent && *pid != std::process::id()) {
-            left.push(*pid);
+        // A child may end at any moment; what it leaves is passed on.
+        let children = match proc.children(parent) {
+            Err(_) if parent != process.pid => continue,
+            children => children?,
+        };
+        for pid in children {
+            let Ok(stat) = proc.stat(pid) else { continue };
+            // The agent is none, or its place is not what it was told.
+            if pid == std::process::id() {
+                continue;
+            }
+            left.push(pid);
             // The dead are passed on, for the sake of their children.
-            if !proc.is_dead(*pid, *stat) {
-                found.push(ProcessId { pid: *pid, start_time: stat.start_time });
+            if !proc.is_dead(pid, stat) {
+                found.push(ProcessId { pid, start_time: stat.start_time });
             }
         }
     }

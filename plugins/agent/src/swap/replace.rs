@@ -126,9 +126,8 @@ impl Borrowed<'_> {
         // Last of what may fail for a reason that lies in the process: when its
         // children are gone, it is not any more what it was.
         self.close_descriptors(inheritable)?;
-        if children::end(self.proc, self.process)? || self.has_zombies() {
-            self.reap()?;
-        }
+        children::end(self.proc, self.process)?;
+        self.reap()?;
         let outcome = match self.descriptor {
             None => {
                 let arguments = [block.path, block.argv, block.envp, 0, 0, 0];
@@ -215,15 +214,12 @@ impl Borrowed<'_> {
         Ok(())
     }
 
-    fn has_zombies(&self) -> bool {
-        let pids = self.proc.pids().unwrap_or_default();
-        let is_zombie = |pid| self.proc.stat(pid).is_ok_and(|stat| stat.parent == self.process.pid && stat.state == b'Z');
-        pids.into_iter().any(is_zombie)
-    }
-
     /// Takes leave of ended children in the name of the process: the new program
     /// would not do it. A filter that forbids that is no reason to fail.
     fn reap(&mut self) -> Result<(), Failure> {
+        if self.proc.children(self.process.pid)?.is_empty() {
+            return Ok(());
+        }
         let flags = (libc::WNOHANG | libc::__WALL) as u64;
         for _ in 0..MOST_REAPED {
             let any = u64::MAX;

@@ -186,7 +186,8 @@ mod tests {
             let (mut log, records) = Log::open(&path).unwrap();
             prop_assert_eq!(&records[..], &(0..whole as u32).map(record).collect::<Vec<_>>()[..]);
             log.append(&record(99)).unwrap();
-            prop_assert_eq!(log.read().unwrap().last(), Some(&record(99)));
+            let read = log.read().unwrap();
+            prop_assert_eq!(read.last(), Some(&record(99)));
         }
     }
 
@@ -194,9 +195,10 @@ mod tests {
     fn the_first_program_of_a_process_counts_unless_it_was_not_replaced() {
         let process = ProcessId { pid: 1, start_time: 2 };
         let program = Program { process, path: "/a".into(), arguments: Vec::new() };
-        let replaced = Record::Program(program.clone());
-        assert_eq!(programs(std::slice::from_ref(&replaced)), [program.clone()]);
-        assert!(programs(&[replaced.clone(), Record::NotReplaced { process }]).is_empty());
-        assert_eq!(programs(&[replaced.clone(), Record::NotReplaced { process }, replaced]), [program]);
+        let replaced = || Record::Program(program.clone());
+        let not_replaced = || Record::NotReplaced { process };
+        assert_eq!(programs(&[replaced()]), std::slice::from_ref(&program));
+        assert!(programs(&[replaced(), not_replaced()]).is_empty());
+        assert_eq!(programs(&[replaced(), not_replaced(), replaced()]), std::slice::from_ref(&program));
     }
 }

@@ -1,18 +1,20 @@
-//! Putting back: the log from its end to its beginning, so that each path comes
-//! to be what it was before the changes behind it in the log.
+//! Putting back. Each path in the log is free of links and came there with what
+//! it originally was, so the order of the changes doesn't matter: first what is
+//! not as it was goes, from the innermost; then what is missing comes, from the
+//! outermost; folders get their times last.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::log::{Program, Record, Was, programs};
 use super::{Recorder, Store};
 use crate::failure::Failure;
 use crate::incoming::{Attributes, Identity, Incoming, ModeRule, UTIME_OMIT};
-use crate::protocol::{ByteString, MAX_CHUNK};
+use crate::protocol::MAX_CHUNK;
 use crate::root::{ContainerPath, ContainerRoot, Owner, Parents, Place};
 
 const PERMISSIONS: u32 = 0o7777;
@@ -31,23 +33,36 @@ impl Store {
     /// One path that can't be put back doesn't keep the others from it.
     pub(crate) fn restore(&self, root: &ContainerRoot) -> Result<Restored, Failure> {
         let records = self.records()?;
-        let mut paths = 0;
-        let mut failures = Vec::new();
-        let mut times: Vec<(&ByteString, (i64, u32))> = Vec::new();
-        for record in records.iter().rev() {
-            let Record::Path { path, was } = record else { continue };
-            if let Was::Directory { modified, .. } = was {
-                times.push((path, *modified));
+        let mut paths: Vec<(ContainerPath, &Was)> = Vec::new();
+        for record in &records {
+            if let Record::Path { path, was } = record {
+                paths.push((ContainerPath::parse(path)?, was));
             }
+        }
+        // A path sorts before those below it.
+        paths.sort_by(|(first, _), (second, _)| first.as_path().cmp(second.as_path()));
+        let mut done = HashSet::new();
+        let mut failures = Vec::new();
+        for (path, was) in paths.iter().rev() {
+            match remove_other(root, path, was) {
+                Ok(true) => drop(done.insert(path.bytes())),
+                Ok(false) => {}
+                Err(errno) => failures.push(Failure::errno(format_args!("put back {path}"))(errno)),
+            }
+        }
+        for (path, was) in &paths {
             match self.put_back(root, path, was) {
-                Ok(done) => paths += u32::from(done),
+                Ok(true) => drop(done.insert(path.bytes())),
+                Ok(false) => {}
                 Err(failure) => failures.push(failure),
             }
         }
-        // Last, since each name that comes and goes changes its folder's time.
-        for (path, modified) in times {
-            if let Err(failure) = set_directory_time(root, path, modified) {
-                failures.push(failure);
+        // Each name that comes and goes changes its folder's time.
+        for (path, was) in &paths {
+            if let Was::Directory { modified, .. } = was
+                && let Err(errno) = put_back_time(root, path, *modified)
+            {
+                failures.push(Failure::errno(format_args!("put back the time of {path}"))(errno));
             }
         }
         let count = failures.len();
@@ -56,60 +71,34 @@ impl Store {
         }
         let mut programs = programs(&records);
         programs.sort_by_key(|program| program.process.start_time);
-        Ok(Restored { paths, programs })
+        Ok(Restored { paths: u32::try_from(done.len()).unwrap_or(u32::MAX), programs })
     }
 
     /// Whether that changed anything.
-    fn put_back(&self, root: &ContainerRoot, path: &ByteString, was: &Was) -> Result<bool, Failure> {
-        let path = ContainerPath::parse(path)?;
+    fn put_back(&self, root: &ContainerRoot, path: &ContainerPath, was: &Was) -> Result<bool, Failure> {
+        if *was == Was::Absent {
+            return Ok(false);
+        }
         let failed = || Failure::errno(format!("put back {path}"));
-        let place = root.place_itself(&path)?;
-        let now = match &place {
-            Some(place) => place.stat().map_err(failed())?,
-            None => None,
+        let now = match root.place_without_links(path) {
+            Ok(place) => place.stat().map_err(failed())?.map(|stat| (place, stat)),
+            // Others removed the folder that it is in: it is made again.
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(failed()(errno)),
         };
-        match (was, &now, &place) {
-            (Was::Absent, None, _) => return Ok(false),
-            (Was::Absent, Some(stat), Some(place)) => return clear(place, stat).map_err(failed()),
-            (Was::Directory { owner, mode, .. }, Some(stat), Some(place)) if is(stat, FileType::Directory) => {
-                if (stat.st_uid, stat.st_gid) == *owner && stat.st_mode == *mode {
-                    return Ok(false);
-                }
-                return own(place, *owner, Some(*mode)).map(|()| true).map_err(failed());
+        match (was, &now) {
+            (_, Some((_, stat))) if is_untouched(was, stat) => Ok(false),
+            (Was::Directory { owner, mode, .. }, Some((place, stat))) if is(stat, FileType::Directory) => {
+                own(place, *owner, Some(*mode)).map(|()| true).map_err(failed())
             }
-            (Was::File { identity, size, owner, mode, modified, .. }, Some(stat), _)
-                if Identity::of(stat).numbers() == *identity
-                    && stat.st_size.cast_unsigned() == *size
-                    && (stat.st_uid, stat.st_gid) == *owner
-                    && stat.st_mode == *mode
-                    && (stat.st_mtime, stat.st_mtime_nsec as u32) == *modified =>
-            {
-                return Ok(false);
-            }
-            (Was::Link { target, owner, modified }, Some(stat), Some(place))
-                if is(stat, FileType::Symlink)
-                    && (stat.st_uid, stat.st_gid) == *owner
-                    && (stat.st_mtime, stat.st_mtime_nsec as u32) == *modified
-                    && rustix::fs::readlinkat(&place.parent, &place.name, Vec::new()).is_ok_and(|now| now.as_bytes() == target.0) =>
-            {
-                return Ok(false);
-            }
-            _ => {}
+            _ => self.make(root, path, was).map(|()| true),
         }
-        // Something else is in the way: a regular file is replaced by a regular
-        // file in one step, all others can't be.
-        if let (Some(stat), Some(place)) = (&now, &place)
-            && !(is(stat, FileType::RegularFile) && matches!(was, Was::File { .. }))
-        {
-            clear(place, stat).map_err(failed())?;
-        }
-        self.make(root, &path, was).map(|()| true)
     }
 
     fn make(&self, root: &ContainerRoot, path: &ContainerPath, was: &Was) -> Result<(), Failure> {
         let failed = || Failure::errno(format!("put back {path}"));
         let recorder = Recorder::none();
-        let place = |(uid, gid): (u32, u32)| root.place(path, Parents::Create(Owner { uid, gid }, &recorder));
+        let place = |(uid, gid): (u32, u32)| root.place_for_itself(path, Parents::Create(Owner { uid, gid }, &recorder));
         match was {
             Was::Absent => Ok(()),
             Was::File { content, owner: (uid, gid), mode, modified, .. } => {
@@ -147,13 +136,61 @@ impl Store {
     }
 }
 
-fn is(stat: &rustix::fs::Stat, kind: FileType) -> bool {
+fn is(stat: &Stat, kind: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
 }
 
-/// Removes what was not there; a folder only if it is empty, for what others put
-/// into it is theirs.
-fn clear(place: &Place, stat: &rustix::fs::Stat) -> Result<bool, Errno> {
+fn kind(was: &Was) -> Option<FileType> {
+    match was {
+        Was::Absent => None,
+        Was::File { .. } => Some(FileType::RegularFile),
+        Was::Link { .. } => Some(FileType::Symlink),
+        Was::Directory { .. } => Some(FileType::Directory),
+        Was::Special { mode, .. } => Some(FileType::from_raw_mode(*mode)),
+    }
+}
+
+/// Whether it is the very entry that was there, and was not written to.
+fn is_untouched(was: &Was, stat: &Stat) -> bool {
+    let (owner_now, modified_now) = ((stat.st_uid, stat.st_gid), (stat.st_mtime, stat.st_mtime_nsec as u32));
+    match was {
+        Was::Absent => false,
+        Was::File { identity, size, owner, mode, modified, .. } => {
+            Identity::of(stat).numbers() == *identity
+                && stat.st_size.cast_unsigned() == *size
+                && (owner_now, stat.st_mode, modified_now) == (*owner, *mode, *modified)
+        }
+        // Those of another target went already.
+        Was::Link { owner, modified, .. } => is(stat, FileType::Symlink) && (owner_now, modified_now) == (*owner, *modified),
+        Was::Directory { owner, mode, .. } => (owner_now, stat.st_mode) == (*owner, *mode),
+        Was::Special { mode, owner, modified, .. } => (owner_now, stat.st_mode, modified_now) == (*owner, *mode, *modified),
+    }
+}
+
+/// Removes what was not there, or was something else. A regular file stays if one
+/// takes its place, which can be done in one step.
+fn remove_other(root: &ContainerRoot, path: &ContainerPath, was: &Was) -> Result<bool, Errno> {
+    let place = match root.place_without_links(path) {
+        Ok(place) => place,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
+    let Some(stat) = place.stat()? else { return Ok(false) };
+    let stays = match was {
+        Was::File { .. } => is(&stat, FileType::RegularFile),
+        Was::Directory { .. } => is(&stat, FileType::Directory),
+        Was::Link { target, .. } => {
+            let now = || rustix::fs::readlinkat(&place.parent, &place.name, Vec::new());
+            is_untouched(was, &stat) && now()?.as_bytes() == target.0
+        }
+        Was::Special { .. } => is_untouched(was, &stat) && kind(was).is_some_and(|kind| is(&stat, kind)),
+        Was::Absent => false,
+    };
+    if stays { Ok(false) } else { clear(&place, &stat) }
+}
+
+/// A folder goes only if it is empty, for what others put into it is theirs.
+fn clear(place: &Place, stat: &Stat) -> Result<bool, Errno> {
     place.refuse_mount_point()?;
     let flags = if is(stat, FileType::Directory) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     match rustix::fs::unlinkat(&place.parent, &place.name, flags) {
@@ -181,11 +218,12 @@ fn set_time(place: &Place, (seconds, nanoseconds): (i64, u32)) -> Result<(), Err
     rustix::fs::utimensat(&place.parent, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn set_directory_time(root: &ContainerRoot, path: &ByteString, modified: (i64, u32)) -> Result<(), Failure> {
-    let path = ContainerPath::parse(path)?;
-    let Some(place) = root.place_itself(&path)? else { return Ok(()) };
-    match set_time(&place, modified) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Failure::errno(format_args!("put back the time of {}", Path::new(path.as_path()).display()))(errno)),
+/// A folder that could not be put back has been reported.
+fn put_back_time(root: &ContainerRoot, path: &ContainerPath, modified: (i64, u32)) -> Result<(), Errno> {
+    let Ok(place) = root.place_without_links(path) else { return Ok(()) };
+    match place.stat()? {
+        // On a read-only file system even the same one can't be set.
+        Some(stat) if (stat.st_mtime, stat.st_mtime_nsec as u32) != modified => set_time(&place, modified),
+        _ => Ok(()),
     }
 }

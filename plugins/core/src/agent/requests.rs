@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 /// So many bytes of files are compared by one request, lest a long one keep
 /// others waiting.
 const CHECKED_AT_ONCE: u64 = 64 << 20;
+/// How much there is to put back is not known here.
+const MUCH_TO_UNDO: u64 = 256 << 20;
 /// An expected file without its path takes less than this in a frame.
 const ENTRY_OVERHEAD: usize = 80;
 
@@ -207,7 +209,7 @@ impl Agent {
     /// # Errors
     /// When something could not be put back; the record stays then.
     pub async fn undo(&self, process: ProcessId) -> Result<Undone, AgentError> {
-        match self.ask(Request::Undo { process }, None).await?.response {
+        match self.ask_about(Request::Undo { process }, None, MUCH_TO_UNDO).await?.response {
             Response::Undone(undone) => Ok(undone),
             other => Err(unexpected(&other)),
         }

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 const SMALLEST_WITH_CHUNKS: u64 = 128 * 1024;
 /// So many pieces wait for the connection, each at most [`MAX_CHUNK`] long.
 const PIECES_AHEAD: usize = 4;
+/// The agent begins to copy while the rest of a long stretch is still compared.
+const LONGEST_COPY: u64 = 1 << 20;
 /// So much of a file is looked at at once.
 const WINDOW: usize = 1 << 20;
 
@@ -144,25 +146,24 @@ impl Reader {
     fn run(mut self, base: Option<Chunks>) -> Option<Chunks> {
         let mut whole = blake3::Hasher::new();
         let mut chunker = Chunker::new(base);
-        let mut window = Vec::with_capacity(WINDOW);
+        // One buffer, filled behind what is left in it of the window before.
+        let mut window = vec![0; WINDOW];
+        let mut filled = 0;
         let mut left = self.stamp.size;
-        loop {
-            let filled = window.len();
+        while left > 0 || filled > 0 {
             let wanted = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW - filled);
-            window.resize(filled + wanted, 0);
-            self.file.read_exact(&mut window[filled..]).ok()?;
+            self.file.read_exact(&mut window[filled..filled + wanted]).ok()?;
+            filled += wanted;
             left -= wanted as u64;
             let mut done = 0;
-            while let Some(chunk) = chunker.next(&window[done..], left == 0) {
+            while let Some(chunk) = chunker.next(&window[done..filled], left == 0) {
                 let bytes = &window[done..done + chunk.length];
                 whole.update(bytes);
                 self.add(chunk.found, bytes)?;
                 done += chunk.length;
             }
-            window.drain(..done);
-            if left == 0 && window.is_empty() {
-                break;
-            }
+            window.copy_within(done..filled, 0);
+            filled -= done;
         }
         if Stamp::new(&self.file.metadata().ok()?) != self.stamp {
             return None;
@@ -174,7 +175,9 @@ impl Reader {
 
     fn add(&mut self, found: Option<u64>, bytes: &[u8]) -> Option<()> {
         match (&mut self.waiting, found) {
-            (Some(Part::Copy { offset, length }), Some(at)) if *offset + *length == at => *length += bytes.len() as u64,
+            (Some(Part::Copy { offset, length }), Some(at)) if *offset + *length == at && *length < LONGEST_COPY => {
+                *length += bytes.len() as u64
+            }
             (Some(Part::Bytes(waiting)), None) if waiting.len() + bytes.len() <= MAX_CHUNK => waiting.extend_from_slice(bytes),
             _ => {
                 let part = match found {

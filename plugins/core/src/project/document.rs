@@ -2,7 +2,7 @@
 //! that YAML writes as a map with one key.
 
 use super::parse::text;
-use super::{API_VERSION, Base, Build, CargoBuild, CommandBuild, GoBuild, ProjectError, Service};
+use super::{API_VERSION, Base, Build, ProjectError, Service};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};

@@ -15,8 +15,9 @@ pub(super) enum Sign {
     Writing,
     /// Its writer closed it, or it was moved here: it is whole.
     Whole,
-    /// It was found without an event that tells its state.
-    Found,
+    /// It was found without an event that tells its state, after one at the
+    /// given time that made somebody look.
+    Found(Instant),
     /// It was removed or moved away.
     Gone,
 }
@@ -31,10 +32,15 @@ pub(super) struct Tuning {
     pub(super) idle_writer: Duration,
     /// Events further apart than this belong to different saves.
     pub(super) calm: Duration,
-    /// Silence asked for by the first widening; doubles with each.
+    /// Silence asked for by the first widening; doubles with each. No less than
+    /// `unsure`: after it all that is not being written to is due, together.
     pub(super) quiet_min: Duration,
     /// Silence asked for at most.
     pub(super) quiet_max: Duration,
+    /// So many changes in a row are one doing (a build, a checkout)...
+    pub(super) many: u32,
+    /// ...that a pause as long as this does not end: a busy machine makes such.
+    pub(super) pause: Duration,
     /// What no path waits longer than.
     pub(super) hold: Duration,
     /// How often the lock is looked at.
@@ -47,8 +53,10 @@ impl Default for Tuning {
             unsure: Duration::from_millis(15),
             idle_writer: Duration::from_millis(100),
             calm: Duration::from_millis(20),
-            quiet_min: Duration::from_millis(10),
+            quiet_min: Duration::from_millis(15),
             quiet_max: Duration::from_millis(100),
+            many: 16,
+            pause: Duration::from_millis(250),
             hold: Duration::from_millis(500),
             lock_poll: Duration::from_millis(10),
         }
@@ -72,6 +80,8 @@ struct Pace {
     last_ending: Option<Instant>,
     /// The silence asked for since.
     quiet: Duration,
+    /// How many changes ended in a row.
+    endings: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +98,13 @@ pub(super) struct Settling {
     tuning: Tuning,
     pending: BTreeMap<PathBuf, Pending>,
     pace: Pace,
-    locked: bool,
+    /// Nothing that waits came, or is due, before these. They may be too early
+    /// when a path was seen again or dropped; the next poll makes them exact.
+    /// So an event costs the same however many paths wait.
+    oldest: Option<Instant>,
+    earliest: Option<Instant>,
+    /// When the lock is to be looked at again.
+    unlocked: Option<Instant>,
 }
 
 impl Settling {
@@ -118,10 +134,14 @@ impl Settling {
             + match sign {
                 Sign::Writing => self.tuning.idle_writer,
                 Sign::Whole if known => Duration::ZERO,
-                Sign::Whole | Sign::Found | Sign::Gone => self.tuning.unsure,
+                Sign::Whole | Sign::Found(_) | Sign::Gone => self.tuning.unsure,
             };
-        let first = before.map_or(now, |pending| pending.first);
-        self.pending.insert(path.to_owned(), Pending { first, due, paces });
+        let since = if let Sign::Found(since) = sign { since } else { now };
+        let pending = Pending { first: before.map_or(since, |pending| pending.first), due, paces };
+        self.oldest = Some(self.oldest.map_or(pending.first, |oldest| oldest.min(pending.first)));
+        let due = self.due(&pending);
+        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
+        self.pending.insert(path.to_owned(), pending);
     }
 
     /// Whether something about this path waits.
@@ -130,19 +150,26 @@ impl Settling {
     }
 
     /// When [`Settling::poll`] is worth calling next; `None` while nothing waits.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let silence = self.silence()?;
-        let earliest = self.pending.values().map(|pending| self.due(pending).max(silence)).min()?;
-        Some(if self.locked { earliest.max(now + self.tuning.lock_poll) } else { earliest })
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let settled = self.earliest?.max(self.silence()?);
+        Some(self.unlocked.map_or(settled, |unlocked| settled.max(unlocked)))
     }
 
     /// Takes out what has settled by `now`. `locked` tells whether git is
     /// rewriting the work tree.
     pub(super) fn poll(&mut self, now: Instant, locked: bool) -> Option<Settled> {
-        self.locked = locked;
-        if locked || self.silence()? > now {
+        self.unlocked = locked.then(|| now + self.tuning.lock_poll);
+        if locked {
             return None;
         }
+        self.oldest = self.pending.values().map(|pending| pending.first).min();
+        let settled = if self.silence()? > now { None } else { self.take_due(now) };
+        self.oldest = self.pending.values().map(|pending| pending.first).min();
+        self.earliest = self.pending.values().map(|pending| self.due(pending)).min();
+        settled
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<Settled> {
         let paths: Vec<PathBuf> =
             self.pending.iter().filter(|(_, pending)| self.due(pending) <= now).map(|(path, _)| path.clone()).collect();
         let first_event = paths.iter().filter_map(|path| self.pending.remove(path)).map(|pending| pending.first).min()?;
@@ -152,7 +179,7 @@ impl Settling {
     /// When it has been silent for long enough, or the oldest path has waited
     /// for long enough: then all that is whole goes out together.
     fn silence(&self) -> Option<Instant> {
-        let oldest = self.pending.values().map(|pending| pending.first).min()?;
+        let oldest = self.oldest?;
         let patience = oldest + self.tuning.hold;
         Some(self.pace.last_ending.map_or(oldest, |last| last + self.pace.quiet).min(patience))
     }
@@ -164,12 +191,20 @@ impl Settling {
 
 impl Tuning {
     fn widen(&self, pace: Pace, now: Instant) -> Pace {
-        let quiet = match pace.last_ending.map(|last| now.saturating_duration_since(last)) {
-            Some(gap) if gap < pace.quiet => pace.quiet,
-            Some(gap) if gap < self.calm.max(pace.quiet * 2) => (pace.quiet * 2).clamp(self.quiet_min, self.quiet_max),
-            _ => Duration::ZERO,
+        let next = |quiet| Pace { last_ending: Some(now), quiet, endings: pace.endings.saturating_add(1) };
+        let Some(gap) = pace.last_ending.map(|last| now.saturating_duration_since(last)) else {
+            return next(Duration::ZERO);
         };
-        Pace { last_ending: Some(now), quiet }
+        let doubled = (pace.quiet * 2).clamp(self.quiet_min, self.quiet_max);
+        if gap < pace.quiet {
+            next(pace.quiet)
+        } else if pace.endings >= self.many && gap < self.pause {
+            next(gap.clamp(doubled, self.quiet_max))
+        } else if gap < self.calm.max(pace.quiet * 2) {
+            next(doubled)
+        } else {
+            Pace { last_ending: Some(now), quiet: Duration::ZERO, endings: 1 }
+        }
     }
 }
 
@@ -196,7 +231,7 @@ mod tests {
         let settled = settling.poll(start + ms(2), false).unwrap();
         assert_eq!(paths(&settled), ["a"]);
         assert_eq!(settled.first_event, start);
-        assert_eq!(settling.deadline(start + ms(2)), None);
+        assert_eq!(settling.deadline(), None);
     }
 
     #[test]
@@ -208,7 +243,7 @@ mod tests {
         settling.observe(start + ms(1), Path::new("tmp"), Sign::Gone, false);
         settling.observe(start + ms(1), Path::new("a"), Sign::Whole, true);
         assert_eq!(paths(&settling.poll(start + ms(1), false).unwrap()), ["a"], "at once");
-        assert_eq!(settling.deadline(start + ms(1)), None);
+        assert_eq!(settling.deadline(), None);
     }
 
     #[test]
@@ -240,10 +275,35 @@ mod tests {
             settling.observe(now, Path::new(&format!("f{number:03}")), Sign::Whole, true);
             generations.extend(settling.poll(now, false));
         }
-        let end = settling.deadline(start + ms(100)).unwrap();
+        let end = settling.deadline().unwrap();
         generations.extend(settling.poll(end, false));
         assert_eq!(generations.iter().map(|settled| settled.paths.len()).collect::<Vec<_>>(), [1, 199]);
         assert!(end <= start + ms(200));
+    }
+
+    #[test]
+    fn new_files_go_out_together_though_the_machine_stalls() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        let (mut now, mut generations) = (start, Vec::new());
+        for number in 0..600_u64 {
+            // Twelve stalls, each longer than what was calm before.
+            let stall = if number % 50 == 49 { ms(30) } else { Duration::from_micros(100) };
+            let path = format!("f{number:03}");
+            settling.observe(now, Path::new(&path), Sign::Found(now), false);
+            settling.observe(now, Path::new(&path), Sign::Whole, false);
+            let next = now + stall;
+            while let Some(deadline) = settling.deadline().filter(|deadline| *deadline < next) {
+                now = deadline.max(now);
+                generations.extend(settling.poll(now, false));
+            }
+            now = next;
+        }
+        while let Some(deadline) = settling.deadline() {
+            now = deadline.max(now);
+            generations.extend(settling.poll(now, false));
+        }
+        assert_eq!(generations.iter().map(|settled| settled.paths.len()).sum::<usize>(), 600);
+        assert!(generations.len() <= 3, "{:?}", generations.iter().map(|settled| settled.paths.len()).collect::<Vec<_>>());
     }
 
     #[test]
@@ -261,7 +321,7 @@ mod tests {
         let (mut settling, start) = (Settling::default(), Instant::now());
         settling.observe(start, Path::new("a"), Sign::Whole, true);
         assert_eq!(settling.poll(start, true), None);
-        assert_eq!(settling.deadline(start), Some(start + ms(10)));
+        assert_eq!(settling.deadline(), Some(start + ms(10)));
         assert_eq!(settling.poll(start + ms(9_000), true), None);
         assert!(settling.poll(start + ms(9_010), false).is_some());
     }
@@ -360,7 +420,7 @@ mod tests {
             let mut steps = steps.into_iter().map(|(wait, operation)| (ms(wait), operation)).collect::<std::collections::VecDeque<_>>();
             loop {
                 let next_step = steps.front().map(|(wait, _)| now + *wait);
-                let deadline = model.settling.deadline(now).map(|deadline| deadline.max(now));
+                let deadline = model.settling.deadline().map(|deadline| deadline.max(now));
                 match (next_step, deadline) {
                     (Some(step), Some(deadline)) if deadline < step => {
                         steps.front_mut().unwrap().0 = step - deadline;

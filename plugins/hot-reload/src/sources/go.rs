@@ -39,7 +39,10 @@ impl GoSources {
 
     pub(super) fn shapes(&self, path: &Path) -> bool {
         let is_setting = path.file_name().and_then(OsStr::to_str).is_some_and(|name| SETTINGS.contains(&name));
-        is_setting && path.parent().is_some_and(|folder| self.module.starts_with(folder) || self.packages.iter().any(|package| package.starts_with(folder)))
+        is_setting
+            && path
+                .parent()
+                .is_some_and(|folder| self.module.starts_with(folder) || self.packages.iter().any(|package| package.starts_with(folder)))
     }
 
     pub(super) fn roots(&self) -> Vec<WatchRoot> {
