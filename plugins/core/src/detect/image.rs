@@ -135,7 +135,7 @@ impl<'a> Recipe<'a> {
         }
         let found = matched(self.local, &self.context, source);
         // A binary that was built before the image, or will be.
-        let by_path = inside(&self.context, source).filter(|path| is_build_output(path) || found.is_empty());
+        let by_path = inside(&self.context, source).filter(|path| is_build_output(path) || found.is_empty() || is_plain_file(path, &found));
         if let Some(program) =
             by_path.map(|path| artifact::by_name(self.local, paths::name(&path.to_string_lossy()), place)).transpose()?.flatten()
         {
@@ -350,6 +350,12 @@ fn without_dot(path: &Path) -> PathBuf {
 /// What `target/release/web` looks like.
 fn is_build_output(path: &Path) -> bool {
     path.iter().any(|part| part == "target") && path.iter().any(|part| part == "release" || part == "debug")
+}
+
+/// A file without an ending: a program that was built beside the sources, if a
+/// program of the project has this name.
+fn is_plain_file(path: &Path, found: &[(PathBuf, Entry)]) -> bool {
+    path.extension().is_none() && matches!(found, [(_, Entry::File)])
 }
 
 fn is_archive(path: &str) -> bool {
