@@ -155,7 +155,8 @@ pub(super) fn node_files(cwd: &str, script: &str) -> Program {
     let path = paths::join(cwd, script);
     let prefix = path.trim_end_matches('/');
     let endings = ["", ".js", ".mjs", ".cjs", ".ts", ".json", "/index.js", "/index.mjs", "/index.ts"];
-    Program::Files(endings.iter().map(|ending| format!("{prefix}{ending}")).collect())
+    // Nothing is left of the root itself.
+    Program::Files(endings.iter().map(|ending| format!("{prefix}{ending}")).filter(|path| path.starts_with('/')).collect())
 }
 
 fn ruby(argv: &[String], arguments: &[&str], cwd: &str) -> Option<Program> {
@@ -279,6 +280,13 @@ mod tests {
         for (runtime, command, expected) in cases {
             assert_eq!(first(runtime, command), expected, "{command}");
         }
+    }
+
+    #[test]
+    fn the_root_is_no_program() {
+        let argv = ["node", "/"].map(str::to_owned);
+        let Some(Program::Files(files)) = program(Runtime::Node, &argv, "/") else { panic!() };
+        assert_eq!(files[0], "/index.js");
     }
 
     proptest! {

@@ -261,3 +261,70 @@ impl GoFlags {
         flags
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Detected, Remote, detect, what_build};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn project(dockerfile: &str) -> Local {
+        let files =
+            [("Dockerfile", dockerfile), ("go.mod", ""), ("cmd/web/main.go", ""), ("src/main.rs", ""), ("bin/shop", ""), ("run.sh", "")];
+        Local::of(&files).with_cargo("shop-server", "shop").with_go("example.com/all", "cmd/web").with_go("example.com/all", "")
+    }
+
+    fn built(dockerfile: &str) -> String {
+        match detect(&project(dockerfile), &Remote::of("app", "deploy/app")) {
+            Ok(Detected { service, .. }) => {
+                let build = service.build.as_ref().map_or_else(|| "no build".to_owned(), what_build);
+                format!("{build} at {}", service.binary.as_deref().unwrap_or("none"))
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn programs_are_followed_to_their_sources() {
+        let cargo = "FROM rust AS b\nWORKDIR /s\nCOPY . .\n";
+        let go = "FROM golang AS b\nWORKDIR /s\nCOPY . .\n";
+        let end = |copy: &str, run: &str| format!("FROM scratch\nCOPY {copy}\nENTRYPOINT [\"{run}\"]\n");
+        let all = [
+            built(&format!("{cargo}RUN cargo build --release\n{}", end("--from=b /s/target/release/shop /usr/bin/", "shop"))),
+            built(&format!("{cargo}RUN cargo install --path . --root /out\n{}", end("--from=b /out/bin/shop /shop", "/shop"))),
+            built(&format!("{cargo}RUN cargo build && cp target/debug/shop /renamed\n{}", end("--from=b /renamed /app", "/app"))),
+            built(&format!(
+                "{cargo}RUN cargo build && mkdir /out && mv target/debug/shop /out/\n{}",
+                end("--from=b /out/ /bin/", "/bin/shop")
+            )),
+            built(&format!("{go}RUN go build ./cmd/web\n{}", end("--from=b /s/web /", "/web"))),
+            built(&format!("{go}RUN cd cmd/web && CGO_ENABLED=0 go build -o /out/x\n{}", end("--from=b /out/x /web", "/web"))),
+            built(&format!("{go}RUN go install example.com/all/cmd/web\n{}", end("--from=b /go/bin/web /web", "/web"))),
+            built(&format!("{go}RUN go build -ldflags \"-s -w\" -o /all main.go\n{}", end("--from=b /all /all", "/all"))),
+            built(&format!("{go}RUN make\n{}", end("--from=b /s/dist/web /web", "/web"))),
+            built(&end("target/release/shop /shop", "/shop")),
+            built(&end("bin/shop /shop", "/shop")),
+            built(&end("run.sh /run.sh", "/run.sh")),
+            built("FROM rust\nWORKDIR /s\nCOPY . .\nRUN cargo build --release\nCMD [\"./target/release/shop\"]\n"),
+            built(&format!("{cargo}RUN cargo build\n{}", end("--from=b /s/target/debug/other /x", "/x"))),
+        ];
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    const LINE: &str = "(FROM (a|b|scratch)( AS (a|b))?|COPY (--from=(a|b|0) )?(\\.|web|shop|src|/out|/s/target/release/shop|\\*|bin/\\*) (\\.|/|/x|/out/)\
+        |RUN (go build|cargo build|go install|make|cp|cd)( -o| \\./cmd/web| /out/shop| \\.\\.\\.| &&| target/x)*|WORKDIR (/s|x|\\$A)\
+        |ENTRYPOINT (\\[\"/x\"\\]|/out/web))";
+
+    proptest! {
+        #[test]
+        fn any_dockerfile_gives_a_service_that_can_be_read_or_an_error(lines in proptest::collection::vec(LINE, 0..9), argv in "(|/x|/out/web|python3 run.py|nginx)") {
+            let local = project(&lines.join("\n"));
+            let mut remote = Remote::of("app", "deploy/app");
+            remote.command = argv.split(' ').map(str::to_owned).collect();
+            if let Ok(detected) = detect(&local, &remote) {
+                let text = super::super::render_yaml(&detected);
+                prop_assert_eq!(crate::project::parse_text(&text).unwrap(), [detected.service]);
+            }
+        }
+    }
+}

@@ -100,6 +100,8 @@ struct Workdir {
     assumed: Option<String>,
 }
 
+/// More is not looked into.
+const LONGEST_SCRIPT: usize = 256 * 1024;
 const OTHERS: [&str; 9] = ["EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME"];
 
 /// Reads a Dockerfile; there is at least one stage.
@@ -275,9 +277,14 @@ impl Stage {
         // The exec form has no shell; its words are as good as a script.
         let script = if line.rest.starts_with('[') { script.join(" ") } else { line.rest.clone() };
         let script = std::iter::once(script.as_str()).chain(line.heredocs.iter().map(String::as_str)).collect::<Vec<_>>().join("\n");
-        let variables = self.variables.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+        // Names of programs and folders are short; scripts must not grow without end.
+        let short = |value: &&String| value.len() <= 256;
+        let variables = self.variables.iter().filter_map(|(name, value)| Some((name, value.as_ref().filter(short)?)));
         // A shell knows more variables than the Dockerfile: only these are put in.
         let script = variables.fold(script, |script, (name, value)| {
+            if script.len() > LONGEST_SCRIPT {
+                return script;
+            }
             let script = script.replace(&format!("${{{name}}}"), value);
             replace_variable(&script, name, value)
         });

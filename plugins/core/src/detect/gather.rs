@@ -16,7 +16,6 @@ use std::time::Duration;
 
 /// Bounds: what lies beyond is not seen, and it is said.
 const MOST_FILES: usize = 20_000;
-const MOST_FOLDERS_DEEP: usize = 16;
 const MOST_TEXTS: usize = 200;
 const MOST_TEXT_BYTES: u64 = 256 * 1024;
 const MOST_MANIFESTS: usize = 8;
@@ -75,8 +74,9 @@ fn list(root: &Path, start: &Path) -> Result<Local> {
         .hidden(false)
         .require_git(false)
         .git_global(false)
+        .git_exclude(false)
+        .ignore(false)
         .add_custom_ignore_filename(".devloopignore")
-        .max_depth(Some(MOST_FOLDERS_DEEP))
         .sort_by_file_name(Ord::cmp)
         .filter_entry(|entry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(|name| TOOLS.contains(&name)))
         .build();
@@ -108,7 +108,13 @@ fn is_file(entry: &DirEntry) -> bool {
 }
 
 fn read_texts(local: &mut Local) {
-    let telling: Vec<PathBuf> = local.files.iter().filter(|path| tells(path)).take(MOST_TEXTS).cloned().collect();
+    let mut telling: Vec<PathBuf> = local.files.iter().filter(|path| tells(path)).cloned().collect();
+    // What says most comes first.
+    telling.sort_by_key(|path| (!super::choose::is_dockerfile(path), path.components().count()));
+    if telling.len() > MOST_TEXTS {
+        local.unseen.push(format!("of {} files that describe the project, {MOST_TEXTS} were read", telling.len()));
+        telling.truncate(MOST_TEXTS);
+    }
     for path in telling {
         match read_text(&local.root.join(&path)) {
             Ok(text) => drop(local.texts.insert(path, text)),
@@ -269,6 +275,7 @@ mod tests {
         assert_eq!(local.unseen.len(), 1, "{:?}", local.unseen);
         assert!(local.unseen[0].starts_with("crates/bad/Cargo.toml: "), "{:?}", local.unseen);
         assert!(look(&folder.path().join("nothing")).await.is_err());
+        assert!(!folder.path().join("crates/web/Cargo.lock").exists(), "no local file is written");
     }
 
     #[test]

@@ -56,9 +56,36 @@ impl<'a> Recipe<'a> {
 
     /// What a stage holds, with what it is built upon.
     pub(super) fn content(&self, index: usize) -> Result<Content, DetectError> {
+        let needed = self.needed(index);
+        let mut done: BTreeMap<usize, Content> = BTreeMap::new();
+        // A stage needs earlier ones only.
+        for stage in needed {
+            let content = self.stage_content(stage, &done)?;
+            done.insert(stage, content);
+        }
+        Ok(done.remove(&index).unwrap_or_default())
+    }
+
+    /// The stages behind a stage, and itself: others may be anything.
+    fn needed(&self, index: usize) -> BTreeSet<usize> {
+        let mut needed = BTreeSet::new();
+        let mut open = vec![index];
+        while let Some(index) = open.pop() {
+            if needed.insert(index) {
+                let stage = &self.stages[index];
+                let copied =
+                    stage.steps.iter().filter_map(|step| if let Action::Copy(copy) = &step.action { Some(&copy.from) } else { None });
+                let origins = copied.chain([&stage.base]);
+                open.extend(origins.filter_map(|origin| if let Origin::Stage(earlier) = origin { Some(*earlier) } else { None }));
+            }
+        }
+        needed
+    }
+
+    fn stage_content(&self, index: usize, done: &BTreeMap<usize, Content>) -> Result<Content, DetectError> {
         let stage = &self.stages[index];
-        let mut content = match stage.base {
-            Origin::Stage(earlier) => self.content(earlier)?,
+        let mut content = match &stage.base {
+            Origin::Stage(earlier) => done.get(earlier).cloned().unwrap_or_default(),
             Origin::Context | Origin::Image(_) => Content::default(),
         };
         for step in &stage.steps {
@@ -66,7 +93,7 @@ impl<'a> Recipe<'a> {
                 Action::Workdir(path) => content.add_folder(path),
                 Action::Run { .. } => {}
                 Action::Unclear { text, why } => content.leave_out(&self.place(step.line, text), why.clone()),
-                Action::Copy(copy) => self.copy(copy, step.line, &mut content)?,
+                Action::Copy(copy) => self.copy(copy, step.line, &mut content, done)?,
             }
         }
         Ok(content)
@@ -76,7 +103,7 @@ impl<'a> Recipe<'a> {
         format!("{}:{line}: {text}", self.path.display())
     }
 
-    fn copy(&self, copy: &Copy, line: usize, content: &mut Content) -> Result<(), DetectError> {
+    fn copy(&self, copy: &Copy, line: usize, content: &mut Content, done: &BTreeMap<usize, Content>) -> Result<(), DetectError> {
         let mut place = self.place(line, &format!("COPY {}", copy.text));
         if copy.unpacks {
             place = self.place(line, &format!("ADD {}", copy.text));
@@ -88,7 +115,10 @@ impl<'a> Recipe<'a> {
         for source in &copy.sources {
             match &copy.from {
                 Origin::Context => self.copy_local(copy, source, &place, &why, content)?,
-                Origin::Stage(index) => self.copy_stage(copy, *index, source, &place, &why, content)?,
+                Origin::Stage(index) => {
+                    let Some(of_stage) = done.get(index) else { continue };
+                    self.copy_stage(copy, (*index, of_stage), source, (&place, &why), content)?;
+                }
                 Origin::Image(image) => content.leave_out(&place, format!("it comes from the image {image}")),
             }
         }
@@ -105,7 +135,7 @@ impl<'a> Recipe<'a> {
         }
         let found = matched(self.local, &self.context, source);
         // A binary that was built before the image, or will be.
-        let by_path = inside(&self.context, source).filter(|path| is_build_output(path) || found.is_empty());
+        let by_path = inside(&self.context, source).filter(|path| is_build_output(path) || found.is_empty() || is_plain_file(path, &found));
         if let Some(program) =
             by_path.map(|path| artifact::by_name(self.local, paths::name(&path.to_string_lossy()), place)).transpose()?.flatten()
         {
@@ -170,24 +200,23 @@ impl<'a> Recipe<'a> {
     fn copy_stage(
         &self,
         copy: &Copy,
-        index: usize,
+        stage: (usize, &Content),
         source: &str,
-        place: &str,
-        why: &str,
+        (place, why): (&str, &str),
         content: &mut Content,
     ) -> Result<(), DetectError> {
+        let (index, of_stage) = stage;
         let path = paths::join("/", source);
         if is_pattern(source) {
             content.leave_out(place, "patterns are not followed into another stage");
             return Ok(());
         }
-        let of_stage = self.content(index)?;
-        if let Some(program) = artifact::made(self, index, &path, &of_stage)? {
+        if let Some(program) = artifact::made(self, index, &path, of_stage)? {
             content.programs.push((content.destination(copy, paths::name(&path)), program));
             return Ok(());
         }
         // A folder may hold programs beside files.
-        for (program_path, program) in artifact::made_below(self, index, &path, &of_stage)? {
+        for (program_path, program) in artifact::made_below(self, index, &path, of_stage)? {
             let rest = paths::below(&program_path, &path).unwrap_or_default();
             content.programs.push((paths::join(&copy.to, rest), program));
         }
@@ -323,6 +352,12 @@ fn is_build_output(path: &Path) -> bool {
     path.iter().any(|part| part == "target") && path.iter().any(|part| part == "release" || part == "debug")
 }
 
+/// A file without an ending: a program that was built beside the sources, if a
+/// program of the project has this name.
+fn is_plain_file(path: &Path, found: &[(PathBuf, Entry)]) -> bool {
+    path.extension().is_none() && matches!(found, [(_, Entry::File)])
+}
+
 fn is_archive(path: &str) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"].iter().any(|ending| path.ends_with(ending))
 }
@@ -341,7 +376,7 @@ fn matched(local: &Local, context: &Path, source: &str) -> Vec<(PathBuf, Entry)>
     for part in path.strip_prefix(context).unwrap_or(&path).iter().filter_map(|part| part.to_str()) {
         let folders = found.iter().filter(|(_, entry)| **entry == Entry::Folder).map(|(folder, _)| folder);
         let next = folders.flat_map(|folder| {
-            let children = local.children(folder).into_iter().filter(|(name, _)| fits(part.as_bytes(), name.as_bytes()));
+            let children = local.children(folder).into_iter().filter(|(name, _)| fits(part, name));
             children.map(|(name, entry)| (folder.join(name), entry)).collect::<Vec<_>>()
         });
         found = next.collect();
@@ -349,26 +384,47 @@ fn matched(local: &Local, context: &Path, source: &str) -> Vec<(PathBuf, Entry)>
     found.into_iter().collect()
 }
 
-/// `*`, `?` and `[a-z]` in one part of a path.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => (0..=name.len()).any(|taken| fits(rest, &name[taken..])),
-        ([b'?', rest @ ..], [_, tail @ ..]) => fits(rest, tail),
-        ([b'[', class @ ..], [byte, tail @ ..]) => {
-            let Some(end) = class.iter().skip(1).position(|byte| *byte == b']').map(|end| end + 1) else { return false };
-            let (negated, members) = if class[0] == b'^' { (true, &class[1..end]) } else { (false, &class[..end]) };
-            in_class(members, *byte) != negated && fits(&class[end + 1..], tail)
+/// `*`, `?` and `[a-z]` in one part of a path, in time that is bounded by the
+/// product of the lengths: only the last `*` is ever taken back.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut at, mut next) = (0, 0);
+    let mut star = None;
+    while next < name.len() {
+        if pattern.get(at) == Some(&'*') {
+            at += 1;
+            star = Some((at, next));
+        } else if let Some(width) = fits_one(&pattern[at..], name[next]) {
+            at += width;
+            next += 1;
+        } else if let Some((after, taken)) = star {
+            star = Some((after, taken + 1));
+            (at, next) = (after, taken + 1);
+        } else {
+            return false;
         }
-        ([first, rest @ ..], [byte, tail @ ..]) => first == byte && fits(rest, tail),
-        _ => false,
+    }
+    pattern[at..].iter().all(|rest| *rest == '*')
+}
+
+/// How much of the pattern the character fits, if it does.
+fn fits_one(pattern: &[char], character: char) -> Option<usize> {
+    match pattern {
+        ['?', ..] => Some(1),
+        ['[', class @ ..] => {
+            let end = class.iter().skip(1).position(|member| *member == ']')? + 1;
+            let (negated, members) = if class[0] == '^' { (true, &class[1..end]) } else { (false, &class[..end]) };
+            (in_class(members, character) != negated).then_some(end + 2)
+        }
+        [first, ..] => (*first == character).then_some(1),
+        [] => None,
     }
 }
 
-fn in_class(members: &[u8], byte: u8) -> bool {
+fn in_class(members: &[char], character: char) -> bool {
     match members {
-        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&byte) || in_class(rest, byte),
-        [member, rest @ ..] => *member == byte || in_class(rest, byte),
+        [low, '-', high, rest @ ..] => (*low..=*high).contains(&character) || in_class(rest, character),
+        [member, rest @ ..] => *member == character || in_class(rest, character),
         [] => false,
     }
 }

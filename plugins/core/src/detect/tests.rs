@@ -136,3 +136,27 @@ fn what_can_not_be_told_is_said_with_the_choices() {
     here.start = "two".into();
     assert_eq!(detect(&here, &python).unwrap().service.sync[0].from, PathBuf::from("two"));
 }
+
+/// The examples have a devloop.yaml each; this is what is worked out without it.
+#[tokio::test]
+async fn the_examples_are_worked_out() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../devenv/examples");
+    let processes = [
+        ("go-web", "/app/web", "/app/web", "/"),
+        ("node-web", "/usr/local/bin/node", "node|src/server.js", "/app"),
+        ("python-web", "/usr/local/bin/python3.13", "python3|/app/src/app.py", "/"),
+        ("shell-loop", "/bin/busybox", "/bin/sh|/app/serve.sh", "/"),
+        ("shop", "/app/shop", "/app/shop", "/"),
+        ("static-site", "/usr/sbin/nginx", "nginx: master process nginx -g daemon off;", "/"),
+    ];
+    for (name, executable, argv, cwd) in processes {
+        let local = look(&examples.join(name)).await.unwrap();
+        assert_eq!(local.unseen, [""; 0], "{name}");
+        let remote = running(Remote::of(name, &format!("deploy/{name}")), executable, argv, cwd);
+        insta::assert_snapshot!(name, worked_out(&local, &remote));
+        // Before anything is known of the process, the image has to do.
+        if name != "shop" {
+            assert!(detect(&local, &Remote::of(name, "deploy/x")).is_ok(), "{name}");
+        }
+    }
+}

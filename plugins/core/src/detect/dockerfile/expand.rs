@@ -11,10 +11,15 @@ pub(super) type Variables = BTreeMap<String, Option<String>>;
 /// Why a word has no value here.
 pub(super) type Unclear = String;
 
+/// The longest path that Linux takes.
+const LONGEST: usize = 4096;
+
 /// Takes the quotes from a word and puts in the values of variables.
 pub(super) fn expand(word: &str, variables: &Variables, escape: char) -> Result<String, Unclear> {
     let mut expander = Expander { characters: word.chars().peekable(), variables, escape };
-    expander.until(None)
+    let value = expander.until(None)?;
+    // Values of values may grow without end.
+    if value.len() > LONGEST { Err("its value is longer than any path".to_owned()) } else { Ok(value) }
 }
 
 struct Expander<'a> {
@@ -115,6 +120,13 @@ mod tests {
         for word in ["$NONE", "$LATE", "${APP", "${APP#w}", "${APP:-x", "${}", "${APP:}"] {
             assert!(expand(word, &variables(), '\\').is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn values_do_not_grow_without_end() {
+        let long = [("A".to_owned(), Some("x".repeat(LONGEST)))].into();
+        assert!(expand("$A", &long, '\\').is_ok());
+        assert!(expand("$A$A", &long, '\\').is_err());
     }
 
     proptest! {
