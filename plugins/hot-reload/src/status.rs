@@ -100,6 +100,9 @@ impl SessionStatus {
     }
 
     fn table(&self) -> String {
+        if self.services.is_empty() {
+            return "  it is about to start\n".to_owned();
+        }
         let mut rows = Vec::new();
         for service in &self.services {
             for pod in &service.pods {
