@@ -495,7 +495,8 @@ impl Lane {
     /// No pod took it: what runs is what ran before.
     pub(crate) fn give_up(&mut self, hash: Hash) {
         if self.desired.as_ref().is_some_and(|(binary, _)| binary.hash == hash) {
-            self.desired = self.fallback.clone().map(|binary| (binary, Trust::Proven));
+            let running = self.swapped.as_ref().filter(|swapped| swapped.hash != hash);
+            self.desired = running.or(self.fallback.as_ref()).cloned().map(|binary| (binary, Trust::Proven));
         }
     }
 

@@ -266,3 +266,17 @@ fn what_was_replaced_while_it_ran_is_what_comes_back() {
     let order = lane.next_swap().unwrap();
     assert_eq!(order.binary.hash, binary("v3").hash);
 }
+
+#[test]
+fn what_took_its_container_along_before_it_ran_gives_way_to_what_ran_last() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "v1");
+    for name in ["v2", "v3"] {
+        lane.note_binary(binary(name));
+        lane.note_swapped(&binary(name));
+    }
+    lane.note_binary(binary("crash"));
+    lane.condemn(binary("crash").hash);
+    attach(&mut lane, "one", "c1-restarted", "v1");
+    assert_eq!(lane.next_swap().unwrap().binary.hash, binary("v3").hash);
+}
