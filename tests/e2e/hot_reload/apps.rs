@@ -13,6 +13,8 @@ pub(crate) struct App {
     pub(crate) spare: &'static str,
     /// Where they are in the container.
     pub(crate) served: &'static str,
+    /// Whether they are on a volume there, which outlives a container.
+    pub(crate) has_volume: bool,
     /// What the service itself writes among them.
     pub(crate) own: Option<&'static str>,
     /// The URL's path that shows the code's greeting.
@@ -50,6 +52,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "static",
         spare: "style.css",
         served: "/srv/static",
+        has_volume: false,
         own: None,
         version: "/api/version",
         code: "src/greeting.rs",
@@ -68,6 +71,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "static",
         spare: "about.txt",
         served: "/srv/static",
+        has_volume: true,
         own: None,
         version: "/version",
         code: "cmd/web/greeting.go",
@@ -86,6 +90,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "public",
         spare: "about.txt",
         served: "/app/public",
+        has_volume: false,
         own: None,
         version: "/version",
         code: "src/greeting.js",
@@ -100,6 +105,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "static",
         spare: "about.txt",
         served: "/app/static",
+        has_volume: false,
         own: None,
         version: "/version",
         code: "src/greeting.py",
@@ -114,6 +120,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "site",
         spare: "about.txt",
         served: "/srv",
+        has_volume: false,
         own: None,
         version: "/version",
         code: "nginx.conf",
@@ -128,6 +135,7 @@ pub(crate) const APPS: [App; 6] = [
         pages: "www",
         spare: "about.txt",
         served: "/srv/www",
+        has_volume: false,
         own: Some("version"),
         version: "/version",
         code: "bin/serve.sh",

@@ -208,6 +208,11 @@ fn container_restart(stage: &mut Stage) {
     stage.serves(app.version, &wanted);
     stage.converges();
     assert_eq!(stage.example.pod().name, before.name);
+    if stage.way == Way::Api && stage.app.has_volume {
+        // The agent ended with the container, and what it had on record about
+        // the volume: only a new pod has the volume as it was.
+        pod_kill(stage);
+    }
 }
 
 /// Changes, deletes and adds files, and the code.
