@@ -98,6 +98,81 @@ fn vim_with_a_backup_is_one_change() {
 }
 
 #[test]
+fn safe_writes_of_editors_are_one_change() {
+    let mut folder = Folder::new(|root| {
+        fs::write(root.join("a.html"), "1").unwrap();
+        fs::write(root.join("b.html"), "1").unwrap();
+    });
+    // JetBrains: written beside, the old moved away, the new moved in.
+    fs::write(folder.path("a.html___jb_tmp___"), "2").unwrap();
+    fs::rename(folder.path("a.html"), folder.path("a.html___jb_old___")).unwrap();
+    fs::rename(folder.path("a.html___jb_tmp___"), folder.path("a.html")).unwrap();
+    fs::remove_file(folder.path("a.html___jb_old___")).unwrap();
+    assert_eq!(folder.changes(), ["+a.html"]);
+    // Emacs: a lock that is a dangling link, and a copy as backup.
+    std::os::unix::fs::symlink("me@here.1:2", folder.path(".#a.html")).unwrap();
+    fs::copy(folder.path("a.html"), folder.path("a.html~")).unwrap();
+    fs::write(folder.path("a.html"), "3").unwrap();
+    fs::remove_file(folder.path(".#a.html")).unwrap();
+    assert_eq!(folder.changes(), ["+a.html"]);
+    // VS Code writes in place: cut short, then written.
+    let mut file = fs::File::create(folder.path("a.html")).unwrap();
+    std::io::Write::write_all(&mut file, b"4").unwrap();
+    drop(file);
+    assert_eq!(folder.changes(), ["+a.html"]);
+    let sed = std::process::Command::new("sed").args(["-i", "s/1/2/"]).arg(folder.path("b.html")).status().unwrap();
+    assert!(sed.success());
+    assert_eq!(folder.changes(), ["+b.html"]);
+}
+
+#[test]
+fn a_checkout_of_another_branch_is_complete() {
+    let git = |root: &Path, arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(root).args([
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+        ]);
+        let output = git.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let write = |root: &Path, branch: &str, from: usize| {
+        for number in from..from + 300 {
+            let path = root.join(format!("d{}/f{number}", number % 7));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, branch).unwrap();
+        }
+    };
+    let mut folder = Folder::new(|root| {
+        git(root, &["init", "-q", "-b", "one"]);
+        write(root, "one", 0);
+        git(root, &["add", "."]);
+        git(root, &["commit", "-qm", "one"]);
+        git(root, &["checkout", "-qb", "two"]);
+        fs::remove_dir_all(root.join("d0")).unwrap();
+        write(root, "two", 150);
+        git(root, &["add", "."]);
+        git(root, &["commit", "-qm", "two"]);
+        git(root, &["checkout", "-q", "one"]);
+    });
+    git(folder.root.path(), &["checkout", "-q", "two"]);
+    let generations = folder.generations();
+    let state: BTreeMap<PathBuf, ChangeKind> =
+        generations.iter().flat_map(|generation| &generation.changes).map(|change| (change.path.clone(), change.kind)).collect();
+    let (gone, there): (Vec<_>, Vec<_>) = state.iter().partition(|(_, kind)| **kind == ChangeKind::Removed);
+    // Of the old, a seventh of 0..150 was in the folder that is gone.
+    assert_eq!((gone.len(), there.len()), (22, 300));
+    assert!(gone.iter().all(|(path, _)| !path.exists()) && there.iter().all(|(path, _)| path.exists()));
+    assert!(generations.len() <= 4, "{} generations", generations.len());
+}
+
+#[test]
 fn created_and_removed_at_once_is_nothing() {
     let mut folder = Folder::new(|_| {});
     fs::write(folder.path("a"), "1").unwrap();

@@ -84,10 +84,20 @@ fn happen(dice: &mut Dice, root: &Path, counter: u64) {
             let _ = fs::remove_dir_all(root.parent().unwrap().join("away"));
             let _ = fs::remove_file(root.parent().unwrap().join("away"));
         }
-        19 if dice.roll(8) == 0 => {
-            let _ = fs::remove_dir_all(root);
-            let _ = fs::create_dir_all(root);
-        }
+        19 => match dice.roll(16) {
+            0 => {
+                let _ = fs::remove_dir_all(root);
+                let _ = fs::create_dir_all(root);
+            }
+            1 => {
+                let above = root.parent().unwrap();
+                let moved = above.with_extension("moved");
+                fs::rename(above, &moved).unwrap();
+                std::thread::sleep(Duration::from_millis(dice.roll(30)));
+                fs::rename(&moved, above).unwrap();
+            }
+            _ => {}
+        },
         _ => std::thread::sleep(Duration::from_millis(dice.roll(20))),
     }
 }
