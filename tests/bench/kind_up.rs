@@ -2,7 +2,7 @@
 //! to kind alone.
 
 use crate::figures::Figures;
-use crate::measure::{environment, ms};
+use crate::measure::{On, environment, ms};
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::program::Program;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// In turn, with the same image of nodes.
 pub(crate) fn fresh(runs: usize) -> Figures {
-    let environment = environment().on(Engine::Kind { workers: 0 });
+    let environment = environment(On::Embedded).on(Engine::Kind { workers: 0 });
     let peer = Kind::new(&environment);
     let mut figures = Figures::default();
     let mut peer_samples = Vec::new();

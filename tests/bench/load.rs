@@ -1,7 +1,7 @@
 //! An image from Docker onto the nodes of a kind cluster, next to kind itself.
 
 use crate::figures::Figures;
-use crate::measure::{environment, ms};
+use crate::measure::{On, environment, ms};
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::program::Program;
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ pub(crate) fn three_nodes(runs: usize) -> Figures {
 /// Ours and kind's in turn, each with a layer that no node has seen; then the
 /// unchanged image again.
 fn changed(workers: u16, runs: usize) -> Figures {
-    let environment = environment().on(Engine::Kind { workers });
+    let environment = environment(On::Embedded).on(Engine::Kind { workers });
     environment.up();
     let images = Images::new(&environment);
     let mut figures = Figures::default();

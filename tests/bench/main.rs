@@ -5,14 +5,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the result is the output")]
 
 mod figures;
+mod files;
 mod kind_up;
 mod load;
 mod measure;
+mod route;
 mod session;
 mod up;
 
 use clap::Parser;
 use figures::Figures;
+use measure::On;
 
 /// Measure devloop next to a public tool.
 #[derive(Debug, Parser)]
@@ -26,29 +29,59 @@ struct Args {
     /// Runs
     #[arg(short, default_value_t = 0, value_name = "RUNS", hide_default_value = true)]
     n: usize,
+    /// The cluster of the benchmarks of hot-reload
+    #[arg(long, value_enum, default_value_t, value_name = "CLUSTER")]
+    on: On,
     /// List what can be measured
     #[arg(long)]
     list: bool,
 }
 
-/// A benchmark's name, what it measures, how often by default, and how.
-type Benchmark = (&'static str, &'static str, usize, fn(usize) -> Figures);
+/// How a benchmark is run: so often, and where that can be chosen, on what.
+#[derive(Clone, Copy)]
+enum Measure {
+    There(fn(usize) -> Figures),
+    Anywhere(fn(usize, On) -> Figures),
+}
 
-const BENCHMARKS: [Benchmark; 7] = [
-    ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, up::fresh),
-    ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, up::kept),
-    ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, kind_up::fresh),
-    ("load", "a changed 20 MB layer of a 200 MB image onto a kind node, next to `kind load docker-image`", 10, load::one_node),
-    ("load-three", "the same onto three nodes", 10, load::three_nodes),
-    ("save-static", "file saved -> served by the pod, next to `kubectl cp` of the same file", 30, session::save_static),
-    ("swap", "new binary on disk -> serving, next to `kubectl rollout restart`", 10, session::swap),
+/// A benchmark's name, what it measures, how often by default, and how.
+type Benchmark = (&'static str, &'static str, usize, Measure);
+
+const BENCHMARKS: [Benchmark; 12] = [
+    ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
+    ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
+    ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
+    (
+        "load",
+        "a changed 20 MB layer of a 200 MB image onto a kind node, next to `kind load docker-image`",
+        10,
+        Measure::There(load::one_node),
+    ),
+    ("load-three", "the same onto three nodes", 10, Measure::There(load::three_nodes)),
+    ("save-static", "file saved -> served by the pod, next to `kubectl cp` of the same file", 30, Measure::Anywhere(session::save_static)),
+    ("save-static-10", "the same, until the last of ten pods serves it", 30, Measure::Anywhere(session::save_static_ten)),
+    ("save-static-api", "the same in one pod, through nothing but the API", 30, Measure::Anywhere(session::save_static_api)),
+    ("save-many", "1,000 files of 4 KB -> byte-identical in the pod, next to `kubectl cp`", 10, Measure::Anywhere(files::save_many)),
+    (
+        "save-large",
+        "1 KB changed in a file of 20 MB -> byte-identical in the pod, next to `kubectl cp`",
+        20,
+        Measure::Anywhere(files::save_large),
+    ),
+    ("swap", "new binary of 20 MB on disk -> serving, next to `kubectl rollout restart`", 10, Measure::Anywhere(session::swap)),
+    (
+        "tree-250k",
+        "a session in a tree of 250,000 files: start, memory, idle CPU, a save next to one in a small tree",
+        30,
+        Measure::Anywhere(files::large_tree),
+    ),
 ];
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     if args.list {
         for (name, what, ..) in BENCHMARKS {
-            println!("{name:<14}{what}");
+            println!("{name:<16}{what}");
         }
         return std::process::ExitCode::SUCCESS;
     }
@@ -58,7 +91,15 @@ fn main() -> std::process::ExitCode {
         eprintln!("Error: no benchmark {wanted:?}\nHint: choose one of {}", known.join(", "));
         return std::process::ExitCode::from(2);
     };
-    let figures = measure(if args.n > 0 { args.n } else { *runs });
+    let runs = if args.n > 0 { args.n } else { *runs };
+    let figures = match (measure, args.on) {
+        (Measure::There(measure), On::Embedded) => measure(runs),
+        (Measure::Anywhere(measure), on) => measure(runs, on),
+        (Measure::There(_), On::Kind) => {
+            eprintln!("Error: {name} has a cluster of its own\nHint: leave out --on");
+            return std::process::ExitCode::from(2);
+        }
+    };
     println!("{}", if args.json { figures.json(name).to_string() } else { figures.text(name) });
     std::process::ExitCode::SUCCESS
 }

@@ -1,6 +1,6 @@
 //! Clocks and waits.
 
-use devloop_tests::environment::Environment;
+use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::toolbox;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,9 +30,22 @@ fn get(address: &str, path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A fresh environment with the toolbox image on it.
-pub(crate) fn environment() -> Environment {
-    let environment = Environment::new("bench", "bench");
+/// What a benchmark's cluster is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum On {
+    /// The embedded one.
+    #[default]
+    Embedded,
+    /// kind, one node.
+    Kind,
+}
+
+/// A fresh environment.
+pub(crate) fn environment(on: On) -> Environment {
+    let environment = match on {
+        On::Embedded => Environment::new("bench", "bench"),
+        On::Kind => Environment::new("bench", "bench-kind").on(Engine::Kind { workers: 0 }),
+    };
     environment.clear();
     environment
 }

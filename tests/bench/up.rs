@@ -2,13 +2,13 @@
 
 use crate::figures::Figures;
 use crate::kind_up::Kind;
-use crate::measure::{environment, ms};
+use crate::measure::{On, environment, ms};
 use devloop_tests::environment::Environment;
 use std::time::{Duration, Instant};
 
 /// From nothing to ready, the state folder empty.
 pub(crate) fn fresh(runs: usize) -> Figures {
-    let environment = environment();
+    let environment = environment(On::Embedded);
     let mut figures = Figures::default();
     for run in 0..runs {
         one(&environment, &mut figures);
@@ -23,7 +23,7 @@ pub(crate) fn fresh(runs: usize) -> Figures {
 
 /// From stopped to ready, the state kept.
 pub(crate) fn kept(runs: usize) -> Figures {
-    let environment = environment();
+    let environment = environment(On::Embedded);
     environment.up();
     let mut figures = Figures::default();
     for _ in 0..runs {
@@ -80,13 +80,14 @@ fn cost_at_rest(environment: &Environment, figures: &mut Figures) {
 }
 
 /// User and system time (`proc_pid_stat(5)`, fields 14 and 15).
-fn cpu_ticks(pid: i32) -> u64 {
+pub(crate) fn cpu_ticks(pid: i32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace().collect()).unwrap_or_default();
     [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum()
 }
 
-fn resident_kib(pid: i32) -> u64 {
+/// Resident memory (`proc_pid_status(5)`).
+pub(crate) fn resident_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or_default()

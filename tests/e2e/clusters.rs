@@ -51,7 +51,7 @@ impl Cluster {
     }
 
     /// The cluster that is to be there for the tests of this one.
-    fn needs(self) -> Self {
+    pub(crate) fn needs(self) -> Self {
         if self == Self::Api { Self::Kind3 } else { self }
     }
 }
@@ -126,7 +126,11 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Runs a test on a cluster and counts it.
-    pub(crate) fn run(&self, cluster: Cluster, test: fn()) {
+    pub(crate) fn run(&self, cluster: Cluster, test: impl FnOnce()) {
+        if current() != cluster {
+            // What is deployed there, while it is up.
+            crate::hot_reload::leave();
+        }
         {
             let mut stage = STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if stage.current != cluster {

@@ -1,9 +1,20 @@
-//! `kubectl hot-reload` on the example service.
+//! `kubectl hot-reload`: on the shop, which the other plugins' tests share, and on
+//! each kind of image that there is an example of.
 
+mod apps;
+mod many_pods;
+mod matrix;
+mod stage;
+mod storms;
+
+use crate::Named;
+use crate::clusters::Cluster;
 use crate::rebuild::{ask, get, shop};
 use crate::{Case, shared};
 use devloop_tests::eventually;
 use nix::sys::signal::Signal;
+use stage::Way;
+pub(crate) use stage::leave;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -20,6 +31,21 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
+/// Each kind of image by each way to it, on the clusters where that makes a
+/// difference; storms; and several pods, also on several nodes.
+pub(crate) fn matrix(cluster: Cluster) -> Vec<Named> {
+    const BOTH: &[Way] = &[Way::Node, Way::Api];
+    match cluster {
+        Cluster::Embedded => [matrix::cases(cluster, BOTH), storms::cases(cluster, BOTH), many_pods::cases(cluster, Way::Node)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        Cluster::Kind => [matrix::cases(cluster, BOTH), storms::cases(cluster, &[Way::Node])].into_iter().flatten().collect(),
+        Cluster::Kind3 => many_pods::cases(cluster, Way::Node),
+        Cluster::Api => many_pods::cases(cluster, Way::Api),
+    }
+}
+
 fn served(path: &str, text: &str) {
     eventually(&format!("{path} serves {text:?}"), SOON, || {
         // A pod that was just replaced is not behind the Service yet.
@@ -29,7 +55,7 @@ fn served(path: &str, text: &str) {
 }
 
 fn files() {
-    let session = shop().hot_reload(&["--probe-path", "/healthz"]);
+    let mut session = shop().hot_reload(&["--probe-path", "/healthz"]);
     let (pod, _) = shop().pod();
     shop().edit("static/index.html", "<h1>Shop</h1>", "<h1>Shop, edited</h1>");
     let event = session.wait_for("synced");
@@ -59,7 +85,7 @@ fn restarts() -> String {
 
 fn swap() {
     let (before, greeting) = (restarts(), shop().greeting());
-    let session = shop().hot_reload(&["--probe-path", "/healthz"]);
+    let mut session = shop().hot_reload(&["--probe-path", "/healthz"]);
     let (pod, _) = shop().pod();
     for number in 0..3 {
         shop().greet(&format!("swapped {number}"));
@@ -79,7 +105,7 @@ fn swap() {
 
 fn does_not_compile() {
     let greeting = shop().greeting();
-    let session = shop().hot_reload(&[]);
+    let mut session = shop().hot_reload(&[]);
     shop().edit("src/greeting.rs", "pub(crate) const", "pub(crate) konst");
     let event = session.wait_for("build-failed");
     assert!(event["message"].as_str().unwrap().contains("expected one of"), "{event}");
@@ -93,7 +119,7 @@ fn does_not_compile() {
 }
 
 fn replaced_pod() {
-    let session = shop().hot_reload(&[]);
+    let mut session = shop().hot_reload(&[]);
     shop().edit("static/index.html", "<h1>Shop, edited</h1>", "<h1>Shop, in every pod</h1>");
     session.wait_for("synced");
     let (old, _) = shop().pod();
@@ -126,11 +152,8 @@ fn vanishing_file() {
 }
 
 fn ctrl_c() {
-    let mut session = shop().hot_reload(&[]);
-    session.running.signal(Signal::SIGINT);
-    let status = eventually("the session ends", Duration::from_secs(5), || {
-        session.running.child.try_wait().unwrap().ok_or_else(|| "still runs".to_owned())
-    });
+    let session = shop().hot_reload(&[]);
+    let status = session.end(Signal::SIGINT);
     assert!(status.success(), "{status}");
     assert!(ask("/healthz").contains("ok"), "{}", ask("/healthz"));
 }

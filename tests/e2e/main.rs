@@ -29,46 +29,44 @@ use std::sync::Arc;
 /// A test: its name and what it does, on whichever cluster.
 type Case = (&'static str, fn());
 
+/// A test whose name is put together.
+struct Named {
+    name: String,
+    test: Box<dyn FnOnce() + Send>,
+}
+
+impl Named {
+    fn new(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> Self {
+        Self { name: name.into(), test: Box::new(test) }
+    }
+}
+
 /// All tests of a cluster, in the order in which they run.
-fn cases(cluster: Cluster) -> Vec<Case> {
-    let suites = match cluster {
-        Cluster::Embedded => vec![
+fn cases(cluster: Cluster) -> Vec<Named> {
+    let named = |suites: Vec<Vec<Case>>| suites.concat().into_iter().map(|(name, test)| Named::new(name, test));
+    let (early, late) = suites(cluster);
+    named(early).chain(hot_reload::matrix(cluster)).chain(named(late)).collect()
+}
+
+/// What comes before the matrix of hot-reload, and what comes after.
+fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
+    match cluster {
+        Cluster::Embedded => (
             // First, while the host is as it was found.
-            isolation::cases(),
-            kubectl::cases(),
-            devenv::embedded_cases(),
-            rebuild::cases(),
-            hot_reload::cases(),
-            logs_tail::cases(),
-            devenv::late_cases(),
-            faults::cases(),
+            vec![isolation::cases(), kubectl::cases(), devenv::embedded_cases(), rebuild::cases(), hot_reload::cases()],
             // Last: started by the first of the kubectl tests, due by now.
-            kubectl::late_cases(),
-        ],
-        Cluster::Kind => vec![
-            kubectl::cases(),
-            devenv::cases(),
-            kind::cases(),
-            rebuild::cases(),
-            hot_reload::cases(),
-            logs_tail::cases(),
-            devenv::late_cases(),
-            kubectl::late_cases(),
-            kind::fault_cases(),
-        ],
-        Cluster::Kind3 => {
-            vec![
-                kubectl::cases(),
-                kind::multi_node_cases(),
-                rebuild::cases(),
-                hot_reload::cases(),
-                logs_tail::cases(),
-                kubectl::late_cases(),
-            ]
-        }
-        Cluster::Api => vec![devenv::api_cases(), rebuild::cases(), hot_reload::cases(), logs_tail::cases()],
-    };
-    suites.concat()
+            vec![logs_tail::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
+        ),
+        Cluster::Kind => (
+            vec![kubectl::cases(), devenv::cases(), kind::cases(), rebuild::cases(), hot_reload::cases()],
+            vec![logs_tail::cases(), devenv::late_cases(), kubectl::late_cases(), kind::fault_cases()],
+        ),
+        Cluster::Kind3 => (
+            vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
+            vec![logs_tail::cases(), kubectl::late_cases()],
+        ),
+        Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), hot_reload::cases()], vec![logs_tail::cases()]),
+    }
 }
 
 fn main() -> ExitCode {
@@ -85,7 +83,7 @@ fn main() -> ExitCode {
     let tally = Arc::new(Tally::default());
     let mut trials = Vec::new();
     for cluster in chosen.iter().copied() {
-        for (name, test) in cases(cluster) {
+        for Named { name, test } in cases(cluster) {
             let tally = Arc::clone(&tally);
             let trial = Trial::test(format!("{}::{name}", cluster.name()), move || {
                 tally.run(cluster, test);
@@ -95,6 +93,7 @@ fn main() -> ExitCode {
         }
     }
     trials.push(Trial::test("every_cluster_was_tested", move || {
+        hot_reload::leave();
         clusters::leave();
         clusters::say(&tally.to_string());
         tally.check(&chosen).map_err(Into::into)
@@ -104,6 +103,7 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
+        hot_reload::leave();
         clusters::leave();
         clear();
     }

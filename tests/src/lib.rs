@@ -1,17 +1,24 @@
 //! What the end-to-end tests and the benchmarks share: an environment of their
-//! own, programs run as a user runs them, an image with a shell.
+//! own, programs run as a user runs them, images that need no registry, the
+//! examples and sessions on them.
 //!
 //! A check that fails panics with everything the program said: this crate is
 //! for tests, where that is what is wanted.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+pub mod container;
 pub mod docker;
 pub mod environment;
+pub mod example;
 pub mod host;
+pub mod images;
 pub mod program;
+pub mod proxy;
+pub mod session;
 pub mod shop;
 pub mod toolbox;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

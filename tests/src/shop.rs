@@ -1,11 +1,10 @@
 //! The example service on an environment, and a hot-reload session on it.
 
 use crate::environment::Environment;
-use crate::program::Running;
+use crate::example::{copy_example, edit};
+use crate::session::Session;
 use crate::{eventually, repository};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A scratch copy of the example, deployed.
@@ -24,11 +23,7 @@ impl Shop {
     /// When it can't be copied.
     pub fn copy(environment: &Environment, name: &str) -> Self {
         let folder = repository().join("target/shops").join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        for entry in std::fs::read_dir(&folder).unwrap().flatten().filter(|entry| entry.file_name() != "target") {
-            devloop_core::files::remove_all(&entry.path()).unwrap();
-        }
-        copy_tree(&repository().join("devenv/examples/shop"), &folder);
+        copy_example("shop", &folder);
         Self { environment: environment.clone(), folder }
     }
 
@@ -92,10 +87,7 @@ impl Shop {
     /// # Panics
     /// When the file lacks the text.
     pub fn edit(&self, path: &str, from: &str, to: &str) {
-        let path = self.folder.join(path);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{} lacks {from:?}", path.display());
-        devloop_core::files::write_atomic(&path, text.replacen(from, to, 1).as_bytes(), 0o644).unwrap();
+        edit(&self.folder.join(path), from, to);
     }
 
     /// Starts `kubectl hot-reload` and waits until it watches.
@@ -109,54 +101,6 @@ impl Shop {
             .chain(self.file())
             .chain(["-o".to_owned(), "json".to_owned()])
             .chain(more.iter().map(|word| (*word).to_owned()));
-        let mut running = self.environment.plugin("kubectl-hot_reload", arguments).start();
-        let (lines_tx, lines_rx) = channel();
-        let stdout = running.child.stdout.take().unwrap();
-        std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
-        let session = Session { running, lines_rx };
-        session.wait_for("ready");
-        session
-    }
-}
-
-/// A running `kubectl hot-reload`.
-#[derive(Debug)]
-pub struct Session {
-    /// The process.
-    pub running: Running,
-    lines_rx: Receiver<String>,
-}
-
-impl Session {
-    /// The next event of a kind; others before it are passed over.
-    ///
-    /// # Panics
-    /// When none comes within two minutes, or the session ends.
-    pub fn wait_for(&self, kind: &str) -> serde_json::Value {
-        let mut seen = Vec::new();
-        loop {
-            match self.lines_rx.recv_timeout(Duration::from_secs(120)) {
-                Ok(line) => {
-                    let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
-                    if event["event"] == kind {
-                        return event;
-                    }
-                    seen.push(line);
-                }
-                Err(error) => panic!("no event {kind:?} ({error}); seen: {seen:#?}"),
-            }
-        }
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten().filter(|entry| entry.file_name() != "target") {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
+        Session::start(self.environment.plugin("kubectl-hot_reload", arguments))
     }
 }

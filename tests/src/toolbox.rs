@@ -9,18 +9,30 @@ use std::path::{Path, PathBuf};
 /// The image's name in manifests.
 pub const IMAGE: &str = "devloop.local/toolbox:test";
 
-const PROGRAMS: [&str; 19] = [
-    "sh", "cat", "echo", "env", "false", "grep", "head", "httpd", "id", "ls", "mkdir", "nc", "nslookup", "printf", "rm", "sleep", "tar",
-    "test", "true",
+/// Debian's, which is static.
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+
+const PROGRAMS: [&str; 20] = [
+    "sh", "cat", "echo", "env", "false", "grep", "head", "httpd", "id", "ls", "mkdir", "mv", "nc", "nslookup", "printf", "rm", "sleep",
+    "tar", "test", "true",
 ];
+
+/// Fills a folder with the programs' names, all of them links to busybox.
+pub(crate) fn busybox_links(bin: &Path) {
+    assert!(Path::new(BUSYBOX).exists(), "busybox is missing; `scripts/setup --tests` installs it");
+    devloop_core::files::remove_all(bin).unwrap();
+    std::fs::create_dir_all(bin).unwrap();
+    std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+    for program in PROGRAMS {
+        std::os::unix::fs::symlink("busybox", bin.join(program)).unwrap();
+    }
+}
 
 /// Writes the image as an archive into `folder`; answers its path.
 ///
 /// # Panics
 /// When busybox isn't installed or the image can't be made.
 pub fn archive(folder: &Path) -> PathBuf {
-    let busybox = Path::new("/bin/busybox");
-    assert!(busybox.exists(), "busybox is missing; `scripts/setup --tests` installs it");
     let spec = devloop_core::project::ImageSpec {
         name: "toolbox".into(),
         base: devloop_core::project::Base::Scratch,
@@ -34,15 +46,11 @@ pub fn archive(folder: &Path) -> PathBuf {
         ports: Vec::new(),
     };
     let bin = folder.join("bin");
-    std::fs::create_dir_all(&bin).unwrap();
-    std::fs::copy(busybox, bin.join("busybox")).unwrap();
+    busybox_links(&bin);
     let get = bin.join("get");
     let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
     build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
-    for program in PROGRAMS {
-        std::os::unix::fs::symlink("busybox", bin.join(program)).unwrap();
-    }
-    let mut image = image::assemble(&folder.join("cache"), &spec, folder, busybox).unwrap();
+    let mut image = image::assemble(&folder.join("cache"), &spec, folder, Path::new(BUSYBOX)).unwrap();
     IMAGE.clone_into(&mut image.reference);
     let path = folder.join("toolbox.tar");
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();

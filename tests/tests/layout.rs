@@ -21,6 +21,19 @@ fn every_plugin_has_all_of_its_parts() {
     }
 }
 
+/// Each example is a project that our programs understand, and says what it is.
+#[test]
+fn examples_are_projects() {
+    let examples = devloop_tests::repository().join("devenv/examples");
+    let readme = std::fs::read_to_string(examples.join("README.md")).unwrap();
+    for entry in std::fs::read_dir(&examples).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().into_string().unwrap();
+        let project = devloop_core::project::load(None, &entry.path()).unwrap_or_else(|error| panic!("{name}: {:?}", error.chain()));
+        assert_eq!(project.services[0].name, name);
+        assert!(readme.contains(&format!("[{name}]({name})")), "{name} is not in the README");
+    }
+}
+
 /// A `main` does nothing but start what the library has.
 #[test]
 fn mains_are_short() {

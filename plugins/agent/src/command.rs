@@ -1,30 +1,45 @@
 //! The command line: too small for a parser.
 
-use std::ffi::OsString;
+use std::cell::Cell;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::server::{Place, ServeError, serve};
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
 const WAIT_FOR_CLIENT: Duration = Duration::from_secs(120);
 
+/// Where records of what is changed are kept; in a pod, in the file system of the
+/// agent's own container.
+const UNDO: &str = "/var/lib/devloop/undo";
+
 /// Runs the agent with the arguments after the program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
-    let words: Option<Vec<&str>> = arguments.iter().map(|word| word.to_str()).collect();
+    let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let (words, undo) = match words.as_slice() {
+        [rest @ .., option, folder] if *option == "--undo" && rest.first().is_some_and(|first| *first == "serve") => {
+            (rest, Path::new(*folder))
+        }
+        words => (words, Path::new(UNDO)),
+    };
+    let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
     match words.as_deref() {
-        Some([] | ["serve"]) => serve_standard_streams(Place::Node),
+        Some([] | ["serve"]) => serve_standard_streams(Place::Node, undo),
         Some(["serve", "--beside"]) => match await_client() {
-            Ok(true) => serve_standard_streams(Place::Beside),
+            Ok(true) => serve_standard_streams(Place::Beside, undo),
             Ok(false) => status(Err(ServeError::Protocol(format!("no client came within {} s", WAIT_FOR_CLIENT.as_secs())))),
             Err(error) => status(Err(error.into())),
         },
@@ -54,15 +69,53 @@ fn await_client() -> io::Result<bool> {
     }
 }
 
-fn serve_standard_streams(place: Place) -> ExitCode {
+fn serve_standard_streams(place: Place, undo: &Path) -> ExitCode {
     // Files, because the standard streams buffer what is a frame already.
-    let open = |stream: io::Result<std::os::fd::OwnedFd>| stream.map(File::from);
+    let open = |stream: io::Result<OwnedFd>| stream.map(File::from);
     let input = open(io::stdin().as_fd().try_clone_to_owned());
     let output = open(io::stdout().as_fd().try_clone_to_owned());
+    let told = Cell::new(false);
     status(match (input, output) {
-        (Ok(input), Ok(output)) => serve(place, input, output),
+        (Ok(input), Ok(output)) => match UntilTold::new(input, &told) {
+            Ok(input) => serve(place, undo, &told, input, output),
+            Err(error) => Err(error.into()),
+        },
         (Err(error), _) | (_, Err(error)) => Err(error.into()),
     })
+}
+
+/// An input that ends, too, when the agent is told to: then it does all that it
+/// does at the end of a session.
+struct UntilTold<'a> {
+    input: File,
+    signals: SignalFd,
+    told: &'a Cell<bool>,
+}
+
+impl<'a> UntilTold<'a> {
+    fn new(input: File, told: &'a Cell<bool>) -> io::Result<Self> {
+        let mut end = SigSet::empty();
+        end.add(Signal::SIGTERM);
+        // A terminal sends these to all that runs in it. The client decides what
+        // they mean, and closes the input.
+        let mut all = end;
+        all.add(Signal::SIGINT);
+        all.add(Signal::SIGHUP);
+        all.thread_block()?;
+        Ok(Self { input, signals: SignalFd::with_flags(&end, SfdFlags::SFD_CLOEXEC)?, told })
+    }
+}
+
+impl Read for UntilTold<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::NONE)?;
+        if ready[0].any().unwrap_or(false) {
+            self.told.set(true);
+            return Ok(0);
+        }
+        self.input.read(buffer)
+    }
 }
 
 fn status(served: Result<(), ServeError>) -> ExitCode {

@@ -1,9 +1,11 @@
 //! A file that is being received: invisible under its name until it is whole.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -11,10 +13,13 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::protocol::ErrorKind;
 use crate::root::{ContainerPath, ContainerRoot, Owner, Parents, Place};
+use crate::undo::Recorder;
 
 /// `UTIME_OMIT` of utimensat(2): leave this one of the two times alone.
-const UTIME_OMIT: i64 = 0x3fff_fffe;
-const PERMISSIONS: u32 = 0o7777;
+pub(crate) const UTIME_OMIT: i64 = 0x3fff_fffe;
+/// Never those that let a file run as its owner or group.
+const PERMISSIONS: u32 = 0o777;
+const ALL_BITS: u32 = 0o7777;
 
 /// How the file is to look when it is in place.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +39,41 @@ pub(crate) enum ModeRule {
     KeepOr(u32),
     /// Those of the existing file or `0o755`, and executable in any case.
     Executable,
+    /// The file as it once was: all of these bits, and its owner, too, whatever
+    /// lies there now.
+    Original(u32),
+}
+
+/// A name that is taken by no other unfinished file of this agent. They are few,
+/// so that few names have to be taken down.
+#[derive(Debug)]
+pub(crate) struct TemporaryName {
+    slot: u32,
+}
+
+static SLOTS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+impl TemporaryName {
+    pub(crate) fn take() -> Self {
+        let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = (0..).find(|slot| !slots.contains(slot)).unwrap_or_default();
+        slots.insert(slot);
+        Self { slot }
+    }
+
+    /// With pid and time, for two agents that work in one directory: in two
+    /// containers that share a volume, their pids can be the same.
+    pub(crate) fn name(&self) -> OsString {
+        static START: LazyLock<u128> =
+            LazyLock::new(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos());
+        OsString::from(format!(".devloop-{}-{:x}-{}.tmp", std::process::id(), *START, self.slot))
+    }
+}
+
+impl Drop for TemporaryName {
+    fn drop(&mut self) {
+        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.slot);
+    }
 }
 
 /// The temporary file. Dropped before [`Incoming::install`], it is removed.
@@ -41,11 +81,10 @@ pub(crate) enum ModeRule {
 pub(crate) struct Incoming {
     path: ContainerPath,
     place: Place,
-    temporary: OsString,
+    temporary: TemporaryName,
     file: File,
     attributes: Attributes,
-    /// Boxed for its two kilobytes.
-    hasher: Box<blake3::Hasher>,
+    recorder: Recorder,
     installed: bool,
 }
 
@@ -59,13 +98,39 @@ pub(crate) struct Identity {
 /// A file that is in place.
 #[derive(Debug)]
 pub(crate) struct Installed {
-    pub(crate) blake3: [u8; 32],
     pub(crate) identity: Identity,
+    pub(crate) stamp: Stamp,
+}
+
+/// Differs when a file was written to, replaced, or changed otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    identity: Identity,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(crate) fn of_file(file: &File) -> Result<Self, Failure> {
+        let stat = rustix::fs::fstat(file).map_err(Failure::errno("look at an open file"))?;
+        Ok(Self {
+            identity: Identity::of(&stat),
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime, stat.st_ctime_nsec as i64),
+        })
+    }
 }
 
 impl Identity {
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// Device and inode.
+    pub(crate) fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     pub(crate) fn of_file(file: &File) -> Result<Self, Failure> {
@@ -75,23 +140,19 @@ impl Identity {
 }
 
 impl Incoming {
-    pub(crate) fn create(root: &ContainerRoot, path: ContainerPath, attributes: Attributes) -> Result<Self, Failure> {
-        let place = root.place(&path, Parents::Create(attributes.owner))?;
+    pub(crate) fn create(root: &ContainerRoot, path: ContainerPath, attributes: Attributes, recorder: Recorder) -> Result<Self, Failure> {
+        let place = root.place(&path, Parents::Create(attributes.owner, &recorder))?;
         refuse_mount_point(&place, &path)?;
-        // A counter, for two transfers to one directory; the pid, for two agents.
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let temporary = OsString::from(format!(".devloop-{}-{number}.tmp", std::process::id()));
+        let temporary = TemporaryName::take();
+        recorder.before(&place.parent, &temporary.name())?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&place.parent, &temporary, flags, Mode::from_raw_mode(0o600))
+        let file = rustix::fs::openat(&place.parent, temporary.name(), flags, Mode::from_raw_mode(0o600))
             .map_err(Failure::errno(format_args!("create a file beside {path}")))?;
-        Ok(Self { path, place, temporary, file: File::from(file), attributes, hasher: Box::default(), installed: false })
+        Ok(Self { path, place, temporary, file: File::from(file), attributes, recorder, installed: false })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(Failure::io(format_args!("write {}", self.path)))?;
-        self.hasher.update(bytes);
-        Ok(())
+        self.file.write_all(bytes).map_err(Failure::io(format_args!("write {}", self.path)))
     }
 
     /// What was received so far.
@@ -101,6 +162,15 @@ impl Incoming {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Leaves the temporary file where it is, as an agent that is killed does.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.installed = true;
+        let slot = self.temporary.slot;
+        drop(self);
+        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
     }
 
     /// Renames the file into place; no reader ever sees half of it.
@@ -116,6 +186,8 @@ impl Incoming {
             let message = format!("cannot write {path}: it is a directory");
             return Err(Failure::new(ErrorKind::InvalidPath, message));
         }
+        let own = matches!(self.attributes.mode, ModeRule::Original(_));
+        let existing = existing.filter(|_| !own);
         let owner = existing.as_ref().map_or(self.attributes.owner, |existing| Owner { uid: existing.st_uid, gid: existing.st_gid });
         let kept = existing.as_ref().map(|existing| existing.st_mode & PERMISSIONS);
         let (uid, gid) = owner.ids();
@@ -130,11 +202,11 @@ impl Incoming {
             };
             rustix::fs::futimens(&self.file, &times).map_err(errno("set the time of"))?;
         }
-        let identity = Identity::of_file(&self.file)?;
         let Place { parent, name } = &self.place;
-        rustix::fs::renameat(parent, &self.temporary, parent, name).map_err(errno("rename the new file to"))?;
+        self.recorder.before(parent, name)?;
+        rustix::fs::renameat(parent, self.temporary.name(), parent, name).map_err(errno("rename the new file to"))?;
         self.installed = true;
-        Ok(Installed { blake3: *self.hasher.finalize().as_bytes(), identity })
+        Ok(Installed { identity: Identity::of_file(&self.file)?, stamp: Stamp::of_file(&self.file)? })
         // Here the file is closed: the kernel runs no program that is open for
         // writing (ETXTBSY).
     }
@@ -154,7 +226,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.installed {
             // The container may be gone already; there is no one to tell.
-            let _ = rustix::fs::unlinkat(&self.place.parent, &self.temporary, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.place.parent, self.temporary.name(), AtFlags::empty());
         }
     }
 }
@@ -163,7 +235,8 @@ impl ModeRule {
     fn apply(self, kept: Option<u32>) -> u32 {
         match self {
             Self::Exactly(mode) => mode & PERMISSIONS,
-            Self::KeepOr(mode) => kept.unwrap_or(mode),
+            Self::Original(mode) => mode & ALL_BITS,
+            Self::KeepOr(mode) => kept.unwrap_or(mode) & PERMISSIONS,
             Self::Executable => kept.unwrap_or(0o755) | 0o111,
         }
     }
@@ -183,7 +256,7 @@ mod tests {
 
     fn create(root: &TempDir, path: &str, attributes: Attributes) -> Result<Incoming, Failure> {
         let root = ContainerRoot::at(root.path()).unwrap();
-        Incoming::create(&root, ContainerPath::parse(&ByteString::from(path)).unwrap(), attributes)
+        Incoming::create(&root, ContainerPath::parse(&ByteString::from(path)).unwrap(), attributes, Recorder::none())
     }
 
     fn put(root: &TempDir, path: &str, text: &str, attributes: Attributes) -> Result<Installed, Failure> {
@@ -204,12 +277,11 @@ mod tests {
         let file = fs::metadata(root.path().join("a/f")).unwrap();
         assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (1000, 1001, 0o644));
         assert_eq!(fs::read_to_string(root.path().join("a/f")).unwrap(), "hello");
-        assert_eq!(installed.blake3, *blake3::hash(b"hello").as_bytes());
         assert_eq!(installed.identity, Identity { device: file.dev(), inode: file.ino() });
     }
 
     #[test]
-    fn an_existing_file_keeps_its_mode_and_owner() {
+    fn an_existing_file_keeps_its_mode_and_owner_but_runs_as_nobody_else() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("f");
         fs::write(&path, "old and longer").unwrap();
@@ -217,7 +289,7 @@ mod tests {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o4750)).unwrap();
         put(&root, "/f", "new", PLAIN).unwrap();
         let file = fs::metadata(&path).unwrap();
-        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (33, 34, 0o4750));
+        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (33, 34, 0o750));
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(names(&root), ["f"]);
     }
@@ -238,6 +310,8 @@ mod tests {
         assert_eq!(ModeRule::Executable.apply(Some(0o640)), 0o751);
         assert_eq!(ModeRule::KeepOr(0o644).apply(Some(0o640)), 0o640);
         assert_eq!(ModeRule::Exactly(0o644).apply(Some(0o640)), 0o644);
+        assert_eq!(ModeRule::Exactly(0o6755).apply(None), 0o755);
+        assert_eq!(ModeRule::Original(0o6755).apply(Some(0o644)), 0o6755);
     }
 
     #[test]

@@ -8,11 +8,16 @@
 //!
 //! Code map: [`protocol`] (messages and framing, no IO; all that a client
 //! needs), [`server`] (the loop), `locate` and `process` (`/proc`), `root` (paths
-//! that stay inside a container), `incoming` and `remove` (files), `elf` (is it
-//! a program), `swap` (ptrace).
+//! that stay inside a container), `transfer`, `bases` and `incoming` (files that
+//! are received), `link`, `remove` and `check` (other work on files), `elf` (is
+//! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
+//! (what was there before).
 //!
 //! Architecture invariant: a path in a container is resolved by
 //! `root::ContainerRoot` and nowhere else.
+//!
+//! Architecture invariant: nothing in a container is changed before
+//! `undo::Recorder` took down what was there.
 //!
 //! Architecture invariant: a process is named by pid and start time, never by
 //! its pid alone.
@@ -22,11 +27,17 @@
 pub mod protocol;
 
 #[cfg(target_os = "linux")]
+mod bases;
+#[cfg(target_os = "linux")]
+mod check;
+#[cfg(target_os = "linux")]
 mod elf;
 #[cfg(target_os = "linux")]
 mod failure;
 #[cfg(target_os = "linux")]
 mod incoming;
+#[cfg(target_os = "linux")]
+mod link;
 #[cfg(target_os = "linux")]
 mod locate;
 #[cfg(target_os = "linux")]
@@ -34,11 +45,19 @@ mod process;
 #[cfg(target_os = "linux")]
 mod remove;
 #[cfg(target_os = "linux")]
+mod restart;
+#[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
 pub mod server;
 #[cfg(target_os = "linux")]
+mod signal;
+#[cfg(target_os = "linux")]
 mod swap;
+#[cfg(target_os = "linux")]
+mod transfer;
+#[cfg(target_os = "linux")]
+mod undo;
 
 #[cfg(target_os = "linux")]
 mod command;

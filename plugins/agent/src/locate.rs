@@ -48,16 +48,31 @@ pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Loca
     let executable = proc.executable(app.pid)?;
     let status = proc.status(app.pid)?;
     Ok(Located {
-        process: ProcessId { pid: app.pid, start_time: app.stat.start_time },
-        main_pid: main.pid,
-        argv: proc.arguments(app.pid)?.into_iter().map(ByteString).collect(),
+        process: app.id(),
+        argv: arguments(proc, app.pid)?,
+        cwd: ByteString::from(proc.working_directory(app.pid)?.as_path()),
+        main: main.id(),
+        main_argv: arguments(proc, main.pid)?,
         executable: ByteString(executable.path),
         in_memory: executable.in_memory,
         uid: status.uid,
         gid: status.gid,
         machine: proc.machine(app.pid)?.name(),
         blake3: program_hash(proc, app.pid),
+        seccomp: status.seccomp,
+        // Who keeps the records knows.
+        changed: false,
     })
+}
+
+fn arguments(proc: &Proc, pid: u32) -> Result<Vec<ByteString>, Failure> {
+    Ok(proc.arguments(pid)?.into_iter().map(ByteString).collect())
+}
+
+impl Member {
+    fn id(self) -> ProcessId {
+        ProcessId { pid: self.pid, start_time: self.stat.start_time }
+    }
 }
 
 /// What a process runs, from the file that the kernel holds for it.
@@ -69,7 +84,7 @@ fn program_hash(proc: &Proc, pid: u32) -> Option<[u8; 32]> {
 }
 
 /// An empty or short id would match what is no container.
-fn bare_id(container_id: &str) -> Result<&str, Failure> {
+pub(crate) fn bare_id(container_id: &str) -> Result<&str, Failure> {
     let id = container_id.rsplit("://").next().unwrap_or(container_id);
     if id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(id);
@@ -177,6 +192,7 @@ mod tests {
             fs::create_dir_all(program.parent().unwrap()).unwrap();
             fs::copy("/proc/self/exe", &program).unwrap();
             symlink(&program, directory.join("exe")).unwrap();
+            symlink("/srv", directory.join("cwd")).unwrap();
         }
 
         /// The processes of one container, and the agent as pid 40.
@@ -198,7 +214,7 @@ mod tests {
 
     fn pids(located: Result<Located, Failure>) -> (u32, u32) {
         let located = located.unwrap();
-        (located.process.pid, located.main_pid)
+        (located.process.pid, located.main.pid)
     }
 
     #[test]
@@ -209,7 +225,8 @@ mod tests {
         node.process(201, 200, 61, "/app/worker", &cgroup);
         let located = node.locate(&format!("containerd://{ID}")).unwrap();
         assert_eq!(located.process, ProcessId { pid: 200, start_time: 60 });
-        assert_eq!(located.main_pid, 200);
+        assert_eq!(located.main, located.process);
+        assert_eq!((located.cwd.as_path(), &located.main_argv), (std::path::Path::new("/srv"), &located.argv));
         assert_eq!(located.argv, [ByteString::from("prog"), ByteString::from("--flag")]);
         assert_eq!((located.uid, located.gid), (1000, 1001));
         assert_eq!(located.machine, std::env::consts::ARCH);

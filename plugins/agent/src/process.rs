@@ -81,6 +81,23 @@ impl Proc {
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
     }
 
+    /// The child processes, the dead that are not reaped included.
+    pub(crate) fn children(&self, pid: u32) -> Result<Vec<u32>, Failure> {
+        let Ok(threads) = fs::read_dir(self.path(pid, "task")) else { return Err(Failure::vanished(pid)) };
+        let lists: Vec<_> = threads.filter_map(|entry| Some(fs::read_to_string(entry.ok()?.path().join("children")))).collect();
+        // A kernel can be built without: then each process is asked for its parent.
+        if lists.iter().all(Result::is_err) {
+            let is_child = |child: &u32| self.stat(*child).is_ok_and(|stat| stat.parent == pid);
+            return Ok(self.pids()?.into_iter().filter(is_child).collect());
+        }
+        // A thread that ended meanwhile passed its children on.
+        Ok(lists
+            .into_iter()
+            .flatten()
+            .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect())
+    }
+
     pub(crate) fn read(&self, pid: u32, file: &str) -> Result<Vec<u8>, Failure> {
         read(pid, &self.path(pid, file))
     }
@@ -119,6 +136,17 @@ impl Proc {
         let link =
             fs::read_link(self.live_path(pid, "exe")).map_err(ended_or(pid, format_args!("read the program's path of process {pid}")))?;
         Ok(parse_executable(link.as_os_str().as_bytes()))
+    }
+
+    pub(crate) fn working_directory(&self, pid: u32) -> Result<PathBuf, Failure> {
+        fs::read_link(self.live_path(pid, "cwd")).map_err(ended_or(pid, format_args!("read the working directory of process {pid}")))
+    }
+
+    /// The parent, named for good.
+    pub(crate) fn parent(&self, process: ProcessId) -> Option<ProcessId> {
+        let pid = self.stat(process.pid).ok()?.parent;
+        let start_time = self.stat(pid).ok()?.start_time;
+        Some(ProcessId { pid, start_time })
     }
 
     /// The program that a process runs, even where its file was deleted.
@@ -223,7 +251,19 @@ pub(crate) fn in_container(cgroup: &str, id: &str) -> bool {
 
 /// Whether it puts a process into any container that can be told by it.
 pub(crate) fn names_container(cgroup: &str) -> bool {
-    container_names(cgroup).any(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    container_ids(cgroup).next().is_some()
+}
+
+/// The id of the container that it puts a process into: the innermost, where a
+/// node is itself a container.
+pub(crate) fn container_id(cgroup: &str) -> Option<&str> {
+    let deepest = cgroup.lines().max_by_key(|line| container_ids(line).count())?;
+    container_ids(deepest).last()
+}
+
+/// The ids of all containers that it puts a process into.
+pub(crate) fn container_ids(cgroup: &str) -> impl Iterator<Item = &str> {
+    container_names(cgroup).filter(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn container_names(cgroup: &str) -> impl Iterator<Item = &str> {
@@ -292,6 +332,16 @@ mod tests {
     }
 
     #[test]
+    fn on_a_node_that_is_a_container_the_innermost_one_counts() {
+        let node = ID.replace('3', "f");
+        let inside = format!("9:pids:/docker/{node}/kubelet/kubepods/pod1/{ID}\n1:name=systemd:/docker/{node}/init.scope\n0::/\n");
+        assert_eq!(container_id(&inside), Some(ID));
+        assert_eq!(container_ids(&inside).count(), 3);
+        assert_eq!(container_id(&format!("0::/docker/{node}\n")), Some(node.as_str()));
+        assert_eq!(container_id("0::/\n"), None);
+    }
+
+    #[test]
     fn cgroups_of_others() {
         let longer = format!("0::/kubepods/{ID}0\n");
         let hybrid = "9:pids:/\n0::/user.slice/session-1.scope\n".to_owned();
@@ -317,6 +367,16 @@ mod tests {
         assert_eq!(of(b"/app (deleted)"), Executable { path: b"/app".into(), in_memory: false });
         assert_eq!(of(b"/a b"), Executable { path: b"/a b".into(), in_memory: false });
         assert_eq!(of(b"/memfd:/app/server (deleted)"), Executable { path: b"/app/server".into(), in_memory: true });
+    }
+
+    #[test]
+    fn a_child_is_a_child_until_it_is_reaped() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let children = || Proc::system().children(std::process::id()).unwrap();
+        assert!(children().contains(&child.id()));
+        child.wait().unwrap();
+        assert!(!children().contains(&child.id()));
+        assert!(Proc::system().children(u32::MAX).is_err());
     }
 
     #[test]

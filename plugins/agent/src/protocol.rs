@@ -14,33 +14,66 @@
 //!    as it reads while it writes: the agent stops reading while its answers
 //!    are not taken.
 //! 3. [`Request::PutFile`] and [`Request::Swap`] announce `size` bytes. They
-//!    are followed by [`Request::Data`] messages *with the id of the transfer*,
-//!    which get no answer of their own. The transfer is answered when the last
-//!    byte arrived, when it failed, or when [`Request::AbortFile`] (again with
-//!    the id of the transfer) dropped it. Data and AbortFile that are still
-//!    under way when a transfer ends are ignored, so a client need not stop.
-//!    One transfer is open at a time; other requests may come between its Data.
-//! 4. It closes the agent's stdin to end it. An open transfer is then dropped
-//!    and its temporary file removed.
+//!    are followed by messages *with the id of the transfer* that make up these
+//!    bytes in their order and get no answer of their own: [`Request::Data`],
+//!    [`Request::Packed`] and, where the announcement named a `base`,
+//!    [`Request::Copy`]. The transfer is answered when the last byte arrived,
+//!    when it failed, or when [`Request::AbortFile`] (again with the id of the
+//!    transfer) dropped it. What is still under way when a transfer ends is
+//!    ignored, so a client need not stop. One transfer is open at a time; other
+//!    requests may come between its bytes.
+//! 4. A `base` is the BLAKE3 hash of what the client believes to lie at the
+//!    place now. The agent agrees only if it wrote that itself and the file was
+//!    not touched since; else it answers [`ErrorKind::BaseChanged`], and the
+//!    client sends all of it. The hash in the answer is that of the whole file:
+//!    the client compares it in any case.
+//! 5. Requests for several processes are done in each one's container; one that
+//!    fails is named in the answer and the others go on.
+//! 6. Before the agent changes a container for the first time, it takes down
+//!    what was there. [`Request::Undo`] puts that back, [`Request::Keep`] drops
+//!    the record. When its stdin ends, or it is told to end by SIGTERM, the
+//!    agent undoes by itself what was neither undone nor kept. (Beside a
+//!    container SIGTERM says that the pod ends: then only the files are put
+//!    back.) SIGINT and SIGHUP are the client's business. After an agent
+//!    that was killed, [`Located::changed`] tells that there is something to
+//!    undo, and the next agent on the node can.
+//! 7. It closes the agent's stdin to end it. An open transfer is then dropped
+//!    and its temporary files removed.
+//!
+//! # Bounds
+//! A frame has at most [`MAX_FRAME`] bytes, a piece of a file [`MAX_CHUNK`], a
+//! request [`MAX_PROCESSES`] processes. The agent holds a frame, a read and a
+//! piece at a time; of each file that it wrote a line of numbers, for at most
+//! [`MAX_BASES`] files; and of each container that it changed the paths that it
+//! took down.
 
 mod byte_string;
 mod codec;
+mod packed;
 #[cfg(test)]
 pub(crate) mod samples;
 
 pub use byte_string::ByteString;
 pub use codec::{DecodeError, Decoder, EncodeError, encode};
+pub use packed::{pack, unpack};
 
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol, compared in the first exchange.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
 
 /// The most bytes that one [`Request::Data`] may carry.
 pub const MAX_CHUNK: usize = 256 * 1024;
+
+/// The most processes that one request may name.
+pub const MAX_PROCESSES: usize = 4096;
+
+/// Of so many written files the agent remembers what it takes to accept them as
+/// a base; the oldest are forgotten.
+pub const MAX_BASES: usize = 4096;
 
 /// A request or response under the id that ties the two together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,18 +116,20 @@ pub enum Request {
     },
     /// Announces a file; answered by [`Response::Written`] after its last byte.
     PutFile {
-        /// A process of the container.
-        process: ProcessId,
-        /// The absolute path in the container; without `..`.
+        /// A process of each container that is to get it.
+        processes: Vec<ProcessId>,
+        /// The absolute path in the containers; without `..`.
         path: ByteString,
-        /// Permission bits (`0o7777`); without, an existing file's are kept and
-        /// a new one gets `0o644`.
+        /// Permission bits (`0o777`: no file is made to run as its owner);
+        /// without, an existing file's are kept and a new one gets `0o644`.
         mode: Option<u32>,
         /// How many bytes follow.
         size: u64,
         /// The modification time as seconds and nanoseconds since the epoch;
         /// without, it is the time of writing.
         modified: Option<(i64, u32)>,
+        /// The hash of the file there that [`Request::Copy`] copies from.
+        base: Option<[u8; 32]>,
     },
     /// The next bytes of the open transfer; not answered.
     Data {
@@ -103,13 +138,17 @@ pub enum Request {
     },
     /// The source vanished or changed while it was read: drop the transfer.
     AbortFile,
-    /// Removes a file or a tree; answered by [`Response::Removed`].
+    /// Removes a file or a tree; answered by [`Response::Done`]. That there is
+    /// nothing to remove is no failure.
     Remove {
-        /// A process of the container.
-        process: ProcessId,
-        /// The absolute path in the container; without `..`. A symlink is
+        /// A process of each container.
+        processes: Vec<ProcessId>,
+        /// The absolute path in the containers; without `..`. A symlink is
         /// removed itself, not what it points to.
         path: ByteString,
+        /// So many of the folders above are removed as well if that leaves them
+        /// empty.
+        empty_parents: u32,
     },
     /// Announces a program that is to replace the process in place; answered
     /// by [`Response::Swapped`].
@@ -122,6 +161,8 @@ pub enum Request {
         argv: Option<Vec<ByteString>>,
         /// How many bytes follow.
         size: u64,
+        /// The hash of the program there that [`Request::Copy`] copies from.
+        base: Option<[u8; 32]>,
     },
     /// Brings back the program that the last swap of this process replaced;
     /// answered by [`Response::Swapped`]. A second one goes forward again.
@@ -134,6 +175,81 @@ pub enum Request {
         /// The process.
         process: ProcessId,
     },
+    /// The next bytes of the open transfer, compressed; not answered.
+    Packed {
+        /// How many bytes they are; at most [`MAX_CHUNK`].
+        length: u32,
+        /// As [`pack`] makes them.
+        bytes: ByteString,
+    },
+    /// The next bytes of the open transfer are these of its base; not answered.
+    Copy {
+        /// Where in the base.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Makes a symlink, in place of a file or link; answered by [`Response::Done`].
+    PutLink {
+        /// A process of each container.
+        processes: Vec<ProcessId>,
+        /// What the link says; not looked at.
+        target: ByteString,
+        /// The absolute path in the containers; without `..`.
+        path: ByteString,
+    },
+    /// Compares files with what they should be; answered by [`Response::Differing`].
+    Check {
+        /// A process of the container.
+        process: ProcessId,
+        /// The files.
+        entries: Vec<Expected>,
+    },
+    /// Sends a signal; answered by [`Response::Done`].
+    Signal {
+        /// To this process.
+        process: ProcessId,
+        /// Its number.
+        signal: i32,
+    },
+    /// Executes the program that a process runs once more, in place, with its
+    /// arguments; answered by [`Response::Swapped`], which names the process
+    /// that was restarted: of the given one and its parents up to the
+    /// container's main process the outermost that has one of the changed paths
+    /// among its arguments, else the given one.
+    Restart {
+        /// The process.
+        process: ProcessId,
+        /// Paths in the container.
+        changed: Vec<ByteString>,
+    },
+    /// Puts back all that was changed in a container; answered by
+    /// [`Response::Undone`].
+    Undo {
+        /// A process of the container.
+        process: ProcessId,
+    },
+    /// Leaves a container as it is from now on: what it was is forgotten.
+    /// Answered by [`Response::Done`].
+    Keep {
+        /// A process of the container.
+        process: ProcessId,
+    },
+}
+
+/// What a file is expected to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// The absolute path in the container; without `..`.
+    pub path: ByteString,
+    /// The size in bytes; not of a link.
+    pub size: u64,
+    /// The hash of the content; without, it is not looked at.
+    pub blake3: Option<[u8; 32]>,
+    /// The permission bits (`0o777`); without, they are not looked at.
+    pub mode: Option<u32>,
+    /// What a symlink says, where one is expected.
+    pub link: Option<ByteString>,
 }
 
 /// What the agent answers.
@@ -153,17 +269,21 @@ pub enum Response {
     Located(Located),
     /// To [`Request::PutFile`].
     Written {
-        /// The BLAKE3 hash of what was written.
-        blake3: [u8; 32],
+        /// The BLAKE3 hash of what was written; absent when every process
+        /// failed, which may be before the last byte.
+        blake3: Option<[u8; 32]>,
+        /// The processes whose containers don't have it.
+        failed: Vec<Failed>,
     },
     /// To [`Request::AbortFile`], under the id of the transfer.
     Aborted,
-    /// To [`Request::Remove`].
-    Removed {
-        /// Whether there was anything to remove.
-        existed: bool,
+    /// To [`Request::Remove`], [`Request::PutLink`], [`Request::Signal`] and
+    /// [`Request::Keep`].
+    Done {
+        /// The processes whose containers were not changed, or not wholly.
+        failed: Vec<Failed>,
     },
-    /// To [`Request::Swap`] and [`Request::Rollback`].
+    /// To [`Request::Swap`], [`Request::Restart`] and [`Request::Rollback`].
     Swapped(Swapped),
     /// To [`Request::Alive`].
     Alive {
@@ -171,6 +291,14 @@ pub enum Response {
         /// same pid, or is a zombie.
         running: bool,
     },
+    /// To [`Request::Check`].
+    Differing {
+        /// The entries, counted from 0, that are missing or otherwise than
+        /// expected, in order.
+        indices: Vec<u32>,
+    },
+    /// To [`Request::Undo`].
+    Undone(Undone),
     /// To any request that failed.
     Error {
         /// What to decide by.
@@ -180,16 +308,42 @@ pub enum Response {
     },
 }
 
+/// A process for which a request failed that was for several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The process.
+    pub process: ProcessId,
+    /// What to decide by.
+    pub kind: ErrorKind,
+    /// What failed and why: a fragment without a final period.
+    pub message: String,
+}
+
+/// What was put back in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// How many files, links and folders are again what they were.
+    pub restored: u32,
+    /// Whether a process runs its original program again.
+    pub restarted: bool,
+    /// The process that was asked about, or the one that was restarted.
+    pub process: ProcessId,
+}
+
 /// A container's process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Located {
     /// The process to swap: the main one, or its only child where the main one
     /// is a shell or an init such as tini.
     pub process: ProcessId,
-    /// The container's first process.
-    pub main_pid: u32,
     /// Its arguments, from `/proc/<pid>/cmdline`.
     pub argv: Vec<ByteString>,
+    /// Its working directory, as the container sees it.
+    pub cwd: ByteString,
+    /// The container's first process.
+    pub main: ProcessId,
+    /// The first process's arguments.
+    pub main_argv: Vec<ByteString>,
     /// The program's path as the container sees it. For a process that was
     /// swapped in memory: the path that it would have been installed to.
     pub executable: ByteString,
@@ -205,12 +359,18 @@ pub struct Located {
     /// The BLAKE3 hash of the program that it runs, whatever lies at its path by
     /// now; absent where the program can't be read.
     pub blake3: Option<[u8; 32]>,
+    /// The seccomp mode of the process: 0 none, 1 strict, 2 a filter, which may
+    /// forbid a swap.
+    pub seccomp: u32,
+    /// Whether there is a record of what an earlier session changed in this
+    /// container and did not undo.
+    pub changed: bool,
 }
 
 /// A process that now runs another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swapped {
-    /// The process; the same as before.
+    /// The process; the same as before. Its child processes are gone.
     pub process: ProcessId,
     /// When each step was done.
     pub phases: Phases,
@@ -262,6 +422,10 @@ pub enum ErrorKind {
     /// The process did not come to a stop, or did not take the new program, in
     /// time.
     TimedOut,
+    /// What the client takes for the base of a transfer is not there (any more).
+    BaseChanged,
+    /// Another session changes this container.
+    InUse,
     /// The client broke the rules; the agent ends.
     Protocol,
     /// Any other failure of the operating system.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, ProcessId};
+use crate::undo::Recorder;
 
 /// As many as the kernel follows, see path_resolution(7).
 const MAX_LINKS: usize = 40;
@@ -37,6 +38,15 @@ pub(crate) struct Place {
     pub(crate) name: OsString,
 }
 
+/// A container that is to be changed.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) root: ContainerRoot,
+    /// Of what is new.
+    pub(crate) owner: Owner,
+    pub(crate) recorder: Recorder,
+}
+
 /// A path that may be used in a container: absolute, and without `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerPath(PathBuf);
@@ -50,8 +60,9 @@ pub(crate) struct Owner {
 
 /// What to do about directories that are missing on the way.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Parents {
-    Create(Owner),
+pub(crate) enum Parents<'a> {
+    /// Make them, after a word to who takes down what was there before.
+    Create(Owner, &'a Recorder),
     MustExist,
 }
 
@@ -97,6 +108,12 @@ impl ContainerPath {
     pub(crate) fn as_path(&self) -> &Path {
         &self.0
     }
+
+    /// The folder that it is in; none for what is in the root directory.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let parent = self.0.parent()?;
+        parent.file_name().is_some().then(|| Self(parent.to_owned()))
+    }
 }
 
 impl std::fmt::Display for ContainerPath {
@@ -126,7 +143,10 @@ impl ContainerRoot {
 
     /// Opens what `path` names, symlinks followed, inside this root.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_by(path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_by(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..MAX_RACES {
             match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
@@ -139,7 +159,7 @@ impl ContainerRoot {
 
     /// Where to write `path`: symlinks are followed to the end, so that the
     /// link stays and what it points to is written.
-    pub(crate) fn place(&self, path: &ContainerPath, parents: Parents) -> Result<Place, Failure> {
+    pub(crate) fn place(&self, path: &ContainerPath, parents: Parents<'_>) -> Result<Place, Failure> {
         let mut current = path.0.clone();
         for _ in 0..MAX_LINKS {
             let (Some(parent_path), Some(name)) = (current.parent(), current.file_name()) else {
@@ -162,6 +182,14 @@ impl ContainerRoot {
         Err(Failure::errno(format_args!("look up {path}"))(Errno::LOOP))
     }
 
+    /// Where to make `path` itself, even if it is a symlink now.
+    pub(crate) fn place_for_itself(&self, path: &ContainerPath, parents: Parents<'_>) -> Result<Place, Failure> {
+        let (Some(parent_path), Some(name)) = (path.0.parent(), path.0.file_name()) else {
+            return Err(Failure::errno(format_args!("look up {path}"))(Errno::INVAL));
+        };
+        Ok(Place { parent: self.directory(parent_path, parents, path)?, name: name.to_owned() })
+    }
+
     /// Where `path` itself lies, even if it is a symlink; `None` when a
     /// directory on the way is missing.
     pub(crate) fn place_itself(&self, path: &ContainerPath) -> Result<Option<Place>, Failure> {
@@ -175,12 +203,26 @@ impl ContainerRoot {
         }
     }
 
-    fn directory(&self, directory: &Path, parents: Parents, path: &ContainerPath) -> Result<OwnedFd, Failure> {
+    /// Where this root lies, as the kernel tells it; the beginning of what it
+    /// tells of all that is below.
+    pub(crate) fn location(&self) -> Result<PathBuf, Failure> {
+        location(&self.directory)
+    }
+
+    /// Where `path` itself lies if no link leads there: as [`location`] has it.
+    pub(crate) fn place_without_links(&self, path: &ContainerPath) -> Result<Place, Errno> {
+        let (Some(parent_path), Some(name)) = (path.0.parent(), path.0.file_name()) else { return Err(Errno::INVAL) };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let parent = self.open_by(parent_path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
+        Ok(Place { parent, name: name.to_owned() })
+    }
+
+    fn directory(&self, directory: &Path, parents: Parents<'_>, path: &ContainerPath) -> Result<OwnedFd, Failure> {
         let opened = self.open(directory, OFlags::PATH | OFlags::DIRECTORY);
         match (opened, parents) {
             (Ok(opened), _) => return Ok(opened),
-            (Err(Errno::NOENT), Parents::Create(owner)) => {
-                self.create_directory(directory, owner, path)?;
+            (Err(Errno::NOENT), Parents::Create(owner, recorder)) => {
+                self.create_directory(directory, owner, recorder, path)?;
             }
             // openat2(2) came with Linux 5.6.
             (Err(Errno::NOSYS), _) => {
@@ -196,12 +238,13 @@ impl ContainerRoot {
             .map_err(Failure::errno(format_args!("open the directory {} for {path}", directory.display())))
     }
 
-    fn create_directory(&self, directory: &Path, owner: Owner, path: &ContainerPath) -> Result<(), Failure> {
+    fn create_directory(&self, directory: &Path, owner: Owner, recorder: &Recorder, path: &ContainerPath) -> Result<(), Failure> {
         let what = format!("create the directory {} for {path}", directory.display());
         let (Some(above), Some(name)) = (directory.parent(), directory.file_name()) else {
             return Err(Failure::errno(what)(Errno::NOENT));
         };
-        let above = self.directory(above, Parents::Create(owner), path)?;
+        let above = self.directory(above, Parents::Create(owner, recorder), path)?;
+        recorder.before(&above, name)?;
         match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(PARENT_MODE)) {
             Ok(()) => {}
             // Someone else was first; a dangling link shows up at the next open.
@@ -244,6 +287,13 @@ impl Place {
     pub(crate) fn open(&self) -> Result<File, Errno> {
         open_child(&self.parent, &self.name, OFlags::NONBLOCK).map(File::from)
     }
+}
+
+/// The one path of a directory, whichever links led to it: from the root of the
+/// mount namespace that it is in.
+pub(crate) fn location(directory: impl AsFd) -> Result<PathBuf, Failure> {
+    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
+    std::fs::read_link(link).map_err(Failure::io("tell where a directory lies"))
 }
 
 /// See [`Place::refuse_mount_point`]; EXDEV for a mount point.

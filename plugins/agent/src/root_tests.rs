@@ -33,7 +33,7 @@ impl Container {
 
     /// Where on this machine a write to `path` would go.
     fn target(&self, path: &str) -> PathBuf {
-        let place = self.place(path, Parents::Create(OWNER)).unwrap();
+        let place = self.place(path, Parents::Create(OWNER, &Recorder::none())).unwrap();
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.parent));
         let parent = fs::read_link(link).unwrap();
         parent.strip_prefix(self.directory.path()).unwrap().join(place.name)
@@ -116,7 +116,7 @@ fn magic_links_are_refused() {
 #[test]
 fn parents_are_made_with_the_owner_of_the_process() {
     let container = Container::new();
-    container.place("/a/b/c/file", Parents::Create(OWNER)).unwrap();
+    container.place("/a/b/c/file", Parents::Create(OWNER, &Recorder::none())).unwrap();
     for path in ["a", "a/b", "a/b/c"] {
         let made = fs::metadata(container.path(path)).unwrap();
         assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (1000, 1001, 0o755), "{path}");
@@ -137,7 +137,7 @@ fn missing_parents_are_an_error_where_nothing_is_to_be_made() {
 fn a_dangling_link_on_the_way_is_an_error_not_a_loop() {
     let container = Container::new();
     symlink("nowhere", container.path("dangling")).unwrap();
-    let failure = container.place("/dangling/x", Parents::Create(OWNER)).unwrap_err();
+    let failure = container.place("/dangling/x", Parents::Create(OWNER, &Recorder::none())).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::NotFound, "{failure}");
 }
 
@@ -145,7 +145,7 @@ fn a_dangling_link_on_the_way_is_an_error_not_a_loop() {
 fn a_file_is_no_parent() {
     let container = Container::new();
     fs::write(container.path("file"), "x").unwrap();
-    let failure = container.place("/file/x", Parents::Create(OWNER)).unwrap_err();
+    let failure = container.place("/file/x", Parents::Create(OWNER, &Recorder::none())).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Io, "{failure}");
 }
 
@@ -210,7 +210,7 @@ proptest! {
             // are made beneath the root, as a container's own programs do.
             match entry {
                 Entry::Folder(path) => {
-                    let _ = root.place(&parse(&format!("/{}/_", path.join("/"))).unwrap(), Parents::Create(OWNER));
+                    let _ = root.place(&parse(&format!("/{}/_", path.join("/"))).unwrap(), Parents::Create(OWNER, &Recorder::none()));
                 }
                 Entry::Link(path, target) => {
                     if let Ok(Some(place)) = root.place_itself(&parse(&format!("/{}", path.join("/"))).unwrap()) {
@@ -221,9 +221,15 @@ proptest! {
         }
         let before = beside(outer.path());
         let path = parse(&format!("/{}", path.join("/"))).unwrap();
-        let parents = if create { Parents::Create(OWNER) } else { Parents::MustExist };
+        let recorder = Recorder::none();
+        let parents = if create { Parents::Create(OWNER, &recorder) } else { Parents::MustExist };
         let mut places: Vec<Place> = root.place(&path, parents).into_iter().collect();
         places.extend(root.place_itself(&path).unwrap_or_default());
+        places.extend(root.place_for_itself(&path, parents));
+        if let Ok(place) = root.place_without_links(&path) {
+            prop_assert_eq!(location(&place.parent).unwrap().join(&place.name), inside.join(path.as_path().strip_prefix("/").unwrap()));
+            places.push(place);
+        }
         for place in places {
             let parent = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place.parent))).unwrap();
             prop_assert!(parent.starts_with(&inside), "{} is outside", parent.display());

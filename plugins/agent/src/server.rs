@@ -1,22 +1,33 @@
 //! The agent's loop: one client, one request at a time, until its end of file.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
+use crate::bases::Bases;
+use crate::check::differing;
 use crate::failure::Failure;
 use crate::incoming::{Attributes, Incoming, ModeRule};
-use crate::locate::{View, locate};
+use crate::link::put_link;
+use crate::locate::{View, bare_id, locate};
 use crate::process::Proc;
 use crate::protocol::{
-    ByteString, DecodeError, Decoder, EncodeError, ErrorKind, MAX_CHUNK, Message, ProcessId, Request, Response, VERSION, encode,
+    ByteString, DecodeError, Decoder, EncodeError, ErrorKind, MAX_PROCESSES, Message, ProcessId, Request, Response, Undone, VERSION,
+    encode, unpack,
 };
 use crate::remove::remove;
-use crate::root::{ContainerPath, ContainerRoot, Owner};
+use crate::restart::{self, Programs};
+use crate::root::{Container, ContainerPath, ContainerRoot, Owner};
+use crate::signal::send_signal;
 use crate::swap::{Previous, Swap};
+use crate::transfer::{Ended, Sink, Transfer, explained, vanished_or};
+use crate::undo::Stores;
 
 const READ_BUFFER: usize = 256 * 1024;
 /// Of a new file, where the client names none.
 const FILE_MODE: u32 = 0o644;
+const DONE: Response = Response::Done { failed: Vec::new() };
 
 /// Why the agent ended other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +38,9 @@ pub enum ServeError {
     /// Nothing can be read from, or written to, the client.
     #[error("the connection to the client failed: {0}")]
     Io(#[from] io::Error),
+    /// What it changed could not be put back at the end; the record stays.
+    #[error("could not undo all changes: {0}")]
+    Undo(String),
 }
 
 /// Where the agent runs.
@@ -39,20 +53,35 @@ pub enum Place {
 }
 
 /// Serves one client until it closes `input` or takes no more `output`. Then
-/// what it left unfinished is removed.
+/// what it left unfinished is removed, and what it changed is undone. Records of
+/// what is changed are kept in the folder `undo`.
+///
+/// `told` says at the end whether the agent was told to end, rather than its
+/// input ended. Beside a container that means that the pod ends.
 ///
 /// # Errors
 /// A broken connection, or a client that does not keep to the protocol. A
 /// request that fails is answered, and no error here.
-pub fn serve(place: Place, input: impl Read, output: impl Write) -> Result<(), ServeError> {
+pub fn serve(place: Place, undo: &Path, told: &Cell<bool>, input: impl Read, output: impl Write) -> Result<(), ServeError> {
     let view = match place {
         Place::Node => View::Node,
         Place::Beside => View::Beside { own_pid: std::process::id() },
     };
-    serve_session(Session::new(Proc::system(), view), input, output)
+    let (proc, stores) = (Proc::system(), Stores::at(undo));
+    if place == Place::Node {
+        stores.prune(&proc);
+    }
+    let programs = || if place == Place::Beside && told.get() { Programs::Leave } else { Programs::RunAgain };
+    serve_session(Session::new(proc, view, stores), programs, input, output)
 }
 
-fn serve_session(mut session: Session, mut input: impl Read, mut output: impl Write) -> Result<(), ServeError> {
+fn serve_session(mut session: Session, programs: impl Fn() -> Programs, input: impl Read, output: impl Write) -> Result<(), ServeError> {
+    let served = converse(&mut session, input, output);
+    let undone = session.undo_all(programs()).map_err(|failure| ServeError::Undo(failure.message));
+    served.and(undone)
+}
+
+fn converse(session: &mut Session, mut input: impl Read, mut output: impl Write) -> Result<(), ServeError> {
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; READ_BUFFER];
     loop {
@@ -123,26 +152,25 @@ struct Session {
     /// The last transfer that ended: if early, more of it may be under way.
     ended: Option<u32>,
     previous: HashMap<ProcessId, Previous>,
-}
-
-#[derive(Debug)]
-struct Transfer {
-    id: u32,
-    process: ProcessId,
-    remaining: u64,
-    sink: Sink,
-}
-
-#[derive(Debug)]
-enum Sink {
-    File(Incoming),
-    Swap(Swap),
+    bases: Bases,
+    stores: Stores,
+    /// Of located processes: the first process of the container.
+    mains: HashMap<ProcessId, ProcessId>,
 }
 
 impl Session {
-    fn new(proc: Proc, view: View) -> Self {
-        let previous = HashMap::new();
-        Self { proc, view, greeted: false, transfer: None, ended: None, previous }
+    fn new(proc: Proc, view: View, stores: Stores) -> Self {
+        Self {
+            proc,
+            view,
+            greeted: false,
+            transfer: None,
+            ended: None,
+            previous: HashMap::new(),
+            bases: Bases::default(),
+            stores,
+            mains: HashMap::new(),
+        }
     }
 
     /// Handles what the decoder holds until there is something to say; `None`
@@ -168,28 +196,52 @@ impl Session {
         }
         let answer = match request {
             Request::Hello { .. } => return Err("hello was said before".into()),
-            Request::Data { bytes } => return self.data(id, &bytes.0),
-            Request::AbortFile => return self.abort(id),
-            Request::PutFile { .. } | Request::Swap { .. } => return self.open(id, request),
-            Request::Locate { container_id } => {
-                self.forget_the_dead();
-                locate(&self.proc, self.view, &container_id).map(Response::Located)
+            Request::Data { bytes } => return self.feed(id, |transfer, proc| transfer.data(proc, &bytes.0)),
+            Request::Packed { length, bytes } => {
+                let bytes = unpack(&bytes.0, length).ok_or("compressed data that is none")?;
+                return self.feed(id, |transfer, proc| transfer.data(proc, &bytes));
             }
-            Request::Remove { process, path } => {
-                let removed = ContainerPath::parse(&path).and_then(|path| {
-                    let root = ContainerRoot::of(&self.proc, process)?;
-                    remove(&root, &path).map(|existed| Response::Removed { existed })
-                });
-                Ok(self.answer(process, removed))
+            Request::Copy { offset, length } => return self.feed(id, |transfer, proc| transfer.copy(proc, offset, length)),
+            Request::AbortFile => return Ok(self.take_transfer(id)?.map(|_| self.end(id, Response::Aborted))),
+            Request::PutFile { processes, path, mode, size, modified, base } => {
+                bounded(&processes)?;
+                let mode = mode.map_or(ModeRule::KeepOr(FILE_MODE), ModeRule::Exactly);
+                return self.open(id, |session| session.receive_files(id, &processes, &path, (mode, modified), size, base));
+            }
+            Request::Swap { process, executable, argv, size, base } => {
+                return self.open(id, |session| session.receive_program(id, process, &executable, argv, size, base));
+            }
+            Request::PutLink { processes, target, path } => {
+                bounded(&processes)?;
+                self.for_each(&processes, &path, |place, path| put_link(&place.root, path, &target, place.owner, &place.recorder))
+            }
+            Request::Remove { processes, path, empty_parents } => {
+                bounded(&processes)?;
+                self.for_each(&processes, &path, |place, path| remove(&place.root, path, empty_parents, &place.recorder).map(drop))
+            }
+            Request::Locate { container_id } => self.locate(&container_id),
+            Request::Check { process, entries } => {
+                let checked = ContainerRoot::of(&self.proc, process).and_then(|root| differing(&root, &entries));
+                self.about(process, checked.map(|indices| Response::Differing { indices }))
+            }
+            Request::Signal { process, signal } => {
+                let sent = send_signal(&self.proc, process, signal);
+                self.about(process, sent.map(|()| DONE))
+            }
+            Request::Restart { process, changed } => {
+                let restarted = self.restart(process, &changed);
+                self.about(process, restarted)
             }
             Request::Rollback { process } => {
                 let swapped = self.roll_back(process);
-                Ok(self.answer(process, swapped))
+                self.about(process, swapped)
             }
             Request::Alive { process } => {
                 self.forget_the_dead();
                 Ok(Response::Alive { running: self.proc.is_running(process) })
             }
+            Request::Undo { process } => self.undo(process).map(Response::Undone),
+            Request::Keep { process } => self.stores.discard(&self.proc, process).map(|()| DONE),
         };
         Ok(Some(answer.unwrap_or_else(Response::from)))
     }
@@ -205,60 +257,80 @@ impl Session {
         }
     }
 
-    fn open(&mut self, id: u32, request: Request) -> Result<Option<Response>, String> {
+    fn locate(&mut self, container_id: &str) -> Result<Response, Failure> {
+        self.forget_the_dead();
+        let id = bare_id(container_id)?;
+        let mut located = locate(&self.proc, self.view, id)?;
+        located.changed = self.stores.adopt(id, [located.process, located.main])?;
+        self.mains.insert(located.process, located.main);
+        Ok(Response::Located(located))
+    }
+
+    fn open(&mut self, id: u32, begin: impl FnOnce(&mut Self) -> Result<Transfer, Failure>) -> Result<Option<Response>, String> {
         if let Some(open) = &self.transfer {
             return Err(format!("a transfer began while transfer {} was open", open.id));
         }
-        let (process, remaining, sink) = match request {
-            Request::PutFile { process, path, mode, size, modified } => {
-                let mode = mode.map_or(ModeRule::KeepOr(FILE_MODE), ModeRule::Exactly);
-                (process, size, self.receive_file(process, &path, mode, modified).map(Sink::File))
-            }
-            Request::Swap { process, executable, argv, size } => {
-                let argv = argv.map(|argv| argv.into_iter().map(|word| word.0).collect());
-                let path = ContainerPath::parse(&executable);
-                let swap = path.and_then(|path| Swap::begin(&self.proc, process, path, argv));
-                (process, size, swap.map(Sink::Swap))
-            }
-            _ => return Err("not the beginning of a transfer".into()),
-        };
-        Ok(match sink {
-            Ok(sink) => self.proceed(Transfer { id, process, remaining, sink }),
-            Err(failure) => Some(self.end(id, process, Err(failure))),
+        Ok(match begin(self) {
+            Ok(transfer) => self.proceed(transfer),
+            Err(failure) => Some(self.end(id, failure.into())),
         })
     }
 
-    fn receive_file(
-        &self,
-        process: ProcessId,
+    fn receive_files(
+        &mut self,
+        id: u32,
+        processes: &[ProcessId],
         path: &ByteString,
-        mode: ModeRule,
-        modified: Option<(i64, u32)>,
-    ) -> Result<Incoming, Failure> {
+        (mode, modified): (ModeRule, Option<(i64, u32)>),
+        size: u64,
+        base: Option<[u8; 32]>,
+    ) -> Result<Transfer, Failure> {
         let path = ContainerPath::parse(path)?;
-        let root = ContainerRoot::of(&self.proc, process)?;
-        let owner = Owner::of(&self.proc, process.pid)?;
-        Incoming::create(&root, path, Attributes { owner, mode, modified })
-    }
-
-    fn data(&mut self, id: u32, bytes: &[u8]) -> Result<Option<Response>, String> {
-        let Some(mut transfer) = self.take_transfer(id)? else { return Ok(None) };
-        if bytes.len() > MAX_CHUNK {
-            return Err(format!("{} bytes of data in one message", bytes.len()));
+        let base = base.map(|hash| self.bases.open(&self.proc, processes, &path, hash)).transpose()?;
+        let (mut targets, mut failed) = (Vec::new(), Vec::new());
+        for process in processes {
+            let created = self.container(*process).and_then(|place| {
+                let attributes = Attributes { owner: place.owner, mode, modified };
+                Incoming::create(&place.root, path.clone(), attributes, place.recorder)
+            });
+            match created {
+                Ok(incoming) => targets.push((*process, incoming)),
+                Err(failure) => failed.push(explained(&self.proc, *process, failure)),
+            }
         }
-        let Some(remaining) = transfer.remaining.checked_sub(bytes.len() as u64) else {
-            return Err("more data than was announced".into());
-        };
-        transfer.remaining = remaining;
-        Ok(match transfer.write(bytes) {
-            Ok(()) => self.proceed(transfer),
-            Err(failure) => Some(self.end(id, transfer.process, Err(failure))),
-        })
+        Ok(Transfer::new(id, size, path, base, Sink::Files { targets, failed }))
     }
 
-    fn abort(&mut self, id: u32) -> Result<Option<Response>, String> {
-        let transfer = self.take_transfer(id)?;
-        Ok(transfer.map(|transfer| self.end(id, transfer.process, Ok(Response::Aborted))))
+    fn receive_program(
+        &mut self,
+        id: u32,
+        process: ProcessId,
+        executable: &ByteString,
+        argv: Option<Vec<ByteString>>,
+        size: u64,
+        base: Option<[u8; 32]>,
+    ) -> Result<Transfer, Failure> {
+        let path = ContainerPath::parse(executable)?;
+        let begun = self.container(process).and_then(|place| {
+            let base = base.map(|hash| self.bases.open(&self.proc, &[process], &path, hash)).transpose()?;
+            let argv = argv.map(|argv| argv.into_iter().map(|word| word.0).collect());
+            let swap = Swap::begin(&self.proc, process, path.clone(), argv, place)?;
+            Ok(Transfer::new(id, size, path, base, Sink::Swap(process, Box::new(swap))))
+        });
+        begun.map_err(|failure| vanished_or(&self.proc, process, failure))
+    }
+
+    /// Gives the next bytes to the open transfer.
+    fn feed(
+        &mut self,
+        id: u32,
+        give: impl FnOnce(&mut Transfer, &Proc) -> Result<Result<(), Failure>, String>,
+    ) -> Result<Option<Response>, String> {
+        let Some(mut transfer) = self.take_transfer(id)? else { return Ok(None) };
+        Ok(match give(&mut transfer, &self.proc)? {
+            Ok(()) => self.proceed(transfer),
+            Err(failure) => Some(self.fail(&transfer, failure)),
+        })
     }
 
     /// The open transfer `id`; `None` if it ended, without the client knowing yet.
@@ -274,64 +346,129 @@ impl Session {
 
     /// Waits for more, or finishes the transfer after its last byte.
     fn proceed(&mut self, transfer: Transfer) -> Option<Response> {
-        if transfer.remaining > 0 {
+        if !transfer.is_complete() {
             self.transfer = Some(transfer);
             return None;
         }
-        let Transfer { id, process, sink, .. } = transfer;
-        let done = match sink {
-            Sink::File(incoming) => incoming.install().map(|installed| Response::Written { blake3: installed.blake3 }),
-            Sink::Swap(swap) => swap.finish().map(|(swapped, previous)| {
-                self.previous.insert(swapped.process, previous);
-                Response::Swapped(swapped)
-            }),
+        let (id, process) = (transfer.id, transfer.process());
+        let response = match transfer.finish(&self.proc, &mut self.bases) {
+            Ok(Ended { response, previous }) => {
+                self.previous.extend(previous);
+                response
+            }
+            Err(failure) => self.explain(process, failure),
         };
-        Some(self.end(id, process, done))
+        Some(self.end(id, response))
+    }
+
+    fn fail(&mut self, transfer: &Transfer, failure: Failure) -> Response {
+        let response = self.explain(transfer.process(), failure);
+        self.end(transfer.id, response)
+    }
+
+    fn explain(&self, process: Option<ProcessId>, failure: Failure) -> Response {
+        match process {
+            Some(process) => vanished_or(&self.proc, process, failure).into(),
+            None => failure.into(),
+        }
     }
 
     /// The one answer to a transfer.
-    fn end(&mut self, id: u32, process: ProcessId, done: Result<Response, Failure>) -> Response {
+    fn end(&mut self, id: u32, response: Response) -> Response {
         self.ended = Some(id);
-        self.answer(process, done)
+        response
     }
 
-    /// A process that ends takes its container's root with it, and any step may
-    /// be the first to notice: what matters to the client is that it is gone.
-    fn answer(&self, process: ProcessId, done: Result<Response, Failure>) -> Response {
-        done.unwrap_or_else(|failure| {
-            let symptom = matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Permission | ErrorKind::Io);
-            if symptom && (!self.proc.is_running(process) || self.proc.is_ending(process.pid)) {
-                return Failure::vanished(process.pid).and(failure).into();
-            }
-            failure.into()
-        })
+    fn about(&self, process: ProcessId, done: Result<Response, Failure>) -> Result<Response, Failure> {
+        done.map_err(|failure| vanished_or(&self.proc, process, failure))
+    }
+
+    /// Changes each container, whatever becomes of the others.
+    fn for_each(
+        &mut self,
+        processes: &[ProcessId],
+        path: &ByteString,
+        change: impl Fn(&Container, &ContainerPath) -> Result<(), Failure>,
+    ) -> Result<Response, Failure> {
+        let path = ContainerPath::parse(path)?;
+        let mut failed = Vec::new();
+        for process in processes {
+            let changed = self.container(*process).and_then(|place| change(&place, &path));
+            failed.extend(changed.err().map(|failure| explained(&self.proc, *process, failure)));
+        }
+        Ok(Response::Done { failed })
+    }
+
+    /// What it takes to change something in the container of a process.
+    fn container(&mut self, process: ProcessId) -> Result<Container, Failure> {
+        let root = ContainerRoot::of(&self.proc, process)?;
+        let owner = Owner::of(&self.proc, process.pid)?;
+        let recorder = self.stores.recorder(&self.proc, process, &root)?;
+        Ok(Container { root, owner, recorder })
     }
 
     fn roll_back(&mut self, process: ProcessId) -> Result<Response, Failure> {
         self.proc.check(process)?;
+        let container = self.container(process)?;
         let previous = self.previous.get(&process).ok_or_else(|| {
             let message = format!("process {} was not swapped by this agent", process.pid);
             Failure::new(ErrorKind::NotFound, message)
         })?;
-        let (swapped, replaced) = previous.restore(&self.proc, process)?;
+        let (swapped, replaced) = previous.restore(&self.proc, process, container)?;
         self.previous.insert(process, replaced);
         Ok(Response::Swapped(swapped))
+    }
+
+    fn restart(&mut self, process: ProcessId, changed: &[ByteString]) -> Result<Response, Failure> {
+        self.proc.check(process)?;
+        let main = self.mains.get(&process).copied().unwrap_or(process);
+        let process = restart::target(&self.proc, process, main, changed);
+        let container = self.container(process)?;
+        let previous_kept = self.previous.contains_key(&process);
+        restart::restart(&self.proc, process, &container, previous_kept).map(Response::Swapped)
+    }
+
+    fn undo(&mut self, process: ProcessId) -> Result<Undone, Failure> {
+        let Some(store) = self.stores.get(&self.proc, process)? else {
+            return Ok(Undone { restored: 0, restarted: false, process });
+        };
+        let undone = restart::undo(&self.proc, &store, process, Programs::RunAgain)?;
+        self.stores.discard(&self.proc, process)?;
+        self.previous.remove(&undone.process);
+        Ok(undone)
+    }
+
+    /// At the end of the agent: all that was neither undone nor kept.
+    fn undo_all(&mut self, programs: Programs) -> Result<(), Failure> {
+        // Its temporary files are in the containers.
+        self.transfer = None;
+        let mut failures = Vec::new();
+        for (store, process) in self.stores.changed(&self.proc) {
+            let undone = match process {
+                Some(process) => restart::undo(&self.proc, &store, process, programs).map(drop).or_else(|failure| {
+                    // A container that ends takes what was changed along.
+                    if self.proc.is_running(process) { Err(failure) } else { Ok(()) }
+                }),
+                None => Ok(()),
+            };
+            failures.extend(undone.and_then(|()| store.discard()).err());
+        }
+        self.stores.discard_empty();
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// A program held open keeps a file system of its container busy.
     fn forget_the_dead(&mut self) {
         let proc = &self.proc;
         self.previous.retain(|process, _| proc.is_running(*process));
+        self.mains.retain(|process, _| proc.is_running(*process));
+        self.bases.forget_the_dead(proc);
+        self.stores.forget_the_dead(proc);
     }
 }
 
-impl Transfer {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match &mut self.sink {
-            Sink::File(incoming) => incoming.write(bytes),
-            Sink::Swap(swap) => swap.write(bytes),
-        }
-    }
+fn bounded(processes: &[ProcessId]) -> Result<(), String> {
+    if processes.len() <= MAX_PROCESSES { Ok(()) } else { Err(format!("{} processes in one request", processes.len())) }
 }
 
 fn undecodable(error: &DecodeError) -> Broken {

@@ -10,11 +10,11 @@ use super::*;
 use crate::protocol::samples;
 
 /// What the agent said, and how it ended.
-fn converse(input: &[u8]) -> (Vec<Message<Response>>, Result<(), ServeError>) {
+fn exchange(input: &[u8]) -> (Vec<Message<Response>>, Result<(), ServeError>) {
     let folder = tempfile::tempdir().unwrap();
-    let session = Session::new(Proc::at(folder.path()), View::Node);
+    let session = Session::new(Proc::at(folder.path()), View::Node, Stores::at(folder.path().join("undo")));
     let mut output = Vec::new();
-    let ended = serve_session(session, Cursor::new(input), &mut output);
+    let ended = serve_session(session, || Programs::RunAgain, Cursor::new(input), &mut output);
     let mut decoder = Decoder::new();
     decoder.push(&output);
     let mut said = Vec::new();
@@ -28,7 +28,7 @@ fn converse(input: &[u8]) -> (Vec<Message<Response>>, Result<(), ServeError>) {
 /// The rules: every answer but the last is to a request, and the agent ends by
 /// itself only after it has told why.
 fn check(input: &[u8]) {
-    let (said, ended) = converse(input);
+    let (said, ended) = exchange(input);
     let complaint = said.iter().position(|message| matches!(message.body, Response::Error { kind: ErrorKind::Protocol, .. }));
     match ended {
         Ok(()) => assert_eq!(complaint, None),
@@ -61,19 +61,32 @@ proptest! {
     fn requests_about_what_is_not_there_are_refused_one_by_one(
         requests in vec(samples::request().prop_filter("a plain request", |message| matches!(
             message.body,
-            Request::Locate { .. } | Request::Remove { .. } | Request::Rollback { .. } | Request::Alive { .. }
+            Request::Locate { .. }
+                | Request::Remove { .. }
+                | Request::PutLink { .. }
+                | Request::Check { .. }
+                | Request::Signal { .. }
+                | Request::Restart { .. }
+                | Request::Rollback { .. }
+                | Request::Alive { .. }
         )), 0..8)
     ) {
         let mut input = hello();
         for request in &requests {
             encode(request, &mut input).unwrap();
         }
-        let (said, ended) = converse(&input);
+        let (said, ended) = exchange(&input);
         prop_assert!(ended.is_ok());
         let answered: Vec<u32> = said.iter().skip(1).map(|message| message.id).collect();
         prop_assert_eq!(answered, requests.iter().map(|request| request.id).collect::<Vec<_>>());
-        for message in said.into_iter().skip(1) {
-            let refused = matches!(message.body, Response::Error { .. } | Response::Alive { running: false });
+        for (message, request) in said.into_iter().skip(1).zip(requests) {
+            let refused = match (&message.body, request.body) {
+                (Response::Error { .. } | Response::Alive { running: false }, _) => true,
+                (Response::Done { failed }, Request::Remove { processes, .. } | Request::PutLink { processes, .. }) => {
+                    failed.iter().map(|failed| failed.process).eq(processes)
+                }
+                _ => false,
+            };
             prop_assert!(refused, "{message:?}");
         }
     }
@@ -82,7 +95,7 @@ proptest! {
 #[test]
 fn a_frame_that_is_too_long_ends_the_agent_before_its_body_comes() {
     let input = [hello(), (crate::protocol::MAX_FRAME as u32 + 1).to_le_bytes().to_vec()].concat();
-    let (said, ended) = converse(&input);
+    let (said, ended) = exchange(&input);
     assert_eq!(said.len(), 2);
     assert!(matches!(ended, Err(ServeError::Protocol(_))));
 }

@@ -3,7 +3,8 @@
 //!
 //! The order keeps the old program whole for as long as possible: the new one
 //! is received under a temporary name and judged, then renamed into place, then
-//! executed; and when that fails, the old file is put back.
+//! executed; and when that fails, the old file is put back. The children of the
+//! process are ended just before its own program is: see `children`.
 
 #[cfg(target_arch = "aarch64")]
 #[path = "swap/arch_aarch64.rs"]
@@ -11,6 +12,7 @@ mod arch;
 #[cfg(target_arch = "x86_64")]
 #[path = "swap/arch_x86_64.rs"]
 mod arch;
+mod children;
 mod memory;
 mod ptrace;
 mod replace;
@@ -24,10 +26,11 @@ use rustix::fs::{AtFlags, FileType, MemfdFlags, OFlags};
 
 use crate::elf;
 use crate::failure::Failure;
-use crate::incoming::{Attributes, Identity, Incoming, ModeRule};
+use crate::incoming::{Attributes, Identity, Incoming, ModeRule, Stamp};
 use crate::process::Proc;
-use crate::protocol::{ErrorKind, MAX_CHUNK, Phases, ProcessId, Swapped};
-use crate::root::{ContainerPath, ContainerRoot, Owner, Parents, Place};
+use crate::protocol::{ByteString, ErrorKind, MAX_CHUNK, Phases, ProcessId, Swapped};
+use crate::root::{Container, ContainerPath, ContainerRoot, Owner, Parents, Place};
+use crate::undo::{self, Recorder};
 use replace::{Program, Source, replace};
 
 /// A swap whose program is still being received.
@@ -39,6 +42,7 @@ pub(crate) struct Swap {
     /// Without, those that the process has.
     arguments: Option<Vec<Vec<u8>>>,
     root: ContainerRoot,
+    recorder: Recorder,
     /// What the process runs on.
     machine: elf::Machine,
     sink: Sink,
@@ -70,22 +74,19 @@ enum Replaced {
 
 impl Swap {
     /// Fails, with nothing touched, unless the process can be swapped at all.
-    pub(crate) fn begin(proc: &Proc, process: ProcessId, path: ContainerPath, arguments: Option<Vec<Vec<u8>>>) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        proc: &Proc,
+        process: ProcessId,
+        path: ContainerPath,
+        arguments: Option<Vec<Vec<u8>>>,
+        container: Container,
+    ) -> Result<Self, Failure> {
         let started = Instant::now();
         proc.check(process)?;
-        let root = ContainerRoot::of(proc, process)?;
-        let machine = proc.machine(process.pid)?;
-        if !machine.is_native() {
-            let message = format!(
-                "process {} runs on {}, this agent can only swap 64-bit {} programs",
-                process.pid,
-                machine.name(),
-                std::env::consts::ARCH
-            );
-            return Err(Failure::new(ErrorKind::Unsupported, message));
-        }
-        let attributes = Attributes { owner: Owner::of(proc, process.pid)?, mode: ModeRule::Executable, modified: None };
-        let sink = match Incoming::create(&root, path.clone(), attributes) {
+        let Container { root, owner, recorder } = container;
+        let machine = native_machine(proc, process)?;
+        let attributes = Attributes { owner, mode: ModeRule::Executable, modified: None };
+        let sink = match Incoming::create(&root, path.clone(), attributes, recorder.clone()) {
             Ok(incoming) => Sink::Disk(incoming),
             Err(failure) if failure.kind == ErrorKind::ReadOnly => Sink::Memory(
                 rustix::fs::memfd_create("devloop-incoming", MemfdFlags::CLOEXEC)
@@ -95,7 +96,7 @@ impl Swap {
             Err(failure) => return Err(failure),
         };
         let proc = proc.clone();
-        Ok(Self { proc, process, path, arguments, root, machine, sink, started })
+        Ok(Self { proc, process, path, arguments, root, recorder, machine, sink, started })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -106,7 +107,7 @@ impl Swap {
     }
 
     /// Judges, installs and executes what was received.
-    pub(crate) fn finish(self) -> Result<(Swapped, Previous), Failure> {
+    pub(crate) fn finish(self) -> Result<(Swapped, Previous, Stamp), Failure> {
         let received = self.started.elapsed();
         let file = match &self.sink {
             Sink::Disk(incoming) => incoming.file(),
@@ -128,19 +129,27 @@ impl Swap {
         if arguments.is_empty() {
             arguments.push(self.path.bytes().to_vec());
         }
-        let request = Replacement { proc: &self.proc, process: self.process, root: &self.root, path: &self.path, arguments: &arguments };
-        let (in_memory, written, times) = match self.sink {
+        let request = Again {
+            proc: &self.proc,
+            process: self.process,
+            root: &self.root,
+            path: &self.path,
+            arguments: &arguments,
+            recorder: &self.recorder,
+        };
+        let (in_memory, written, times, stamp) = match self.sink {
             Sink::Disk(incoming) => {
                 let replaced = content(incoming.place())?;
                 let installed = incoming.install()?;
                 let written = self.started.elapsed();
                 let times =
                     request.execute(Source::Installed(installed.identity)).map_err(|failure| request.put_back(replaced, failure))?;
-                (false, written, times)
+                (false, written, times, installed.stamp)
             }
             Sink::Memory(file) => {
                 let written = self.started.elapsed();
-                (true, written, request.execute(Source::Memory(&file))?)
+                let times = request.execute(Source::Memory(&file))?;
+                (true, written, times, Stamp::of_file(&self.proc.open_executable(pid)?)?)
             }
         };
         let phases = Phases {
@@ -150,7 +159,7 @@ impl Swap {
             executed_us: micros(times.executed - self.started),
         };
         let swapped = Swapped { process: self.process, phases, in_memory, previous_kept: true };
-        Ok((swapped, previous))
+        Ok((swapped, previous, stamp))
     }
 
     /// Without its loader a program can't start, and execve's "No such file or
@@ -174,15 +183,14 @@ impl Swap {
 
 impl Previous {
     /// Brings the program back, the same way as any other one.
-    pub(crate) fn restore(&self, proc: &Proc, process: ProcessId) -> Result<(Swapped, Self), Failure> {
+    pub(crate) fn restore(&self, proc: &Proc, process: ProcessId, container: Container) -> Result<(Swapped, Self), Failure> {
         let mut program = &self.program;
-        let root = ContainerRoot::of(proc, process)?;
         // On a read-only file system the file is still there, under its name.
-        if is_at(&root, &self.path, program)? {
-            return self.execute_again(proc, process, &root);
+        if is_at(&container.root, &self.path, program)? {
+            return self.execute_again(proc, process, &container);
         }
         let arguments = Some(self.arguments.clone());
-        let mut swap = Swap::begin(proc, process, self.path.clone(), arguments)?;
+        let mut swap = Swap::begin(proc, process, self.path.clone(), arguments, container)?;
         let read = Failure::io("read the previous program");
         let mut chunk = vec![0; MAX_CHUNK];
         if let Err(error) = program.seek(SeekFrom::Start(0)) {
@@ -190,40 +198,76 @@ impl Previous {
         }
         loop {
             match program.read(&mut chunk) {
-                Ok(0) => return swap.finish(),
+                Ok(0) => return swap.finish().map(|(swapped, previous, _)| (swapped, previous)),
                 Ok(length) => swap.write(&chunk[..length])?,
                 Err(error) => return Err(read(error)),
             }
         }
     }
 
-    fn execute_again(&self, proc: &Proc, process: ProcessId, root: &ContainerRoot) -> Result<(Swapped, Self), Failure> {
-        let started = Instant::now();
+    fn execute_again(&self, proc: &Proc, process: ProcessId, container: &Container) -> Result<(Swapped, Self), Failure> {
         let previous =
             Self { path: self.path.clone(), arguments: proc.arguments(process.pid)?, program: proc.open_executable(process.pid)? };
-        let request = Replacement { proc, process, root, path: &self.path, arguments: &self.arguments };
-        let times = request.execute(Source::Installed(Identity::of_file(&self.program)?))?;
-        let phases =
-            Phases { stopped_us: micros(times.stopped - started), executed_us: micros(times.executed - started), ..Phases::default() };
-        let swapped = Swapped { process, phases, in_memory: false, previous_kept: true };
-        Ok((swapped, previous))
+        let Container { root, recorder, .. } = container;
+        let again = Again { proc, process, root, path: &self.path, arguments: &self.arguments, recorder };
+        let swapped = again.run(Source::Installed(Identity::of_file(&self.program)?))?;
+        Ok((Swapped { previous_kept: true, ..swapped }, previous))
     }
 }
 
-/// What is to be executed, and where the old file is put back.
-#[derive(Clone, Copy)]
-struct Replacement<'a> {
-    proc: &'a Proc,
-    process: ProcessId,
-    root: &'a ContainerRoot,
-    path: &'a ContainerPath,
-    arguments: &'a [Vec<u8>],
+/// What a process is to execute, and where the file of that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Again<'a> {
+    pub(crate) proc: &'a Proc,
+    pub(crate) process: ProcessId,
+    pub(crate) root: &'a ContainerRoot,
+    pub(crate) path: &'a ContainerPath,
+    pub(crate) arguments: &'a [Vec<u8>],
+    pub(crate) recorder: &'a Recorder,
 }
 
-impl Replacement<'_> {
+impl Again<'_> {
+    /// Whether there is anything at the path.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.root.open(self.path.as_path(), OFlags::PATH).is_ok()
+    }
+
+    /// Executes what lies at the path.
+    pub(crate) fn executed(&self) -> Result<Swapped, Failure> {
+        let file =
+            self.root.open(self.path.as_path(), OFlags::PATH).map_err(Failure::errno(format_args!("find the program {}", self.path)))?;
+        self.run(Source::Installed(Identity::of_file(&File::from(file))?))
+    }
+
+    /// Executes a copy of this file.
+    pub(crate) fn copied(&self, file: &File) -> Result<Swapped, Failure> {
+        self.run(Source::Memory(file))
+    }
+
+    fn run(&self, source: Source<'_>) -> Result<Swapped, Failure> {
+        let started = Instant::now();
+        native_machine(self.proc, self.process)?;
+        let times = self.execute(source)?;
+        let phases =
+            Phases { stopped_us: micros(times.stopped - started), executed_us: micros(times.executed - started), ..Phases::default() };
+        let in_memory = matches!(source, Source::Memory(_));
+        Ok(Swapped { process: self.process, phases, in_memory, previous_kept: false })
+    }
+
     fn execute(&self, source: Source<'_>) -> Result<replace::Times, Failure> {
         let program = Program { path: self.path.bytes(), arguments: self.arguments, source };
-        replace(self.proc, self.process, &program)
+        let first = self.recorder.before_program(undo::Program {
+            process: self.process,
+            path: ByteString(self.proc.executable(self.process.pid)?.path),
+            arguments: self.proc.arguments(self.process.pid)?.into_iter().map(ByteString).collect(),
+        })?;
+        replace(self.proc, self.process, &program).map_err(|failure| {
+            let cancelled = if first { self.recorder.not_replaced(self.process) } else { Ok(()) };
+            match cancelled {
+                Ok(()) => failure,
+                Err(second) => failure.and(second),
+            }
+        })
     }
 
     /// After a failure that the process survived: the file on disk is again
@@ -246,10 +290,10 @@ impl Replacement<'_> {
         let stat = rustix::fs::fstat(&file).map_err(Failure::errno("look at the old program"))?;
         let attributes = Attributes {
             owner: Owner { uid: stat.st_uid, gid: stat.st_gid },
-            mode: ModeRule::Exactly(stat.st_mode),
+            mode: ModeRule::Original(stat.st_mode),
             modified: Some((stat.st_mtime, stat.st_mtime_nsec as u32)),
         };
-        let mut incoming = Incoming::create(self.root, self.path.clone(), attributes)?;
+        let mut incoming = Incoming::create(self.root, self.path.clone(), attributes, self.recorder.clone())?;
         let mut chunk = vec![0; MAX_CHUNK];
         loop {
             let length = file.read(&mut chunk).map_err(Failure::io("read the old program"))?;
@@ -259,6 +303,17 @@ impl Replacement<'_> {
             incoming.write(&chunk[..length])?;
         }
     }
+}
+
+/// What a process runs on, if its program can be replaced at all.
+fn native_machine(proc: &Proc, process: ProcessId) -> Result<elf::Machine, Failure> {
+    let machine = proc.machine(process.pid)?;
+    if machine.is_native() {
+        return Ok(machine);
+    }
+    let message =
+        format!("process {} runs on {}, this agent can only swap 64-bit {} programs", process.pid, machine.name(), std::env::consts::ARCH);
+    Err(Failure::new(ErrorKind::Unsupported, message))
 }
 
 fn content(place: &Place) -> Result<Replaced, Failure> {

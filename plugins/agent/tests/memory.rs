@@ -58,12 +58,14 @@ fn varint(mut number: u64) -> Vec<u8> {
 // One test alone: other threads would be counted, too.
 #[test]
 fn memory_is_bounded_by_the_frame_not_by_what_it_claims() {
-    // Data, then Swap with arguments, that claim to be (nearly) endless.
+    // Data, Swap with arguments, PutFile with processes, that claim to be (nearly) endless.
     for claim in [1 << 20, 1 << 32, u64::MAX / 2, u64::MAX] {
         let data = [vec![1, 3], varint(claim)].concat();
         assert!(peak_of(&data) < 4 * MAX_FRAME, "{claim}: {}", peak_of(&data));
         let swap = [vec![1, 6, 7, 7, 2, b'/', b'a', 1], varint(claim)].concat();
         assert!(peak_of(&swap) < 4 * MAX_FRAME, "{claim}: {}", peak_of(&swap));
+        let put = [vec![1, 2], varint(claim)].concat();
+        assert!(peak_of(&put) < 4 * MAX_FRAME, "{claim}: {}", peak_of(&put));
     }
     // A frame full of empty arguments: each takes one byte there and a Vec here.
     let mut full = [vec![1, 6, 7, 7, 2, b'/', b'a', 1], varint(MAX_FRAME as u64 - 64)].concat();

@@ -10,12 +10,12 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Command, Stdio};
 
 use devloop_agent::protocol::{ByteString, ErrorKind, Request, Response, VERSION};
-use support::client::error;
+use support::client::{error, one};
 use support::container::{GID, UID};
 use support::{Client, Container, Options, eventually};
 
 fn put(container: &Container, path: &str, size: u64) -> Request {
-    Request::PutFile { process: container.process, path: path.into(), mode: None, size, modified: None }
+    Request::PutFile { processes: vec![container.process], path: path.into(), mode: None, size, modified: None, base: None }
 }
 
 fn data(bytes: &[u8]) -> Request {
@@ -122,7 +122,7 @@ fn files_are_written_as_the_containers_user() {
     // Over several chunks, not a multiple of them.
     let bytes: Vec<u8> = (0..1_000_003_u32).map(|number| (number * 7) as u8).collect();
     match client.put(container.process, "/app/static/deep/file", &bytes) {
-        Response::Written { blake3 } => assert_eq!(blake3, *blake3::hash(&bytes).as_bytes()),
+        Response::Written { blake3, .. } => assert_eq!(blake3.unwrap(), *blake3::hash(&bytes).as_bytes()),
         other => panic!("{other:?}"),
     }
     assert!(fs::read(container.path("/app/static/deep/file")).unwrap() == bytes);
@@ -215,7 +215,7 @@ fn what_follows_a_failed_transfer_is_ignored() {
     client.send(9, data(b"half"));
     client.send(9, data(b"half"));
     client.send(9, Request::AbortFile);
-    let (kind, message) = error(client.answer_to(9));
+    let (kind, message) = error(one(client.answer_to(9)));
     assert_eq!(kind, ErrorKind::ReadOnly);
     assert!(message.contains("Read-only file system"), "{message}");
     assert!(client.is_running(container.process));
@@ -240,11 +240,12 @@ fn mounts_are_neither_removed_nor_written_over() {
     let in_container = |path: &str| fs::read_to_string(format!("/proc/{}/root{path}", process.pid)).unwrap_or_default();
     let (kind, message) = error(client.put(process, "/app/mounted", b"x"));
     assert_eq!(kind, ErrorKind::Unsupported, "{message}");
-    let mut remove = |path: &str| client.ask(Request::Remove { process, path: path.into() });
+    let mut remove = |path: &str| client.remove(process, path);
+    let done = Response::Done { failed: Vec::new() };
     fs::create_dir_all(container.path("/app/tree/deep")).unwrap();
     fs::write(container.path("/app/tree/deep/file"), "x").unwrap();
-    assert_eq!(remove("/app/tree"), Response::Removed { existed: true });
-    assert_eq!(remove("/app/tree"), Response::Removed { existed: false });
+    assert_eq!(remove("/app/tree"), done);
+    assert_eq!(remove("/app/tree"), done);
     for path in ["/data", "/app/mounted", "/app"] {
         let (kind, message) = error(remove(path));
         assert_eq!(kind, ErrorKind::Unsupported, "{message}");
@@ -253,7 +254,7 @@ fn mounts_are_neither_removed_nor_written_over() {
     }
     // In a volume it is asked for.
     fs::write(format!("/proc/{}/root/data/other", process.pid), "x").unwrap();
-    assert_eq!(remove("/data/other"), Response::Removed { existed: true });
+    assert_eq!(remove("/data/other"), done);
     assert_eq!(in_container("/data/other"), "");
     assert_eq!(in_container("/data/kept"), "kept");
 }
@@ -285,9 +286,10 @@ fn an_unknown_container_is_not_found() {
 fn a_path_need_not_be_text() {
     let container = Container::start(Options::default());
     let path = ByteString(b"/app/\xff\xfe".to_vec());
-    let process = container.process;
-    let request = Request::PutFile { process, path, mode: None, size: 1, modified: None };
-    let response = Client::start().transfer(request, b"x");
+    let processes = vec![container.process];
+    let request = Request::PutFile { processes, path, mode: None, size: 1, modified: None, base: None };
+    let mut client = Client::start();
+    let response = client.transfer(request, b"x");
     assert!(matches!(response, Response::Written { .. }), "{response:?}");
     assert_eq!(fs::read_dir(container.path("/app")).unwrap().count(), 2);
 }

@@ -5,13 +5,14 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use devloop_agent::protocol::{ByteString, ErrorKind, Located, Request, Response};
+use devloop_agent::protocol::{ByteString, ErrorKind, Located, ProcessId, Request, Response};
 use nix::sys::signal::Signal;
 use support::client::{error, swapped};
 use support::container::{ControlGroup, EXECUTABLE, GID, UID, try_answer};
@@ -96,7 +97,9 @@ fn a_container_is_located_before_and_after_it_is_swapped_in_memory() {
     let before = locate(&mut client);
     let expected = Located {
         process: container.process,
-        main_pid: container.process.pid,
+        cwd: "/".into(),
+        main: container.process,
+        main_argv: [EXECUTABLE, &container.port.to_string(), "idle", ""].map(ByteString::from).to_vec(),
         argv: [EXECUTABLE, &container.port.to_string(), "idle", ""].map(ByteString::from).to_vec(),
         executable: EXECUTABLE.into(),
         in_memory: false,
@@ -104,6 +107,8 @@ fn a_container_is_located_before_and_after_it_is_swapped_in_memory() {
         gid: GID,
         machine: "x86_64".into(),
         blake3: Some(*blake3::hash(&program("v1")).as_bytes()),
+        seccomp: 0,
+        changed: false,
     };
     assert_eq!(before, expected);
     client.swap(container.process, &program("v2"));
@@ -116,7 +121,8 @@ fn new_arguments_are_taken() {
     let container = Container::start(Options::default());
     let port = container.port.to_string();
     let argv = ["other", &port, "idle", "--flag"].map(ByteString::from).to_vec();
-    swapped(Client::start().try_swap(container.process, Some(argv), &program("v2")));
+    let mut client = Client::start();
+    swapped(client.try_swap(container.process, Some(argv), &program("v2")));
     assert_eq!(container.answer().get("args"), format!("other\x1f{port}\x1fidle\x1f--flag"));
 }
 
@@ -300,8 +306,10 @@ fn a_new_path_is_removed_again_when_its_program_is_not_executed() {
         executable: "/opt/new/server".into(),
         argv: oversized_argument(),
         size: bytes.len() as u64,
+        base: None,
     };
-    error(Client::start().transfer(request, &bytes));
+    let mut client = Client::start();
+    error(client.transfer(request, &bytes));
     assert!(container.names("/opt/new").is_empty());
 }
 
@@ -313,7 +321,7 @@ fn a_program_at_another_path_runs_there_and_rollback_returns_to_the_first() {
     let size = bytes.len() as u64;
     let executable = ByteString::from("/opt/new/program");
     let mut client = Client::start();
-    swapped(client.transfer(Request::Swap { process, executable, argv: None, size }, &bytes));
+    swapped(client.transfer(Request::Swap { process, executable, argv: None, size, base: None }, &bytes));
     assert_eq!(container.answer().get("version"), "v2");
     assert_eq!(container.status("Name"), "program");
     swapped(client.ask(Request::Rollback { process }));
@@ -373,7 +381,8 @@ fn a_process_under_a_debugger_is_refused_with_the_debuggers_pid() {
     drop(end_tx);
     debugger.join().unwrap();
     assert!(message.contains(&format!(": process {tracer} (a debugger?) traces it")), "{message}");
-    Client::start().swap(container.process, &program("v2"));
+    let mut client = Client::start();
+    client.swap(container.process, &program("v2"));
 }
 
 #[test]
@@ -409,7 +418,8 @@ fn a_process_that_ends_during_the_transfer_is_an_error_and_the_agent_goes_on() {
     let mut client = Client::start();
     let bytes = program("v2");
     let id = client.id();
-    let request = Request::Swap { process: container.process, executable: EXECUTABLE.into(), argv: None, size: bytes.len() as u64 };
+    let request =
+        Request::Swap { process: container.process, executable: EXECUTABLE.into(), argv: None, size: bytes.len() as u64, base: None };
     client.send(id, request);
     container.signal(Signal::SIGKILL);
     eventually("the end of the server", || (!container.is_alive()).then_some(()));
@@ -470,9 +480,37 @@ fn a_seccomp_filter_that_traps_is_reported_and_survived() {
 #[test]
 fn a_seccomp_profile_older_than_close_range_is_worked_around() {
     let container = Container::start(mode("seccomp-deny-close_range"));
-    Client::start().swap(container.process, &program("v2"));
+    let mut client = Client::start();
+    client.swap(container.process, &program("v2"));
     // The new one could not bind its port if the leaked socket were open.
     assert_eq!(container.answer().get("version"), "v2");
+}
+
+#[test]
+fn a_process_in_a_user_namespace_is_swapped_and_brought_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server");
+    let temporary = folder.path().join("written");
+    fs::write(&temporary, program("v1")).unwrap();
+    // Written by another process, see `support::container`.
+    assert!(Command::new("cp").args([&temporary, &path]).status().unwrap().success());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let port = support::container::free_port();
+    let unshare = ["--user", "--map-root-user", "--"];
+    let mut server = Command::new("unshare").args(unshare).arg(&path).args([&port.to_string(), "sleep"]).spawn().unwrap();
+    let process = ProcessId { pid: server.id(), start_time: support::container::start_time(server.id()) };
+    eventually("the start of the server", || try_answer(port));
+    assert_ne!(fs::read_link(format!("/proc/{}/ns/user", process.pid)).unwrap(), fs::read_link("/proc/self/ns/user").unwrap());
+
+    let mut client = Client::start();
+    let bytes = program("v2");
+    let request = Request::Swap { process, executable: path.as_path().into(), argv: None, size: bytes.len() as u64, base: None };
+    swapped(client.transfer(request, &bytes));
+    assert_eq!(eventually("an answer", || try_answer(port)).get("version"), "v2");
+    assert!(client.undo(process).restarted);
+    assert_eq!(eventually("an answer", || try_answer(port)).get("version"), "v1");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

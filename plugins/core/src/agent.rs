@@ -8,13 +8,17 @@
 //! answered within its time or the connection is given up.
 
 mod binary;
+mod chunks;
 mod connection;
 mod image;
+mod requests;
+mod source;
 mod transport;
 
 pub use connection::Agent;
-pub use devloop_agent::protocol::{ErrorKind, Located, Phases, ProcessId, Swapped};
+pub use devloop_agent::protocol::{ByteString, ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
 pub use image::AgentImages;
+pub use requests::{CheckEntry, Written};
 pub use transport::{Beside, Connection, Transport};
 
 use crate::ephemeral::EphemeralError;
@@ -137,6 +141,10 @@ impl AgentError {
             Self::Refused { kind: ErrorKind::Permission, .. } => Some("detach debuggers from the process"),
             Self::Refused { kind: ErrorKind::ReadOnly, .. } => {
                 Some("mount a writable volume there, or set `readOnlyRootFilesystem: false` for development")
+            }
+            Self::Refused { kind: ErrorKind::InUse, .. } => Some("end the other session, or wait until it has undone its changes"),
+            Self::Refused { kind: ErrorKind::Seccomp, .. } => {
+                Some("let the container start under a supervisor, or relax its seccomp profile for development")
             }
             Self::Refused { kind: ErrorKind::NoSpace, .. } => Some("free space on the node or in the volume"),
             _ => None,

@@ -103,7 +103,8 @@ fn container(name: &str, program: &Program) -> Value {
             "runAsGroup": 0,
             "runAsNonRoot": false,
             "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
+            // The agent keeps there what it is to put back.
+            "readOnlyRootFilesystem": false,
             "capabilities": {"drop": ["ALL"], "add": program.capabilities},
         },
     })

@@ -4,12 +4,18 @@
 //! the folder that holds it and stays inside. Mistakes are reported with file,
 //! line and column.
 
+mod document;
+mod parse;
+mod sync;
+
+pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
+
 use crate::target::Target;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use document::parse;
+use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name, target};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The file's name.
 pub const FILE_NAME: &str = "devloop.yaml";
@@ -34,12 +40,56 @@ pub struct Service {
     /// Its name on the command line, unique in the file.
     #[serde(deserialize_with = "service_name")]
     pub name: String,
-    /// How its binary is made.
-    pub build: Build,
-    /// What its image holds.
-    pub image: ImageSpec,
+    /// How its binary, or a folder of its files, is made; absent where what
+    /// runs is the sources themselves.
+    #[serde(default)]
+    pub build: Option<Build>,
+    /// What its image holds; absent where somebody else makes the image.
+    #[serde(default)]
+    pub image: Option<ImageSpec>,
+    /// Where the built binary is in the container; the image's when absent.
+    #[serde(default, deserialize_with = "optional_image_path")]
+    pub binary: Option<String>,
+    /// Files that are kept the same in the running containers, beside those of
+    /// the image.
+    #[serde(default)]
+    pub sync: Vec<SyncRule>,
+    /// What makes the app take note of changed files: the first rule that fits.
+    #[serde(default)]
+    pub reload: Vec<ReloadRule>,
+    /// How the app is started again where that is asked for.
+    #[serde(default)]
+    pub restart: RestartSpec,
     /// How it gets into a cluster.
     pub deploy: DeploySpec,
+}
+
+impl Service {
+    /// Where the built binary is in the container, if the build makes one.
+    pub fn binary(&self) -> Option<&str> {
+        self.binary.as_deref().or(self.image.as_ref().map(|image| image.binary.as_str()))
+    }
+
+    /// All files that the running containers are to have: the image's, then
+    /// those of the sync rules, which win.
+    pub fn synced(&self) -> Vec<SyncRule> {
+        let of_image = self.image.iter().flat_map(|image| &image.files);
+        of_image.map(|mapping| SyncRule::from(mapping.clone())).chain(self.sync.iter().cloned()).collect()
+    }
+
+    /// What single fields can't tell.
+    fn check(&self) -> Result<(), String> {
+        match (&self.build, self.binary()) {
+            (Some(Build::Cargo(_) | Build::Go(_)), None) => Err(format!(
+                "service {:?} is built, and it is not said where its binary is in the container; add `binary: /path`",
+                self.name
+            )),
+            (None, Some(path)) if self.image.is_none() => {
+                Err(format!("service {:?} has the binary {path} and no build that makes it", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a service's binary is made.
@@ -47,6 +97,48 @@ pub struct Service {
 pub enum Build {
     /// By cargo.
     Cargo(CargoBuild),
+    /// By the go command.
+    Go(GoBuild),
+    /// By any program.
+    Command(CommandBuild),
+}
+
+/// A main package of a Go module.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoBuild {
+    /// The package, as `go build` takes it, relative to the folder: `./cmd/web`.
+    #[serde(default = "this_folder")]
+    pub package: String,
+    /// The folder of the module, relative to the root; the root when absent.
+    #[serde(default, deserialize_with = "optional_inside_path")]
+    pub folder: Option<PathBuf>,
+    /// More arguments of `go build`, such as `-tags=dev`.
+    #[serde(default)]
+    pub flags: Vec<String>,
+}
+
+/// Any program that makes a binary, or files in a folder that is synced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandBuild {
+    /// The program and its arguments; no shell is involved.
+    #[serde(deserialize_with = "parse::command")]
+    pub run: Vec<String>,
+    /// Files and folders whose changes ask for it, relative to the root.
+    #[serde(deserialize_with = "inside_paths")]
+    pub watch: Vec<PathBuf>,
+    /// Where it runs, relative to the root; the root when absent.
+    #[serde(default, deserialize_with = "optional_inside_path")]
+    pub folder: Option<PathBuf>,
+    /// The binary that it makes, relative to the root; absent when it makes
+    /// files that a sync rule covers.
+    #[serde(default, deserialize_with = "optional_inside_path")]
+    pub output: Option<PathBuf>,
+}
+
+fn this_folder() -> String {
+    ".".to_owned()
 }
 
 /// A binary target of a cargo package.
@@ -126,7 +218,7 @@ pub struct FileMapping {
 #[serde(deny_unknown_fields)]
 pub struct DeploySpec {
     /// Files or folders of Kubernetes manifests, relative to the root.
-    #[serde(deserialize_with = "inside_paths")]
+    #[serde(default, deserialize_with = "inside_paths")]
     pub manifests: Vec<PathBuf>,
     /// The workload that runs the image.
     #[serde(deserialize_with = "target")]
@@ -254,217 +346,12 @@ impl ProjectFile {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    #[serde(deserialize_with = "api_version")]
-    #[expect(dead_code, reason = "checked while it is read")]
-    api_version: (),
-    #[serde(deserialize_with = "services")]
-    services: Vec<Service>,
-}
-
-/// Parses the text of a project file; `path` is for messages.
-fn parse(path: &Path, text: &str) -> Result<Vec<Service>, ProjectError> {
-    let document: Document = serde_yaml_ng::from_str(text).map_err(|error| {
-        let (line, column) = error.location().map_or((1, 1), |location| (location.line(), location.column()));
-        let message = error.to_string();
-        // The location is said once, in front, in the form editors jump to.
-        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(front, _)| front).to_owned();
-        ProjectError::Invalid { path: path.to_owned(), line, column, message }
-    })?;
-    Ok(document.services)
-}
-
-/// Reads a string and what it stands for. A refusal carries the string's own
-/// line and column: it happens inside the visit, where the parser still knows.
-fn text<'de, D: Deserializer<'de>, T>(deserializer: D, parse: fn(&str) -> Result<T, String>) -> Result<T, D::Error> {
-    struct Text<T>(fn(&str) -> Result<T, String>);
-    impl<T> Visitor<'_> for Text<T> {
-        type Value = T;
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a string")
-        }
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-            self.0(text).map_err(E::custom)
-        }
-    }
-    deserializer.deserialize_str(Text(parse))
-}
-
-fn api_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    text(
-        deserializer,
-        |version| {
-            if version == API_VERSION { Ok(()) } else { Err(format!("version {version:?} is not known; known: {API_VERSION}")) }
-        },
-    )
-}
-
-/// Reads the list of services. That two have the same name is found while the
-/// second one is read, so that the message carries its line.
-fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, D::Error> {
-    struct List;
-    impl<'de> Visitor<'de> for List {
-        type Value = Vec<Service>;
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a list of services")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut services = Vec::new();
-            while let Some(service) = list.next_element_seed(Next(&services))? {
-                services.push(service);
-            }
-            if services.is_empty() { Err(A::Error::custom("no service is listed")) } else { Ok(services) }
-        }
-    }
-
-    struct Next<'a>(&'a [Service]);
-    impl<'de> DeserializeSeed<'de> for Next<'_> {
-        type Value = Service;
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Service, D::Error> {
-            deserializer.deserialize_map(self)
-        }
-    }
-    impl<'de> Visitor<'de> for Next<'_> {
-        type Value = Service;
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a service")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Service, A::Error> {
-            let service = Service::deserialize(MapAccessDeserializer::new(map))?;
-            if self.0.iter().any(|earlier| earlier.name == service.name) {
-                return Err(A::Error::custom(format!("two services are named {:?}", service.name)));
-            }
-            if self.0.iter().any(|earlier| earlier.image.name == service.image.name) {
-                return Err(A::Error::custom(format!("two services have an image named {:?}", service.image.name)));
-            }
-            Ok(service)
-        }
-    }
-
-    deserializer.deserialize_seq(List)
-}
-
-impl<'de> Deserialize<'de> for Build {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A map with one key, as YAML writes a choice; serde's own form for
-        /// enums would be a `!cargo` tag.
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        struct Choice {
-            cargo: CargoBuild,
-        }
-        Choice::deserialize(deserializer).map(|choice| Self::Cargo(choice.cargo))
-    }
-}
-
-impl<'de> Deserialize<'de> for Base {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |name| match name {
-            "scratch" => Ok(Self::Scratch),
-            other => Err(format!("base image {other:?} can't be used: only scratch yet")),
-        })
-    }
-}
-
-fn service_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    text(deserializer, |name| {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if name.is_empty() || name.starts_with('-') || !name.bytes().all(fits) {
-            return Err(format!("service name {name:?} is not made of letters, digits, '-', '_' and '.'"));
-        }
-        Ok(name.to_owned())
-    })
-}
-
-/// A repository's path (OCI distribution specification, "Pulling manifests").
-fn image_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    text(deserializer, |name| {
-        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let part_fits = |part: &str| {
-            let bytes = part.as_bytes();
-            let inner = bytes.iter().all(|byte| edge(Some(byte)) || b"-_.".contains(byte));
-            edge(bytes.first()) && edge(bytes.last()) && inner && !part.contains("..") && !part.contains("___")
-        };
-        if name.len() > 200 || !name.split('/').all(part_fits) {
-            return Err(format!(
-                "image name {name:?} is not a name without registry and tag: lower-case letters, digits, '-', '_', '.' and '/'"
-            ));
-        }
-        Ok(name.to_owned())
-    })
-}
-
-fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
-    text(deserializer, |text| text.parse().map_err(|error: crate::target::ParseTargetError| error.to_string()))
-}
-
-/// A path of the project.
-struct InsidePath(PathBuf);
-
-impl<'de> Deserialize<'de> for InsidePath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |path| normalize_inside(Path::new(path)).map(Self))
-    }
-}
-
-fn inside_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    InsidePath::deserialize(deserializer).map(|path| path.0)
-}
-
-fn optional_inside_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    Ok(Option::<InsidePath>::deserialize(deserializer)?.map(|path| path.0))
-}
-
-fn inside_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
-    Ok(Vec::<InsidePath>::deserialize(deserializer)?.into_iter().map(|path| path.0).collect())
-}
-
-/// A path in the image.
-struct ImagePath(String);
-
-impl<'de> Deserialize<'de> for ImagePath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |path| if path == "/" { Ok(Self(path.to_owned())) } else { normalize_image_path(path).map(Self) })
-    }
-}
-
-fn image_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    text(deserializer, normalize_image_path)
-}
-
-fn optional_image_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<ImagePath>::deserialize(deserializer)?.map(|path| path.0))
-}
-
-/// Takes `.` and `..` out of a relative path; refuses one that leads outside.
-fn normalize_inside(path: &Path) -> Result<PathBuf, String> {
-    let mut inside = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => inside.push(name),
-            Component::CurDir => {}
-            Component::ParentDir if inside.pop() => {}
-            _ => return Err(format!("path {path:?} leads outside the folder of {FILE_NAME}")),
-        }
-    }
-    if inside.as_os_str().is_empty() { Ok(PathBuf::from(".")) } else { Ok(inside) }
-}
-
-/// An absolute path in an image, without a slash at the end.
-fn normalize_image_path(path: &str) -> Result<String, String> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if !path.starts_with('/') || parts.is_empty() || parts.contains(&"..") || path.contains('\0') {
-        return Err(format!("{path:?} is not an absolute path in the image"));
-    }
-    Ok(format!("/{}", parts.join("/")))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::parse::normalize_inside;
     use super::*;
     use crate::target::Kind;
+    use std::path::Component;
 
     const SHOP: &str = r#"apiVersion: devloop/v1
 services:
@@ -489,11 +376,11 @@ services:
     fn a_project_is_read_and_its_paths_are_made_plain() {
         let services = parse(Path::new("devloop.yaml"), SHOP).unwrap();
         let shop = &services[0];
-        assert_eq!(shop.image.files, [FileMapping { from: "static".into(), to: "/srv/static".into() }]);
+        assert_eq!(shop.image.as_ref().unwrap().files, [FileMapping { from: "static".into(), to: "/srv/static".into() }]);
         assert_eq!(shop.deploy.target, Target::Object { kind: Kind::Deployment, name: "shop".into() });
-        let Build::Cargo(cargo) = &shop.build;
+        let Some(Build::Cargo(cargo)) = &shop.build else { panic!("{shop:?}") };
         assert_eq!((cargo.package.as_str(), cargo.profile.as_deref()), ("shop", None));
-        assert_eq!(shop.image.env, BTreeMap::new());
+        assert_eq!(shop.image.as_ref().unwrap().env, BTreeMap::new());
     }
 
     #[test]

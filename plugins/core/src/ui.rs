@@ -39,6 +39,11 @@ impl Ui {
         self.term.is_term()
     }
 
+    /// Whether only errors and warnings are said.
+    pub fn is_quiet(&self) -> bool {
+        self.volume == Volume::Quiet
+    }
+
     /// Says one line, unless quiet.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.volume != Volume::Quiet {

@@ -18,6 +18,7 @@ mod git;
 mod ignores;
 mod index;
 mod kernel;
+mod list;
 mod names;
 mod polling;
 mod settle;
@@ -27,6 +28,7 @@ mod warning;
 mod watches;
 
 pub use ignores::Rules;
+pub use list::list;
 pub use warning::{WatchLimit, WatchWarning};
 
 use crate::error::CommandError;

@@ -23,6 +23,9 @@ pub struct Args {
     /// Copy static files only; changed sources are left alone
     #[arg(long)]
     pub no_build: bool,
+    /// Leave the pods as they are at the end, changed
+    #[arg(long)]
+    pub keep: bool,
     /// Ask each pod for this path until it answers, to measure when a change is served
     #[arg(long, value_name = "PATH")]
     pub probe_path: Option<String>,
@@ -75,7 +78,7 @@ Ways to the containers (--via):
         must be on this machine, as those of kubectl devenv and of kind are.
         The pods are not changed.
   api   An agent runs as an ephemeral container in each pod, as root, with the
-        capabilities SYS_PTRACE, DAC_OVERRIDE, CHOWN and FOWNER. Needed: patch on
+        capabilities SYS_PTRACE, DAC_OVERRIDE, CHOWN, FOWNER, KILL. Needed: patch on
         pods/ephemeralcontainers, create on pods/attach, and a namespace whose
         pod security policy allows them (privileged). When the session ends, so
         does the agent; Kubernetes keeps its entry in the pod's spec until the

@@ -3,11 +3,12 @@
 use crate::plan::Layout;
 use crate::pods;
 use crate::probe::Probe;
+use crate::reload::Rules;
 use crate::request::{ProbeRequest, Request};
 use crate::sources;
 use devloop_core::args::Via;
 use devloop_core::cluster::{self, Cluster};
-use devloop_core::project::{self, Build, CargoBuild, ProjectFile, Service};
+use devloop_core::project::{self, Build, ProjectFile, RestartSpec, Service};
 use devloop_core::target::{self, PodSelection, Target};
 use devloop_core::{CommandError, Context, Result};
 use std::path::PathBuf;
@@ -24,9 +25,11 @@ pub(crate) struct Gathered {
 pub(crate) struct Facts {
     pub(crate) name: String,
     pub(crate) root: PathBuf,
-    pub(crate) build: CargoBuild,
-    /// Where the binary is in the container.
-    pub(crate) binary: String,
+    pub(crate) build: Option<Build>,
+    /// Where the binary is in the container, if one is built.
+    pub(crate) binary: Option<String>,
+    pub(crate) rules: Rules,
+    pub(crate) restart: RestartSpec,
     pub(crate) container: String,
     pub(crate) selection: PodSelection,
     pub(crate) probe: Option<Probe>,
@@ -49,19 +52,24 @@ pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathe
 }
 
 async fn gather_service(request: &Request, project: &ProjectFile, service: &Service, cluster: &Cluster) -> Result<(Facts, Layout)> {
-    let Build::Cargo(build) = &service.build;
     let probe = request.probe.as_ref().map(|probe| choose_probe(probe, service)).transpose()?;
     let target = &service.deploy.target;
     let selection = target::resolve(&cluster.client, &cluster.namespace, target).await?;
     let current = selection.pods(&cluster.client, &cluster.namespace).await?;
     let container = pods::choose_container(&target.to_string(), &current, service.deploy.container.as_deref())?;
-    let sources = if request.build { Some(sources::of_build(&project.root, build).await?) } else { None };
-    let layout = Layout::new(&project.root, &service.image.files, sources);
+    let build = service.build.clone().filter(|_| request.build);
+    let sources = match &build {
+        Some(build) => Some(sources::of_build(&project.root, build).await?),
+        None => None,
+    };
+    let layout = Layout::new(&project.root, &service.synced(), sources)?;
     let facts = Facts {
         name: service.name.clone(),
         root: project.root.clone(),
-        build: build.clone(),
-        binary: service.image.binary.clone(),
+        build,
+        binary: service.binary().map(str::to_owned),
+        rules: Rules::new(&project.root, &service.reload)?,
+        restart: service.restart.clone(),
         container,
         selection,
         probe,
@@ -87,7 +95,7 @@ fn select<'a>(project: &'a ProjectFile, wanted: &[String]) -> Result<Vec<&'a Ser
 }
 
 fn choose_probe(request: &ProbeRequest, service: &Service) -> Result<Probe> {
-    let port = request.port.or_else(|| service.image.ports.first().copied());
+    let port = request.port.or_else(|| service.image.as_ref().and_then(|image| image.ports.first().copied()));
     let port = port.ok_or_else(|| {
         CommandError::usage(format!("service {:?} lists no image.ports to probe", service.name)).with_hint("name one with --probe-port")
     })?;

@@ -4,11 +4,13 @@
 //! what is to be done next; the session does it.
 
 use crate::gather::Facts;
-use crate::plan::{Layout, Plan};
+use crate::plan::{Item, Layout, Plan};
 use crate::pods::RunningContainer;
 use crate::probe::Way;
+use crate::reload::Reload;
 use blake3::Hash;
 use devloop_core::agent::ProcessId;
+use devloop_core::detect::Runtime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,8 +77,16 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Attached {
     pub(crate) process: ProcessId,
+    /// The container's first process.
+    pub(crate) main: ProcessId,
+    /// What its program is run by.
+    pub(crate) runtime: Runtime,
+    /// Whether its files were compared with the local ones.
+    pub(crate) checked: bool,
     /// The last state of the files that it has.
     pub(crate) synced: u64,
+    /// The last state of the files that its app took note of.
+    pub(crate) reloaded: u64,
     /// What it runs, where that is known.
     pub(crate) running: Option<Hash>,
     /// What it could not be swapped to.
@@ -88,25 +98,49 @@ pub(crate) struct Attached {
 pub(crate) struct Delivery {
     /// What the pods have when it is done.
     pub(crate) epoch: u64,
-    pub(crate) pods: Vec<PodDelivery>,
+    pub(crate) groups: Vec<Group>,
     /// The save that it is for; absent when pods catch up.
     pub(crate) origin: Option<Origin>,
 }
 
-/// Files to bring into one pod.
+/// Pods that get the same files.
 #[derive(Clone, Debug)]
-pub(crate) struct PodDelivery {
+pub(crate) struct Group {
+    pub(crate) pods: Vec<Receiver>,
+    pub(crate) files: Vec<(String, Item)>,
+}
+
+/// A container that gets something.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
     pub(crate) pod: String,
     pub(crate) container: RunningContainer,
     pub(crate) process: ProcessId,
-    pub(crate) files: Vec<(String, Option<PathBuf>)>,
+}
+
+/// Apps that are to take note of changed files.
+#[derive(Clone, Debug)]
+pub(crate) struct ReloadOrder {
+    pub(crate) pods: Vec<PodReload>,
+    /// The save that it is for; absent when pods catch up.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// What one app is to do.
+#[derive(Clone, Debug)]
+pub(crate) struct PodReload {
+    pub(crate) receiver: Receiver,
+    pub(crate) main: ProcessId,
+    /// What it has taken note of when it is done.
+    pub(crate) epoch: u64,
+    pub(crate) reload: Reload,
 }
 
 /// A binary to swap to.
 #[derive(Clone, Debug)]
 pub(crate) struct SwapOrder {
     pub(crate) binary: Binary,
-    pub(crate) pods: Vec<(String, RunningContainer, ProcessId)>,
+    pub(crate) pods: Vec<Receiver>,
     /// Whether pods catch up with what others run.
     pub(crate) catching_up: bool,
 }
@@ -122,9 +156,17 @@ pub(crate) struct Lane {
     /// Counts changes of files.
     epoch: u64,
     /// All files changed in this session and since which epoch.
-    ledger: BTreeMap<String, (Option<PathBuf>, u64)>,
+    ledger: BTreeMap<String, (Item, u64)>,
     pub(crate) file_origin: Option<Origin>,
     pub(crate) delivering: bool,
+    /// The save that apps have yet to take note of.
+    pub(crate) reload_origin: Option<Origin>,
+    pub(crate) reloading: bool,
+    /// Whether the user wants all apps to be started again.
+    restart_asked: bool,
+    /// The state of the files that an app ended with soon after it was started
+    /// again: containers that restart stay as their image is until the next save.
+    held: Option<u64>,
     desired: Option<(Binary, Trust)>,
     /// The last one that is proven, to fall back to.
     fallback: Option<Binary>,
@@ -158,6 +200,10 @@ impl Lane {
             ledger: BTreeMap::new(),
             file_origin: None,
             delivering: false,
+            reload_origin: None,
+            reloading: false,
+            restart_asked: false,
+            held: None,
             desired: None,
             fallback: None,
             bad: BTreeSet::new(),
@@ -172,13 +218,42 @@ impl Lane {
         if plan.files.is_empty() {
             return;
         }
-        self.epoch += 1;
-        let epoch = self.epoch;
-        self.ledger.extend(plan.files.iter().map(|(path, source)| (path.clone(), (source.clone(), epoch))));
+        self.note_items(&plan.files);
         // Saves that are delivered together are told as one, since the first.
         if self.attached().next().is_some() {
             self.file_origin.get_or_insert(origin);
         }
+    }
+
+    /// Takes note of files that containers are to get.
+    fn note_items(&mut self, items: &BTreeMap<String, Item>) {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        self.ledger.extend(items.iter().map(|(path, item)| (path.clone(), (item.clone(), epoch))));
+    }
+
+    /// The same; one of them that is on record already was lost in this pod only.
+    pub(crate) fn note_lacking(&mut self, pod: &str, differing: BTreeMap<String, Item>) {
+        let (known, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            differing.into_iter().partition(|(path, item)| self.ledger.get(path).is_some_and(|(noted, _)| noted == item));
+        if !known.is_empty()
+            && let Some(PodEntry { stage: Stage::Attached(attached), .. }) = self.pods.get_mut(pod)
+        {
+            (attached.synced, attached.reloaded) = (0, 0);
+        }
+        if !new.is_empty() {
+            self.note_items(&new);
+        }
+    }
+
+    /// All files of this session, and what they are to be.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&String, &Item)> {
+        self.ledger.iter().map(|(path, (item, _))| (path, item))
+    }
+
+    /// The state of the files that pods are brought to.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Takes note of what runs in a pod; `true` when it must be attached to.
@@ -205,6 +280,16 @@ impl Lane {
         }
     }
 
+    /// The containers that are worked on.
+    pub(crate) fn receivers(&self) -> impl Iterator<Item = Receiver> {
+        self.attached_pods().map(|(receiver, _)| receiver)
+    }
+
+    /// The same, with what is known of each.
+    pub(crate) fn attached_pods(&self) -> impl Iterator<Item = (Receiver, &Attached)> {
+        self.attached().map(|(name, entry, attached)| (receiver(name, entry, attached), attached))
+    }
+
     fn attached(&self) -> impl Iterator<Item = (&String, &PodEntry, &Attached)> {
         self.pods.iter().filter_map(|(name, entry)| match &entry.stage {
             Stage::Attached(attached) => Some((name, entry, attached)),
@@ -214,28 +299,74 @@ impl Lane {
 
     /// The next files to bring into pods, if any are behind.
     pub(crate) fn next_delivery(&mut self) -> Option<Delivery> {
-        if self.delivering {
+        if self.delivering || self.held == Some(self.epoch) {
             return None;
         }
-        let behind = self.attached().filter(|(_, _, attached)| attached.synced < self.epoch);
-        let pods: Vec<PodDelivery> = behind
-            .map(|(name, entry, attached)| PodDelivery {
-                pod: name.clone(),
-                container: entry.container.clone(),
-                process: attached.process,
-                files: self
-                    .ledger
-                    .iter()
-                    .filter(|(_, (_, epoch))| *epoch > attached.synced)
-                    .map(|(path, (source, _))| (path.clone(), source.clone()))
-                    .collect(),
-            })
-            .collect();
+        let mut behind: BTreeMap<u64, Vec<Receiver>> = BTreeMap::new();
+        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| attached.checked && attached.synced < self.epoch) {
+            behind.entry(attached.synced).or_default().push(receiver(name, entry, attached));
+        }
+        if behind.is_empty() {
+            return None;
+        }
+        let files = |since: u64| self.ledger.iter().filter(move |(_, (_, epoch))| *epoch > since);
+        let group = |(since, pods)| Group { pods, files: files(since).map(|(path, (item, _))| (path.clone(), item.clone())).collect() };
+        let groups = behind.into_iter().map(group).collect();
+        self.delivering = true;
+        Some(Delivery { epoch: self.epoch, groups, origin: self.file_origin.take() })
+    }
+
+    /// The apps that have yet to take note of files that they have.
+    pub(crate) fn next_reload(&mut self) -> Option<ReloadOrder> {
+        if self.reloading || self.swapping {
+            return None;
+        }
+        let mut pods = Vec::new();
+        let mut idle = Vec::new();
+        let is_due = |attached: &Attached| self.restart_asked || attached.reloaded < attached.synced;
+        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| is_due(attached)) {
+            let mut reload = self.pending(attached);
+            if self.restart_asked {
+                reload.restart.get_or_insert_default();
+            }
+            if reload.is_empty() {
+                idle.push(name.clone());
+            } else {
+                pods.push(PodReload { receiver: receiver(name, entry, attached), main: attached.main, epoch: attached.synced, reload });
+            }
+        }
+        for pod in idle {
+            if let Some(PodEntry { stage: Stage::Attached(attached), .. }) = self.pods.get_mut(&pod) {
+                attached.reloaded = attached.synced;
+            }
+        }
+        self.restart_asked = false;
         if pods.is_empty() {
             return None;
         }
-        self.delivering = true;
-        Some(Delivery { epoch: self.epoch, pods, origin: self.file_origin.take() })
+        self.reloading = true;
+        Some(ReloadOrder { pods, origin: self.reload_origin.take() })
+    }
+
+    /// All apps are to be started again.
+    pub(crate) fn ask_for_restart(&mut self) {
+        self.restart_asked = true;
+    }
+
+    /// What an app is to do about the files that it has not taken note of.
+    fn pending(&self, attached: &Attached) -> Reload {
+        let news = self.ledger.iter().filter(|(_, (_, epoch))| *epoch > attached.reloaded && *epoch <= attached.synced);
+        self.facts.rules.decide(attached.runtime, news.map(|(path, (item, _))| (path, item)))
+    }
+
+    /// Whether any app has something to do about files that it has.
+    pub(crate) fn has_pending_reload(&self) -> bool {
+        self.attached().any(|(_, _, attached)| !self.pending(attached).is_empty())
+    }
+
+    /// An app ended soon after it was started again with these files.
+    pub(crate) fn hold(&mut self, epoch: u64) {
+        self.held = Some(epoch);
     }
 
     /// Takes in a binary that was built.
@@ -263,13 +394,13 @@ impl Lane {
     /// The next binary to swap to, if pods run another.
     pub(crate) fn next_swap(&mut self) -> Option<SwapOrder> {
         let (binary, trust) = self.desired.as_ref()?;
-        if self.swapping || *trust == Trust::Probation {
+        if self.swapping || self.reloading || *trust == Trust::Probation {
             return None;
         }
         let (binary, trust) = (binary.clone(), *trust);
         let behind =
             self.attached().filter(|(_, _, attached)| attached.running != Some(binary.hash) && attached.refused != Some(binary.hash));
-        let pods: Vec<_> = behind.map(|(name, entry, attached)| (name.clone(), entry.container.clone(), attached.process)).collect();
+        let pods: Vec<_> = behind.map(|(name, entry, attached)| receiver(name, entry, attached)).collect();
         if pods.is_empty() {
             return None;
         }
@@ -337,7 +468,13 @@ impl Lane {
         let binary_fits = self.desired.as_ref().is_none_or(|(binary, trust)| {
             *trust != Trust::Proven || attached.running == Some(binary.hash) || attached.refused == Some(binary.hash)
         });
-        attached.synced >= self.epoch && binary_fits
+        let files_fit = self.held == Some(self.epoch) || attached.synced >= self.epoch && attached.reloaded >= attached.synced;
+        attached.checked && files_fit && binary_fits
+    }
+
+    /// How many pods have all that they should have.
+    pub(crate) fn in_sync_count(&self) -> usize {
+        self.pods.values().filter(|entry| self.is_in_sync(entry)).count()
     }
 
     /// Whether the session can be called ready as far as this service goes.
@@ -351,6 +488,10 @@ impl Lane {
         let desired = self.desired.as_ref().map(|(binary, _)| &binary.path);
         desired.into_iter().chain(self.fallback.as_ref().map(|binary| &binary.path)).collect()
     }
+}
+
+fn receiver(pod: &str, entry: &PodEntry, attached: &Attached) -> Receiver {
+    Receiver { pod: pod.to_owned(), container: entry.container.clone(), process: attached.process }
 }
 
 #[cfg(test)]

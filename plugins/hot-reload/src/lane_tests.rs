@@ -1,7 +1,8 @@
 //! A service's state against what pods do.
 
 use super::*;
-use devloop_core::project::CargoBuild;
+use crate::reload::Rules;
+use devloop_core::project::RestartSpec;
 use devloop_core::target::{Kind, PodSelection, SelectionParams, Target};
 use std::path::Path;
 
@@ -9,8 +10,10 @@ fn lane() -> Lane {
     let facts = Facts {
         name: "shop".to_owned(),
         root: "/w".into(),
-        build: CargoBuild { package: "shop".to_owned(), binary: "shop".to_owned(), profile: None, manifest: None },
-        binary: "/app/shop".to_owned(),
+        build: None,
+        binary: Some("/app/shop".to_owned()),
+        rules: Rules::default(),
+        restart: RestartSpec::default(),
         container: "shop".to_owned(),
         selection: PodSelection {
             target: Target::Object { kind: Kind::Deployment, name: "shop".to_owned() },
@@ -18,7 +21,7 @@ fn lane() -> Lane {
         },
         probe: None,
     };
-    let mut lane = Lane::new(facts, Layout::new(Path::new("/w"), &[], None));
+    let mut lane = Lane::new(facts, Layout::new(Path::new("/w"), &[], None).unwrap());
     lane.listed = true;
     lane
 }
@@ -40,11 +43,17 @@ fn attach(lane: &mut Lane, pod: &str, id: &str, running: &str) {
     assert!(lane.note_pod(pod, &container(id)));
     let process = ProcessId { pid: 1, start_time: 1 };
     let running = Some(blake3::hash(running.as_bytes()));
-    lane.entry(pod, id).unwrap().stage = Stage::Attached(Attached { process, synced: 0, running, refused: None });
+    let runtime = Runtime::Python;
+    let attached = Attached { process, main: process, runtime, checked: true, synced: 0, reloaded: 0, running, refused: None };
+    lane.entry(pod, id).unwrap().stage = Stage::Attached(attached);
+}
+
+fn item(path: &str) -> Item {
+    Item { local: path.into(), root: "/".into(), is_there: true }
 }
 
 fn save(lane: &mut Lane, path: &str) {
-    let files = BTreeMap::from([(path.to_owned(), Some(PathBuf::from(path)))]);
+    let files = BTreeMap::from([(path.to_owned(), item(path))]);
     lane.note_files(&Plan { files, ..Plan::default() }, origin());
 }
 
@@ -53,10 +62,15 @@ fn deliver(lane: &mut Lane) -> Option<Vec<(String, usize)>> {
     let delivery = lane.next_delivery()?;
     assert!(lane.next_delivery().is_none(), "one at a time");
     lane.delivering = false;
-    for pod in &delivery.pods {
-        lane.attached_entry(&pod.pod, &pod.container.id).unwrap().synced = delivery.epoch;
+    let mut delivered = Vec::new();
+    for Group { pods, files } in &delivery.groups {
+        for receiver in pods {
+            lane.attached_entry(&receiver.pod, &receiver.container.id).unwrap().synced = delivery.epoch;
+            delivered.push((receiver.pod.clone(), files.len()));
+        }
     }
-    Some(delivery.pods.into_iter().map(|pod| (pod.pod, pod.files.len())).collect())
+    delivered.sort();
+    Some(delivered)
 }
 
 /// Carries out a swap; the pods in it.
@@ -64,10 +78,81 @@ fn swap(lane: &mut Lane) -> Option<Vec<String>> {
     let order = lane.next_swap()?;
     assert!(lane.next_swap().is_none(), "one at a time");
     lane.swapping = false;
-    for (pod, container, _) in &order.pods {
+    for Receiver { pod, container, .. } in &order.pods {
         lane.attached_entry(pod, &container.id).unwrap().running = Some(order.binary.hash);
     }
-    Some(order.pods.into_iter().map(|(pod, _, _)| pod).collect())
+    Some(order.pods.into_iter().map(|receiver| receiver.pod).collect())
+}
+
+/// Carries out a reload; the pods in it and what made each start again.
+fn reload(lane: &mut Lane) -> Option<Vec<(String, Vec<String>)>> {
+    let order = lane.next_reload()?;
+    assert!(lane.next_reload().is_none(), "one at a time");
+    lane.reloading = false;
+    for PodReload { receiver, epoch, .. } in &order.pods {
+        lane.attached_entry(&receiver.pod, &receiver.container.id).unwrap().reloaded = *epoch;
+    }
+    Some(order.pods.into_iter().map(|pod| (pod.receiver.pod, pod.reload.restart.unwrap_or_default())).collect())
+}
+
+#[test]
+fn an_app_takes_note_of_code_once_it_has_it_and_a_new_pod_of_all() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    save(&mut lane, "/page.html");
+    deliver(&mut lane);
+    assert_eq!(reload(&mut lane), None, "nothing that the app reads once");
+    assert!(lane.is_ready());
+    save(&mut lane, "/app.py");
+    assert_eq!(reload(&mut lane), None, "not before it has the file");
+    deliver(&mut lane);
+    assert!(lane.has_pending_reload() && !lane.is_ready());
+    assert_eq!(reload(&mut lane), Some(vec![("one".to_owned(), vec!["/app.py".to_owned()])]));
+    assert!(lane.is_ready());
+    attach(&mut lane, "two", "c2", "old");
+    deliver(&mut lane);
+    assert_eq!(reload(&mut lane), Some(vec![("two".to_owned(), vec!["/app.py".to_owned()])]));
+    assert_eq!(reload(&mut lane), None);
+}
+
+#[test]
+fn every_app_is_started_again_when_the_user_asks() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    attach(&mut lane, "two", "c2", "old");
+    lane.ask_for_restart();
+    assert_eq!(reload(&mut lane), Some(vec![("one".to_owned(), vec![]), ("two".to_owned(), vec![])]));
+    assert_eq!(reload(&mut lane), None);
+}
+
+#[test]
+fn files_that_an_app_ended_with_wait_for_the_next_save() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    save(&mut lane, "/app.py");
+    deliver(&mut lane);
+    reload(&mut lane);
+    lane.hold(1);
+    attach(&mut lane, "one", "c1-restarted", "old");
+    assert_eq!(deliver(&mut lane), None);
+    assert!(lane.is_ready(), "there is nothing to wait for");
+    save(&mut lane, "/other.py");
+    assert_eq!(deliver(&mut lane), Some(vec![("one".to_owned(), 2)]));
+    assert!(reload(&mut lane).is_some());
+}
+
+#[test]
+fn what_a_container_lacks_is_brought_to_it_and_to_those_to_come() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    lane.note_lacking("one", [("/a".to_owned(), item("/a"))].into());
+    assert_eq!(deliver(&mut lane), Some(vec![("one".to_owned(), 1)]));
+    attach(&mut lane, "two", "c2", "old");
+    lane.attached_entry("two", "c2").unwrap().checked = false;
+    assert_eq!(deliver(&mut lane), None, "not before it is known what it has");
+    lane.attached_entry("two", "c2").unwrap().checked = true;
+    lane.note_lacking("two", [("/a".to_owned(), item("/a"))].into());
+    assert_eq!(deliver(&mut lane), Some(vec![("two".to_owned(), 1)]), "the other one has it");
 }
 
 #[test]
@@ -81,6 +166,7 @@ fn a_new_pod_gets_every_file_of_the_session_and_others_only_what_is_new() {
     attach(&mut lane, "two", "c2", "old");
     assert!(!lane.is_ready());
     assert_eq!(deliver(&mut lane), Some(vec![("one".to_owned(), 1), ("two".to_owned(), 2)]));
+    assert_eq!(reload(&mut lane), None);
     assert!(lane.is_ready());
     assert_eq!(deliver(&mut lane), None);
     attach(&mut lane, "one", "c1-restarted", "old");

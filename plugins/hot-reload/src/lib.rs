@@ -10,13 +10,16 @@
 
 mod args;
 mod gather;
+mod keys;
 mod lane;
 mod place;
 mod plan;
 mod pods;
 mod probe;
+mod reload;
 mod report;
 mod request;
+mod screen;
 mod session;
 mod sources;
 mod work;

@@ -4,6 +4,8 @@
 //! elsewhere the API server forwards. Which of the two is found out by trying
 //! both, once per pod.
 
+use devloop_core::CommandError;
+use devloop_core::project::HttpCall;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::Portforwarder;
@@ -98,13 +100,49 @@ impl Probe {
         self.ask(stream, "localhost").await
     }
 
-    async fn ask(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str) -> io::Result<bool> {
+    async fn ask(&self, stream: impl AsyncRead + AsyncWrite + Unpin, host: &str) -> io::Result<bool> {
         let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: devloop\r\nConnection: close\r\n\r\n", self.path);
-        stream.write_all(request.as_bytes()).await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        Ok(is_success(&status))
+        Ok(is_success(&status_of(stream, &request).await?))
     }
+}
+
+/// Makes a call of an app's own, by the pod's address or through the API server.
+///
+/// # Errors
+/// When the pod doesn't answer within `limit`, or not with success.
+pub(crate) async fn call(pods: &Api<Pod>, pod: &str, address: Option<&str>, call: &HttpCall, limit: Duration) -> Result<(), CommandError> {
+    let HttpCall { path, port, method } = call;
+    let failed = || CommandError::new(format!("{method} {path} at port {port} of pod {pod} failed"));
+    let request = |host: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: devloop\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    let ask = async {
+        let direct = async { TcpStream::connect((address?, *port)).await.ok() };
+        let status = match tokio::time::timeout(HEAD_START, direct).await.ok().flatten() {
+            Some(stream) => status_of(stream, &request(address.unwrap_or_default())).await?,
+            None => {
+                let mut forward = Forward(pods.portforward(pod, &[*port]).await.map_err(io::Error::other)?);
+                let stream = forward.0.take_stream(*port).ok_or_else(|| io::Error::other("no stream to the pod"))?;
+                status_of(stream, &request("localhost")).await?
+            }
+        };
+        Ok::<_, io::Error>(status)
+    };
+    let status =
+        tokio::time::timeout(limit, ask).await.map_err(|_| failed().caused_by(format!("no answer within {} s", limit.as_secs())))?;
+    let status = status.map_err(|error| failed().caused_by(error))?;
+    if is_success(&status) {
+        Ok(())
+    } else {
+        Err(failed().caused_by(format!("the app answered {}", String::from_utf8_lossy(&status[9..]).trim())))
+    }
+}
+
+async fn status_of(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<[u8; 12]> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    Ok(status)
 }
 
 /// A forward that ends when it is dropped; the library's own goes on.

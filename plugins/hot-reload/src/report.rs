@@ -1,10 +1,12 @@
 //! What is said about what happened: a line for people, an object for tools.
 
 use crate::args::OutputForm;
+use crate::screen::Screen;
 use console::Style;
-use devloop_core::ui::{Ui, human_duration};
+use devloop_core::ui::{Ui, human_duration, render_error};
 use devloop_core::{CommandError, ErrorContext, Result, output};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What happened.
@@ -16,12 +18,22 @@ pub(crate) enum Happening {
     PodAdded,
     PodGone,
     Synced,
+    /// A container's files were compared with the local ones.
+    Verified,
     BuildStarted,
     BuildFailed,
     /// The build made the binary that runs already.
     Unchanged,
     Swapped,
+    /// An app was started again in place, with the files that it has.
+    Restarted,
+    /// An app took note of new files in its own way.
+    Reloaded,
+    /// A build made files.
+    Built,
     Error,
+    /// Pods are again what they were.
+    Undone,
     Stopped,
 }
 
@@ -114,6 +126,16 @@ impl Report {
         self
     }
 
+    /// What the last change was, if this was one.
+    fn last(&self) -> Option<String> {
+        let is_change = matches!(
+            self.event,
+            Happening::Synced | Happening::Swapped | Happening::Restarted | Happening::Reloaded | Happening::Unchanged | Happening::Built
+        );
+        let message = self.message.as_deref().filter(|_| is_change)?;
+        Some(format!("{message} {}", self.phases.describe()))
+    }
+
     /// The line that a person reads.
     fn text(&self) -> String {
         let service = self.service.as_deref().unwrap_or_default();
@@ -124,11 +146,12 @@ impl Report {
             Happening::Ready => format!("{good} {message}"),
             Happening::PodAdded => format!("+ {service}: {} {message}", self.pods.join(", ")),
             Happening::PodGone => format!("- {service}: {} is gone", self.pods.join(", ")),
-            Happening::Synced | Happening::Swapped => {
+            Happening::Synced | Happening::Swapped | Happening::Restarted | Happening::Reloaded => {
                 format!("{good} {service}: {message} in {} {}", count(self.pods.len(), "pod"), dim.apply_to(self.phases.describe()))
             }
             Happening::BuildStarted => format!("… {service}: building"),
-            Happening::Unchanged => format!("{good} {service}: {message} {}", dim.apply_to(self.phases.describe())),
+            Happening::Undone | Happening::Verified => format!("{good} {service}: {message} in {}", count(self.pods.len(), "pod")),
+            Happening::Unchanged | Happening::Built => format!("{good} {service}: {message} {}", dim.apply_to(self.phases.describe())),
             Happening::BuildFailed | Happening::Error | Happening::Stopped => message.to_owned(),
         }
     }
@@ -140,25 +163,58 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 }
 
 /// The way to the user or to a tool.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Reporter {
-    pub(crate) ui: Ui,
-    pub(crate) form: OutputForm,
+    ui: Ui,
+    form: OutputForm,
+    /// While the session is on a terminal.
+    pub(crate) screen: Option<Screen>,
+    /// The last change of each service.
+    last: BTreeMap<String, String>,
 }
 
 impl Reporter {
-    pub(crate) fn tell(&self, report: &Report) -> Result<()> {
+    pub(crate) fn new(ui: Ui, form: OutputForm) -> Self {
+        let screen = if form == OutputForm::Text && !ui.is_quiet() { Screen::new() } else { None };
+        Self { ui, form, screen, last: BTreeMap::new() }
+    }
+
+    pub(crate) fn tell(&mut self, report: &Report) -> Result<()> {
+        if let (Some(service), Some(last)) = (&report.service, report.last()) {
+            self.last.insert(service.clone(), last);
+        }
         match self.form {
             OutputForm::Json => output::line(&serde_json::to_string(report).context("could not write JSON")?),
+            // That a pod is in sync says it all.
+            OutputForm::Text if report.event == Happening::Verified => Ok(()),
             OutputForm::Text => {
-                self.ui.say(report.text());
+                self.say(&report.text());
                 Ok(())
             }
         }
     }
 
+    /// Says something that is no event.
+    pub(crate) fn say(&mut self, text: &str) {
+        match &mut self.screen {
+            Some(screen) => screen.say(text),
+            None => self.ui.say(text),
+        }
+    }
+
+    /// Says a warning.
+    pub(crate) fn warn(&mut self, text: &str) {
+        match &mut self.screen {
+            Some(screen) => screen.say(&format!("{} {text}", Style::new().for_stderr().yellow().bold().apply_to("Warning:"))),
+            None => self.ui.warn(text),
+        }
+    }
+
     /// Tells of a failure that doesn't end the session.
-    pub(crate) fn fail(&self, event: Happening, service: Option<&str>, pods: Vec<String>, error: &CommandError) -> Result<()> {
+    pub(crate) fn fail(&mut self, event: Happening, service: Option<&str>, pods: Vec<String>, error: &CommandError) -> Result<()> {
+        if let (Some(service), Some(first)) = (service, error.to_string().lines().next()) {
+            self.last.insert(service.to_owned(), first.to_owned());
+        }
         match self.form {
             OutputForm::Json => {
                 let hints = error.hints().into_iter().map(|hint| format!("hint: {hint}"));
@@ -167,10 +223,18 @@ impl Reporter {
                 self.tell(&report.pods(pods).message(console::strip_ansi_codes(&message)))
             }
             OutputForm::Text => {
-                self.ui.error(error);
+                match &mut self.screen {
+                    Some(screen) => screen.say(&render_error(error)),
+                    None => self.ui.error(error),
+                }
                 Ok(())
             }
         }
+    }
+
+    /// The last change of a service, or what is wrong with it.
+    pub(crate) fn last(&self, service: &str) -> Option<&String> {
+        self.last.get(service)
     }
 }
 

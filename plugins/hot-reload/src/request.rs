@@ -1,6 +1,7 @@
 //! What was asked for, checked.
 
 use crate::args::{Args, OutputForm};
+use crate::work::Leaving;
 use devloop_core::args::{ClusterArgs, Via};
 use devloop_core::{CommandError, ErrorContext, Result};
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub(crate) struct Request {
     /// Where the search for the project file begins.
     pub(crate) start: PathBuf,
     pub(crate) build: bool,
+    /// What becomes of the changed pods at the end.
+    pub(crate) leaving: Leaving,
     pub(crate) probe: Option<ProbeRequest>,
     pub(crate) output: OutputForm,
     pub(crate) cluster: ClusterArgs,
@@ -39,6 +42,7 @@ impl Request {
             file: args.file,
             start: std::env::current_dir().context("could not find out the working directory")?,
             build: !args.no_build,
+            leaving: if args.keep { Leaving::Keep } else { Leaving::Undo },
             probe,
             output: args.output,
             cluster: args.cluster,

@@ -2,18 +2,22 @@
 
 mod agents;
 mod containers;
+mod foot;
+mod leave;
 mod outcomes;
+mod trials;
 
 use crate::gather::Gathered;
-use crate::lane::{Binary, Delivery, Lane, Origin};
+use crate::keys::{Key, Keyboard};
+use crate::lane::{Delivery, Lane, Origin, ReloadOrder};
 use crate::place::{Place, Routes};
 use crate::probe::Way;
 use crate::report::{Happening, Report, Reporter, count};
 use crate::request::Request;
 use crate::sources::Sources;
-use crate::work::{self, Announcement, Attachment, Build, Fate, PodOutcome, SwapOutcomes};
+use crate::work::{self, Announcement, Attachment, Build, Checked, Fate, Leaving, PodOutcome, ReloadFailure, SwapOutcomes, Trial};
 use agents::Station;
-use devloop_core::agent::{Agent, AgentError, AgentImages};
+use devloop_core::agent::{Agent, AgentError, AgentImages, Swapped};
 use devloop_core::build::BuildError;
 use devloop_core::cluster::Cluster;
 use devloop_core::shutdown::Shutdown;
@@ -45,34 +49,46 @@ pub(crate) enum Event {
     /// Something about a service's pods.
     Pod { lane: usize, event: Box<Result<watcher::Event<Pod>, watcher::Error>> },
     /// A container's process was found, or not.
-    Attached { lane: usize, pod: String, container_id: String, number: u64, outcome: Result<Attachment, AgentError> },
+    Attached { lane: usize, pod: String, container_id: String, number: u64, outcome: Box<Result<Attachment, AgentError>> },
+    /// A container's files were compared with the local ones.
+    Checked { lane: usize, pod: String, container_id: String, outcome: Result<Checked, AgentError> },
     /// Files are in their pods.
     Delivered { lane: usize, delivery: Delivery, outcomes: Vec<PodOutcome<()>>, delivered: Instant },
+    /// Apps took note of changed files, or didn't.
+    Reloaded {
+        lane: usize,
+        order: Box<ReloadOrder>,
+        outcomes: Vec<PodOutcome<Option<Swapped>, ReloadFailure>>,
+        started: Instant,
+        ended: Instant,
+    },
     /// Pods answered the probe, or one didn't.
     Served { lane: usize, announcement: Box<Announcement>, served: Option<Duration>, ways: Vec<(String, Way)> },
     /// It is known how pods can be asked.
     WaysFound { lane: usize, ways: Vec<(String, Way)> },
-    /// Cargo is done.
+    /// The build is done.
     Built { lane: usize, number: u64, outcome: Box<Result<Build, BuildError>> },
     /// Processes were replaced.
     Swapped { lane: usize, outcomes: Box<SwapOutcomes> },
     /// What became of them.
-    Judged { lane: usize, binary: Binary, fates: Vec<(String, Fate)> },
+    Judged { lane: usize, trial: Trial, fates: Vec<(String, Fate)> },
     /// Which sources there are now.
     Reshaped { lane: usize, outcome: Result<Sources> },
     /// Other folders are watched now.
     Rewatched(Box<Result<(Watcher, mpsc::Receiver<Generation>)>>),
+    /// The user wants something.
+    Key(Key),
+    /// What pods said of late.
+    Logs { pod: String, outcome: Result<String, kube::Error> },
     /// An agent is gone.
     AgentEnded { place: Place, number: u64, reason: String },
     /// An agent was started, or not.
     AgentStarted { place: Place, number: u64, outcome: Result<Agent, AgentError> },
-    /// The user wants to end.
-    Stop,
 }
 
 /// Runs until the user ends it.
 pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) -> Result<ExitStatus> {
-    let reporter = Reporter { ui: context.ui.clone(), form: request.output };
+    let mut reporter = Reporter::new(context.ui.clone(), request.output);
     let starting = async {
         let keep = tempfile::Builder::new().prefix("devloop-hot-reload-").tempdir().context("could not make a temporary folder")?;
         let roots = roots(gathered.services.iter().map(|(_, layout)| layout.roots()));
@@ -85,6 +101,10 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         Err(error) => return Err(error),
     };
     let Gathered { cluster, services } = gathered;
+    let (keyboard, key_rx) = reporter.screen.as_ref().and_then(|_| Keyboard::listen()).unzip();
+    for warning in watcher.take_warnings() {
+        reporter.warn(&format!("{warning}; {}", warning.hint()));
+    }
     let lanes: Vec<Lane> = services.into_iter().map(|(facts, layout)| Lane::new(facts, layout)).collect();
     let pods = pod_events(&cluster, &lanes);
     let session = Session {
@@ -100,6 +120,10 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered) 
         agents_started: 0,
         keep,
         is_ready: false,
+        is_paused: false,
+        keyboard,
+        key_rx,
+        leaving: request.leaving,
         tasks: JoinSet::new(),
         watcher,
         generation_rx,
@@ -152,6 +176,11 @@ struct Session {
     agents_started: u64,
     keep: tempfile::TempDir,
     is_ready: bool,
+    /// Whether nothing is brought into pods until the user goes on.
+    is_paused: bool,
+    keyboard: Option<Keyboard>,
+    key_rx: Option<mpsc::UnboundedReceiver<Key>>,
+    leaving: Leaving,
     tasks: JoinSet<Event>,
     watcher: Watcher,
     generation_rx: mpsc::Receiver<Generation>,
@@ -159,11 +188,19 @@ struct Session {
 }
 
 impl Session {
+    /// Works until the user ends it, or something makes it pointless; then leaves
+    /// the pods as they are to be.
     async fn run(mut self) -> Result<ExitStatus> {
+        let worked = self.work().await;
+        let left = self.leave().await;
+        worked.and(left).map(|()| ExitStatus::Success)
+    }
+
+    async fn work(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
                 biased;
-                () = self.shutdown.requested() => Event::Stop,
+                () = self.shutdown.requested() => return Ok(()),
                 generation = self.generation_rx.recv() => generation.map_or(Event::WatchEnded, Event::Saved),
                 Some(outcome) = self.tasks.join_next() => match outcome {
                     Ok(event) => event,
@@ -172,26 +209,17 @@ impl Session {
                     Err(error) => return Err(CommandError::new("a task of the session failed").caused_by(error)),
                 },
                 Some(event) = self.pods.next() => event,
+                Some(key) = next_key(self.key_rx.as_mut()) => match key {
+                    Key::Quit => return Ok(()),
+                    key => Event::Key(key),
+                },
             };
-            if let Event::Stop = event {
-                return self.stop();
-            }
             self.take(event)?;
             self.retire();
             self.pump();
             self.announce()?;
+            self.show();
         }
-    }
-
-    fn stop(self) -> Result<ExitStatus> {
-        let targets: Vec<String> = self.lanes.iter().map(|lane| lane.facts.selection.target.to_string()).collect();
-        let namespace = &self.cluster.namespace;
-        let text = format!(
-            "stopped; pods that were changed keep running the changed code until they are replaced\nto go back to their image: kubectl rollout restart {} -n {namespace}",
-            targets.join(" ")
-        );
-        self.reporter.tell(&Report::new(Happening::Stopped).message(text))?;
-        Ok(ExitStatus::Success)
     }
 
     fn take(&mut self, event: Event) -> Result<()> {
@@ -199,7 +227,9 @@ impl Session {
             Event::Saved(generation) => self.saved(&generation),
             Event::WatchEnded => self.watch_ended(),
             Event::Pod { lane, event } => self.pod(lane, *event),
-            Event::Attached { lane, pod, container_id, number, outcome } => self.attached(lane, &pod, &container_id, number, outcome),
+            Event::Attached { lane, pod, container_id, number, outcome } => self.attached(lane, &pod, &container_id, number, *outcome),
+            Event::Checked { lane, pod, container_id, outcome } => self.checked(lane, &pod, &container_id, outcome),
+            Event::Reloaded { lane, order, outcomes, started, ended } => self.reloaded(lane, &order, outcomes, started, ended),
             Event::Delivered { lane, delivery, outcomes, delivered } => self.delivered(lane, delivery, outcomes, delivered),
             Event::Served { lane, announcement, served, ways } => {
                 self.ways_found(lane, ways);
@@ -211,20 +241,30 @@ impl Session {
             }
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
-            Event::Judged { lane, binary, fates } => self.judged(lane, &binary, fates),
+            Event::Judged { lane, trial, fates } => self.judged(lane, &trial, fates),
             Event::Reshaped { lane, outcome } => self.reshaped(lane, outcome),
             Event::Rewatched(outcome) => {
                 // What the old one still holds was seen by the new one, too.
                 (self.watcher, self.generation_rx) = (*outcome)?;
                 Ok(())
             }
+            Event::Key(key) => self.key(key),
+            Event::Logs { pod, outcome } => {
+                match outcome {
+                    Ok(text) => self.reporter.say(&format!("── {pod}\n{}", text.trim_end())),
+                    Err(error) => self.reporter.warn(&format!("the log of {pod} can't be read: {error}")),
+                }
+                Ok(())
+            }
             Event::AgentEnded { place, number, reason } => self.agent_ended(place, number, AgentError::Ended(reason)),
             Event::AgentStarted { place, number, outcome } => self.agent_started(place, number, outcome),
-            Event::Stop => Ok(()),
         }
     }
 
     fn saved(&mut self, generation: &Generation) -> Result<()> {
+        for warning in self.watcher.take_warnings() {
+            self.reporter.warn(&format!("{warning}; {}", warning.hint()));
+        }
         let origin = origin(generation);
         for lane in 0..self.lanes.len() {
             let plan = self.lanes[lane].layout.plan(&generation.changes);
@@ -255,9 +295,7 @@ impl Session {
     fn watch_ended(&self) -> Result<()> {
         let error = CommandError::new("files are not watched any more");
         Err(match self.watcher.failure() {
-            Some(failure) => {
-                error.caused_by(failure.to_string()).with_hint("raise the limits of inotify(7), or ignore folders in .devloopignore")
-            }
+            Some(failure) => error.caused_by(failure.to_string()),
             None => error,
         })
     }
@@ -282,13 +320,21 @@ impl Session {
 
     /// Starts whatever is due.
     fn pump(&mut self) {
+        if self.is_paused {
+            return;
+        }
         for lane in 0..self.lanes.len() {
             if let Some(delivery) = self.lanes[lane].next_delivery() {
                 self.tasks.spawn(work::deliver(self.agents_of(lane), lane, delivery));
             }
-            if let Some(order) = self.lanes[lane].next_swap() {
-                let binary = self.lanes[lane].facts.binary.clone();
+            if let Some(binary) = self.lanes[lane].facts.binary.clone()
+                && let Some(order) = self.lanes[lane].next_swap()
+            {
                 self.tasks.spawn(work::swap(self.agents_of(lane), lane, order, binary));
+            }
+            if let Some(order) = self.lanes[lane].next_reload() {
+                let container = self.lanes[lane].facts.container.clone();
+                self.tasks.spawn(work::reload(self.agents_of(lane), self.cluster.clone(), container, lane, order));
             }
         }
     }
@@ -313,6 +359,14 @@ impl Session {
         let pods: Vec<String> = self.lanes.iter().flat_map(|lane| lane.pods.keys().cloned()).collect();
         let message = format!("watching {} in {}; Ctrl-C ends it", names.join(", "), count(pods.len(), "pod"));
         self.reporter.tell(&Report::new(Happening::Ready).pods(pods).message(message))
+    }
+}
+
+/// The next key; never, where there are none.
+async fn next_key(key_rx: Option<&mut mpsc::UnboundedReceiver<Key>>) -> Option<Key> {
+    match key_rx {
+        Some(key_rx) => key_rx.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,7 +9,6 @@ use devloop_core::cluster::Cluster;
 use devloop_core::deliver::Progress;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Rollout};
 use devloop_core::image::{self, Image};
-use devloop_core::project::Build;
 use devloop_core::ui::human_bytes;
 use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
 use futures::future::try_join_all;
@@ -36,15 +35,17 @@ pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gat
     // Everything is built before anything is sent: a mistake in one service
     // leaves the cluster as it is.
     let mut work = Vec::with_capacity(gathered.plan.services.len());
+    let keep = gathered.cache.join("builds");
+    std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
     for planned in &gathered.plan.services {
-        let (binary, compile) = timed(compile(context, &gathered.root, planned)).await?;
+        let (binary, compile) = timed(compile(context, &gathered.root, &keep, planned)).await?;
         let (image, assemble) = timed(context.shutdown.guard(assemble(gathered, planned, &binary))).await?;
         let image = gathered.destination.name(image);
         work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
     }
     let mut manifests = gathered.plan.manifests.clone();
     for work in &work {
-        deploy::replace_image(&mut manifests, &work.planned.service.image.name, &work.image.reference);
+        deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference);
     }
     let options = ApplyOptions { force: request.conflicts == Conflicts::Force, dry_run: request.mode == Mode::DryRun };
     if request.mode == Mode::DryRun {
@@ -72,12 +73,16 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn compile(context: &Context, root: &Path, planned: &PlannedService) -> Result<BuiltBinary> {
+async fn compile(context: &Context, root: &Path, keep: &Path, planned: &PlannedService) -> Result<BuiltBinary> {
     let name = &planned.service.name;
     let step = context.ui.step(format!("compiling {name}"));
-    let Build::Cargo(cargo) = &planned.service.build;
-    match build::cargo(root, cargo, &context.shutdown).await {
-        Ok(binary) => {
+    let Some(build) = &planned.service.build else {
+        return Err(CommandError::usage(format!("service {name:?} has no build, which its image's binary is to come from")));
+    };
+    match build::build(root, build, keep, &context.shutdown).await {
+        Ok(None) => Err(CommandError::usage(format!("the build of service {name:?} makes no binary for its image"))
+            .with_hint("name it in `build.command.output`")),
+        Ok(Some(binary)) => {
             if binary.fresh {
                 step.done(format!("{name} is compiled already"));
             } else {
@@ -102,7 +107,7 @@ async fn compile(context: &Context, root: &Path, planned: &PlannedService) -> Re
 
 async fn assemble(gathered: &Gathered, planned: &PlannedService, binary: &BuiltBinary) -> Result<Image> {
     for attempt in 1.. {
-        let (cache, spec, root, path) = (gathered.cache.clone(), planned.service.image.clone(), gathered.root.clone(), binary.path.clone());
+        let (cache, spec, root, path) = (gathered.cache.clone(), planned.image.clone(), gathered.root.clone(), binary.path.clone());
         let assembled =
             tokio::task::spawn_blocking(move || image::assemble(&cache, &spec, &root, &path)).await.context("could not make the image")?;
         match assembled {

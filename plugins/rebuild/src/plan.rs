@@ -1,13 +1,15 @@
 //! Which manifests are applied for which services. Pure.
 
 use devloop_core::deploy::{Manifest, uses_image};
-use devloop_core::project::Service;
+use devloop_core::project::{ImageSpec, Service};
 use devloop_core::{CommandError, Result};
 
 /// A service and the manifests that its project file names.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) service: Service,
+    /// The service's.
+    pub(crate) image: ImageSpec,
     pub(crate) manifests: Vec<Manifest>,
 }
 
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedService {
     pub(crate) service: Service,
+    /// What its image holds.
+    pub(crate) image: ImageSpec,
     /// The namespace that its target's manifest names.
     pub(crate) namespace: Option<String>,
 }
@@ -35,19 +39,19 @@ pub(crate) struct PlannedService {
 pub(crate) fn plan(sources: Vec<Source>, all: &[Service]) -> Result<Plan> {
     let left_out: Vec<&str> = all
         .iter()
-        .map(|service| service.image.name.as_str())
-        .filter(|name| sources.iter().all(|source| source.service.image.name != *name))
+        .filter_map(|service| service.image.as_ref().map(|image| image.name.as_str()))
+        .filter(|name| sources.iter().all(|source| source.image.name != *name))
         .collect();
     let mut manifests: Vec<Manifest> = Vec::new();
     let mut services = Vec::with_capacity(sources.len());
     for source in sources {
-        let image = &source.service.image.name;
+        let image = &source.image.name;
         if !source.manifests.iter().any(|manifest| uses_image(manifest, image)) {
             return Err(CommandError::new(format!("no container in the manifests of {} runs image {image:?}", source.service.name))
                 .with_hint(format!("write `image: {image}` in the pod spec that is to run it")));
         }
         let namespace = source.manifests.iter().find(|manifest| is_target(manifest, &source.service)).and_then(Manifest::namespace);
-        services.push(PlannedService { namespace: namespace.map(str::to_owned), service: source.service });
+        services.push(PlannedService { namespace: namespace.map(str::to_owned), service: source.service, image: source.image });
         for manifest in source.manifests {
             let known = manifests.iter().any(|known| known.path == manifest.path && known.object == manifest.object);
             if !known && !left_out.iter().any(|name| uses_image(&manifest, name)) {
@@ -92,7 +96,10 @@ mod tests {
     fn what_runs_other_images_is_left_alone() {
         let all = services();
         let manifests = vec![deployment("shop"), deployment("cart")];
-        let both: Vec<Source> = all.iter().map(|service| Source { service: service.clone(), manifests: manifests.clone() }).collect();
+        let both: Vec<Source> = all
+            .iter()
+            .map(|service| Source { service: service.clone(), image: service.image.clone().unwrap(), manifests: manifests.clone() })
+            .collect();
         assert_eq!(plan(both.clone(), &all).unwrap().manifests.len(), 2);
         let shop = plan(both[..1].to_vec(), &all).unwrap();
         assert_eq!(shop.manifests.iter().map(Manifest::name).collect::<Vec<_>>(), ["shop"]);
@@ -102,7 +109,9 @@ mod tests {
     #[test]
     fn a_service_that_nothing_runs_is_a_mistake() {
         let all = services();
-        let error = plan(vec![Source { service: all[0].clone(), manifests: vec![deployment("cart")] }], &all).unwrap_err();
+        let error =
+            plan(vec![Source { service: all[0].clone(), image: all[0].image.clone().unwrap(), manifests: vec![deployment("cart")] }], &all)
+                .unwrap_err();
         assert_eq!(error.to_string(), "no container in the manifests of shop runs image \"shop\"");
     }
 }

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::Serialize;
 
-use super::{ByteString, ErrorKind, Located, Message, Phases, ProcessId, Request, Response, Swapped, encode};
+use super::{ByteString, ErrorKind, Expected, Failed, Located, Message, Phases, ProcessId, Request, Response, Swapped, Undone, encode};
 
 fn bytes() -> impl Strategy<Value = ByteString> {
     vec(any::<u8>(), 0..300).prop_map(ByteString)
@@ -15,31 +15,80 @@ fn process() -> impl Strategy<Value = ProcessId> {
     any::<(u32, u64)>().prop_map(|(pid, start_time)| ProcessId { pid, start_time })
 }
 
+fn processes() -> impl Strategy<Value = Vec<ProcessId>> {
+    vec(process(), 0..4)
+}
+
+fn expected() -> impl Strategy<Value = Expected> {
+    (bytes(), option::of(bytes()), any::<(u64, Option<[u8; 32]>, Option<u32>)>()).prop_map(|(path, link, (size, blake3, mode))| Expected {
+        path,
+        size,
+        blake3,
+        mode,
+        link,
+    })
+}
+
+fn failed() -> impl Strategy<Value = Vec<Failed>> {
+    vec((process(), ".{0,80}").prop_map(|(process, message)| Failed { process, kind: ErrorKind::Vanished, message }), 0..4)
+}
+
+/// Of files that are received.
+fn transfers() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (processes(), bytes(), any::<(Option<u32>, u64, Option<(i64, u32)>, Option<[u8; 32]>)>())
+            .prop_map(|(processes, path, (mode, size, modified, base))| Request::PutFile { processes, path, mode, size, modified, base }),
+        bytes().prop_map(|bytes| Request::Data { bytes }),
+        (any::<u32>(), bytes()).prop_map(|(length, bytes)| Request::Packed { length, bytes }),
+        any::<(u64, u64)>().prop_map(|(offset, length)| Request::Copy { offset, length }),
+        Just(Request::AbortFile),
+        (process(), bytes(), option::of(vec(bytes(), 0..4)), any::<(u64, Option<[u8; 32]>)>())
+            .prop_map(|(process, executable, argv, (size, base))| Request::Swap { process, executable, argv, size, base }),
+    ]
+}
+
 pub(crate) fn request() -> impl Strategy<Value = Message<Request>> {
-    let body =
-        prop_oneof![
-            any::<u32>().prop_map(|version| Request::Hello { version }),
-            ".{0,80}".prop_map(|container_id| Request::Locate { container_id }),
-            (process(), bytes(), any::<(Option<u32>, u64, Option<(i64, u32)>)>())
-                .prop_map(|(process, path, (mode, size, modified))| Request::PutFile { process, path, mode, size, modified }),
-            bytes().prop_map(|bytes| Request::Data { bytes }),
-            Just(Request::AbortFile),
-            (process(), bytes()).prop_map(|(process, path)| Request::Remove { process, path }),
-            (process(), bytes(), option::of(vec(bytes(), 0..4)), any::<u64>())
-                .prop_map(|(process, executable, argv, size)| Request::Swap { process, executable, argv, size }),
-            process().prop_map(|process| Request::Rollback { process }),
-            process().prop_map(|process| Request::Alive { process }),
-        ];
+    let body = prop_oneof![
+        any::<u32>().prop_map(|version| Request::Hello { version }),
+        ".{0,80}".prop_map(|container_id| Request::Locate { container_id }),
+        transfers(),
+        (processes(), bytes(), any::<u32>()).prop_map(|(processes, path, empty_parents)| Request::Remove {
+            processes,
+            path,
+            empty_parents
+        }),
+        (processes(), bytes(), bytes()).prop_map(|(processes, target, path)| Request::PutLink { processes, target, path }),
+        (process(), vec(expected(), 0..4)).prop_map(|(process, entries)| Request::Check { process, entries }),
+        (process(), any::<i32>()).prop_map(|(process, signal)| Request::Signal { process, signal }),
+        (process(), vec(bytes(), 0..4)).prop_map(|(process, changed)| Request::Restart { process, changed }),
+        process().prop_map(|process| Request::Rollback { process }),
+        process().prop_map(|process| Request::Alive { process }),
+        process().prop_map(|process| Request::Undo { process }),
+        process().prop_map(|process| Request::Keep { process }),
+    ];
     (any::<u32>(), body).prop_map(|(id, body)| Message { id, body })
 }
 
 pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
-    let located = (process(), vec(bytes(), 0..4), bytes(), any::<(u32, u32, u32, bool, Option<[u8; 32]>)>()).prop_map(
-        |(process, argv, executable, (main_pid, uid, gid, in_memory, blake3))| {
-            let machine = "x86_64".into();
-            Response::Located(Located { process, main_pid, argv, executable, in_memory, uid, gid, machine, blake3 })
-        },
-    );
+    let located = ((process(), process()), vec(bytes(), 0..4), (bytes(), bytes()), any::<(u32, u32, u32, bool, bool, Option<[u8; 32]>)>())
+        .prop_map(|((process, main), argv, (executable, cwd), (seccomp, uid, gid, in_memory, changed, blake3))| {
+            let (machine, main_argv) = ("x86_64".into(), argv.clone());
+            Response::Located(Located {
+                process,
+                argv,
+                cwd,
+                main,
+                main_argv,
+                executable,
+                in_memory,
+                uid,
+                gid,
+                machine,
+                blake3,
+                seccomp,
+                changed,
+            })
+        });
     let swapped = (process(), any::<([u64; 4], bool, bool)>()).prop_map(|(process, (phases, in_memory, previous_kept))| {
         Response::Swapped(Swapped {
             process,
@@ -51,9 +100,15 @@ pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
     let body = prop_oneof![
         (any::<u32>(), ".{0,9}", ".{0,9}").prop_map(|(version, build, arch)| { Response::Hello { version, build, arch } }),
         located,
-        any::<[u8; 32]>().prop_map(|blake3| Response::Written { blake3 }),
+        (any::<Option<[u8; 32]>>(), failed()).prop_map(|(blake3, failed)| Response::Written { blake3, failed }),
         Just(Response::Aborted),
-        any::<bool>().prop_map(|existed| Response::Removed { existed }),
+        failed().prop_map(|failed| Response::Done { failed }),
+        vec(any::<u32>(), 0..9).prop_map(|indices| Response::Differing { indices }),
+        (any::<(u32, bool)>(), process()).prop_map(|((restored, restarted), process)| Response::Undone(Undone {
+            restored,
+            restarted,
+            process
+        })),
         swapped,
         any::<bool>().prop_map(|running| Response::Alive { running }),
         ".{0,80}".prop_map(|message| Response::Error { kind: ErrorKind::Seccomp, message }),

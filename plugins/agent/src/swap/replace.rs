@@ -5,9 +5,9 @@
 //! memory and keeps the pid, the namespaces, the user, the working directory,
 //! the limits and the cgroup. Descriptors are marked to be closed, the signal
 //! mask is emptied; ignored signals stay ignored, as after any exec. Children
-//! of the process are left alone: the new program inherits them. Until the
-//! kernel has accepted the new program all of it is undone on a failure, and
-//! the old program goes on, having noticed nothing but, where it sat in
+//! of the process are ended and reaped. Until the kernel has accepted the new
+//! program all of it but that is undone on a failure, and the old program goes
+//! on (as after the end of its children by any other hand), having noticed nothing but, where it sat in
 //! epoll_wait(2) or one of the few calls like it, an EINTR (signal(7)).
 
 use std::fs::File;
@@ -19,6 +19,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use rustix::io::Errno;
 
+use super::children;
 use super::memory::{ExecBlock, Memory, PlacedBlock};
 use super::tracee::{Outcome, Tracee};
 use crate::failure::Failure;
@@ -33,6 +34,8 @@ const MAX_NAME: usize = 249;
 /// `MFD_EXEC` of `<linux/memfd.h>`, Linux 6.3.
 const MFD_EXEC: u64 = 0x10;
 const PAGE: u64 = 4096;
+/// A process can't have had more children at once than there are pids by default.
+const MOST_REAPED: usize = 32_768;
 
 /// What the process is to run.
 #[derive(Debug)]
@@ -120,7 +123,11 @@ impl Borrowed<'_> {
         if let Source::Memory(file) = program.source {
             self.load(program.path, file)?;
         }
+        // Last of what may fail for a reason that lies in the process: when its
+        // children are gone, it is not any more what it was.
         self.close_descriptors(inheritable)?;
+        children::end(self.proc, self.process)?;
+        self.reap()?;
         let outcome = match self.descriptor {
             None => {
                 let arguments = [block.path, block.argv, block.envp, 0, 0, 0];
@@ -203,6 +210,23 @@ impl Borrowed<'_> {
         for descriptor in descriptors {
             let arguments = [u64::from(*descriptor), libc::F_SETFD as u64, flags as u64, 0, 0, 0];
             self.call(libc::SYS_fcntl, arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Takes leave of ended children in the name of the process: the new program
+    /// would not do it. A filter that forbids that is no reason to fail.
+    fn reap(&mut self) -> Result<(), Failure> {
+        if self.proc.children(self.process.pid)?.is_empty() {
+            return Ok(());
+        }
+        let flags = (libc::WNOHANG | libc::__WALL) as u64;
+        for _ in 0..MOST_REAPED {
+            let any = u64::MAX;
+            match self.call(libc::SYS_wait4, [any, 0, flags, 0, 0, 0])? {
+                Outcome::Returned(pid) if pid > 0 => {}
+                _ => break,
+            }
         }
         Ok(())
     }

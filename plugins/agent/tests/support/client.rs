@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use devloop_agent::protocol::{ByteString, Decoder, ErrorKind, MAX_CHUNK, Message, ProcessId, Request, Response, Swapped, VERSION, encode};
+use devloop_agent::protocol::{
+    ByteString, Decoder, ErrorKind, Failed, MAX_CHUNK, Message, ProcessId, Request, Response, Swapped, Undone, VERSION, encode,
+};
 
 use super::container::EXECUTABLE;
 
@@ -13,13 +15,22 @@ pub struct Client {
     output: ChildStdout,
     decoder: Decoder,
     next_id: u32,
+    undo: Undo,
 }
+
+/// Where the agent keeps its records.
+type Undo = std::sync::Arc<tempfile::TempDir>;
 
 impl Client {
     /// Starts an agent, without a word to it.
     pub fn silent() -> Self {
+        Self::silent_with(std::sync::Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn silent_with(undo: Undo) -> Self {
         let mut agent = Command::new(env!("CARGO_BIN_EXE_devloop-agent"))
-            .arg("serve")
+            .args(["serve", "--undo"])
+            .arg(undo.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -27,11 +38,41 @@ impl Client {
             .unwrap();
         let input = agent.stdin.take();
         let output = agent.stdout.take().unwrap();
-        Self { agent, input, output, decoder: Decoder::new(), next_id: 1 }
+        Self { agent, input, output, decoder: Decoder::new(), next_id: 1, undo }
     }
 
     pub fn start() -> Self {
-        let mut client = Self::silent();
+        Self::silent().greeted()
+    }
+
+    /// Another agent on the same node.
+    pub fn beside(&self) -> Self {
+        Self::silent_with(self.undo.clone()).greeted()
+    }
+
+    pub fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.agent.id().cast_signed())
+    }
+
+    /// The records that there are.
+    pub fn records(&self) -> usize {
+        std::fs::read_dir(self.undo.path()).unwrap().count()
+    }
+
+    /// Puts a file where the folder of the records should be.
+    pub fn spoil_records(&self) {
+        std::fs::remove_dir(self.undo.path()).unwrap();
+        std::fs::write(self.undo.path(), "").unwrap();
+    }
+
+    /// Kills the agent; its records stay, and their folder.
+    pub fn kill(&mut self) {
+        self.agent.kill().unwrap();
+        self.agent.wait().unwrap();
+    }
+
+    fn greeted(self) -> Self {
+        let mut client = self;
         let hello = client.ask(Request::Hello { version: VERSION });
         assert!(matches!(hello, Response::Hello { version: VERSION, .. }), "{hello:?}");
         client
@@ -86,16 +127,38 @@ impl Client {
     }
 
     pub fn put(&mut self, process: ProcessId, path: &str, bytes: &[u8]) -> Response {
-        let path = ByteString::from(path);
-        let size = bytes.len() as u64;
-        let request = Request::PutFile { process, path, mode: None, size, modified: None };
-        self.transfer(request, bytes)
+        one(self.put_all(&[process], path, bytes))
+    }
+
+    pub fn put_all(&mut self, processes: &[ProcessId], path: &str, bytes: &[u8]) -> Response {
+        let (processes, path, size) = (processes.to_vec(), ByteString::from(path), bytes.len() as u64);
+        self.transfer(Request::PutFile { processes, path, mode: None, size, modified: None, base: None }, bytes)
+    }
+
+    pub fn remove(&mut self, process: ProcessId, path: &str) -> Response {
+        one(self.ask(Request::Remove { processes: vec![process], path: path.into(), empty_parents: 0 }))
+    }
+
+    pub fn link(&mut self, process: ProcessId, target: &str, path: &str) -> Response {
+        one(self.ask(Request::PutLink { processes: vec![process], target: target.into(), path: path.into() }))
+    }
+
+    pub fn restart(&mut self, process: ProcessId, changed: &[&str]) -> Swapped {
+        let changed = changed.iter().map(|path| ByteString::from(*path)).collect();
+        swapped(self.ask(Request::Restart { process, changed }))
+    }
+
+    pub fn undo(&mut self, process: ProcessId) -> Undone {
+        match self.ask(Request::Undo { process }) {
+            Response::Undone(undone) => undone,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn try_swap(&mut self, process: ProcessId, argv: Option<Vec<ByteString>>, program: &[u8]) -> Response {
         let executable = EXECUTABLE.into();
         let size = program.len() as u64;
-        self.transfer(Request::Swap { process, executable, argv, size }, program)
+        self.transfer(Request::Swap { process, executable, argv, size, base: None }, program)
     }
 
     pub fn swap(&mut self, process: ProcessId, program: &[u8]) -> Swapped {
@@ -128,6 +191,18 @@ impl Drop for Client {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.agent.wait();
+    }
+}
+
+/// The failure of the one process that a request was for, as an error.
+pub fn one(response: Response) -> Response {
+    match response {
+        Response::Written { failed, .. } | Response::Done { failed } if !failed.is_empty() => {
+            assert_eq!(failed.len(), 1);
+            let Failed { kind, message, .. } = failed[0].clone();
+            Response::Error { kind, message }
+        }
+        other => other,
     }
 }
 

@@ -127,6 +127,11 @@ impl Container {
         kill(Pid::from_raw(self.process.pid.cast_signed()), signal).unwrap();
     }
 
+    /// Its child processes, the dead included.
+    pub fn children(&self) -> Vec<u32> {
+        children_of(self.process.pid)
+    }
+
     pub fn is_alive(&self) -> bool {
         child_of(self.outer.id()) == Some(self.process.pid)
     }
@@ -148,13 +153,19 @@ pub struct ControlGroup {
 
 impl ControlGroup {
     pub fn with(container: &Container) -> Self {
-        let id = format!("{:064x}", u64::from(container.process.pid) << 32 | container.process.start_time);
+        Self::of(&[container.process])
+    }
+
+    pub fn of(processes: &[ProcessId]) -> Self {
+        let id = format!("{:064x}", u64::from(processes[0].pid) << 32 | processes[0].start_time);
         // One hierarchy of version 1, or the only one of version 2.
         let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|root| Path::new(root).is_dir());
         let directory = Path::new(root.unwrap()).join(format!("devloop-agent-test-{id}.scope"));
         fs::create_dir(&directory).unwrap();
         let group = Self { directory, id };
-        fs::write(group.directory.join("cgroup.procs"), container.process.pid.to_string()).unwrap();
+        for process in processes {
+            fs::write(group.directory.join("cgroup.procs"), process.pid.to_string()).unwrap();
+        }
         group
     }
 }
@@ -236,14 +247,19 @@ fn enter(root: &Path, options: Options) -> io::Result<()> {
     Ok(())
 }
 
-fn child_of(parent: u32) -> Option<u32> {
-    fs::read_dir("/proc").unwrap().find_map(|entry| {
-        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        (stat_field(pid, 1)? == u64::from(parent)).then_some(pid)
-    })
+pub fn child_of(parent: u32) -> Option<u32> {
+    children_of(parent).first().copied()
 }
 
-fn start_time(pid: u32) -> u64 {
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let children = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        (stat_field(pid, 1)? == u64::from(parent)).then_some(pid)
+    });
+    children.collect()
+}
+
+pub fn start_time(pid: u32) -> u64 {
     stat_field(pid, 19).unwrap()
 }
 
@@ -254,7 +270,7 @@ fn stat_field(pid: u32, index: usize) -> Option<u64> {
 
 /// Below the range that outgoing connections take theirs from: such a one must
 /// not sit on the port while the server is being swapped.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let offset = std::process::id() as u16 % 100 * 100 + NEXT.fetch_add(1, Ordering::Relaxed);

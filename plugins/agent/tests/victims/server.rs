@@ -56,6 +56,9 @@ fn main() {
         unsafe { syscall(SYS_RT_SIGPROCMASK, 0, &raw const blocked, 0_usize, 8_usize) };
     }
     let line = arguments.join("\x1f");
+    if mode == "prefork" {
+        prefork(&listener, &line);
+    }
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
     thread::spawn(move || {
         let _ = ready_rx.recv();
@@ -103,6 +106,23 @@ fn serve(listener: &TcpListener, arguments: &str) {
             ERRORS.load(SeqCst),
             HANDLED.load(SeqCst),
         );
+    }
+}
+
+/// Before there are threads: two workers that share the socket, one of which
+/// ignores SIGTERM, one that was handed to the first process, and one that ended.
+fn prefork(listener: &TcpListener, line: &str) {
+    let fork = || unsafe { syscall(SYS_CLONE, SIGCHLD, 0, 0, 0, 0) };
+    for number in 0..3 {
+        if fork() == 0 {
+            if number == 1 {
+                unsafe { signal(15, 1) };
+            }
+            if number == 2 && fork() != 0 {
+                unsafe { syscall(SYS_EXIT, 0) };
+            }
+            serve(listener, line);
+        }
     }
 }
 

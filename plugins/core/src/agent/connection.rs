@@ -4,18 +4,17 @@
 //! reading task hands each answer to the one who waits for it. The writer tells
 //! the reader whom to expect before it sends, so no state is shared.
 
+use super::AgentError;
+use super::chunks::Cache;
+use super::source::{Body, Part, Piece};
 use super::transport::{Connection, Transport};
-use super::{AgentError, Located, ProcessId, Swapped};
 use crate::node::Node;
-use devloop_agent::protocol::{ByteString, Decoder, MAX_CHUNK, Message, Request, Response, VERSION, encode};
+use devloop_agent::protocol::{ByteString, Decoder, Message, Request, Response, VERSION, encode, pack};
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -37,6 +36,8 @@ struct Inner {
     job_tx: mpsc::Sender<Job>,
     ended_rx: watch::Receiver<Option<String>>,
     patience: Duration,
+    /// What was sent of large files, to send less of their next versions.
+    sent: Mutex<Cache>,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
     /// Ends the agent when dropped.
@@ -49,6 +50,14 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// How a connection is used.
+#[derive(Clone, Copy, Debug)]
+struct Habits {
+    patience: Duration,
+    /// See [`Connection::compress`].
+    compress: bool,
+}
+
 /// What the writing task is given.
 #[derive(Debug)]
 struct Job {
@@ -57,24 +66,10 @@ struct Job {
     reply_tx: oneshot::Sender<Reply>,
 }
 
-/// The bytes of a transfer: a file as it was when it was opened.
 #[derive(Debug)]
-struct Body {
-    file: File,
-    stamp: Stamp,
-}
-
-/// Differs when a file was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: (i64, i64),
-}
-
-#[derive(Debug)]
-struct Reply {
-    response: Response,
-    sent: Option<blake3::Hash>,
+pub(super) struct Reply {
+    pub(super) response: Response,
+    pub(super) sent: Option<blake3::Hash>,
 }
 
 /// What the reading task is told before an answer can come.
@@ -98,8 +93,8 @@ impl Agent {
     /// # Errors
     /// When it doesn't start, or it is too old or new.
     pub async fn start_by(transport: &impl Transport) -> Result<Self, AgentError> {
-        let Connection { reader, writer, stderr, guard } = transport.open().await?;
-        let agent = Self::over(reader, writer, Some(stderr), Some(guard), PATIENCE);
+        let Connection { reader, writer, stderr, guard, compress } = transport.open().await?;
+        let agent = Self::over(reader, writer, Some(stderr), Some(guard), Habits { patience: PATIENCE, compress });
         agent.greet().await?;
         Ok(agent)
     }
@@ -110,7 +105,7 @@ impl Agent {
         writer: W,
         stderr: Option<std::pin::Pin<Box<dyn AsyncRead + Send>>>,
         guard: Option<Box<dyn Any + Send + Sync>>,
-        patience: Duration,
+        habits: Habits,
     ) -> Self
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -121,7 +116,7 @@ impl Agent {
         let (ended_tx, ended_rx) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            if let Err(error) = write_jobs(job_rx, notice_tx, writer).await {
+            if let Err(error) = write_jobs(job_rx, notice_tx, writer, habits.compress).await {
                 // The reader sees the end, too, and tells why.
                 tracing::debug!(%error, "could not write to the agent");
             }
@@ -136,7 +131,9 @@ impl Agent {
             // Nobody may be left to hear it.
             let _ = ended_tx.send(Some(reason));
         });
-        Self { inner: Arc::new(Inner { job_tx, ended_rx, patience, _tasks: tasks, _guard: guard }) }
+        Self {
+            inner: Arc::new(Inner { job_tx, ended_rx, patience: habits.patience, sent: Mutex::default(), _tasks: tasks, _guard: guard }),
+        }
     }
 
     async fn greet(&self) -> Result<(), AgentError> {
@@ -150,90 +147,10 @@ impl Agent {
         }
     }
 
-    /// Finds the main process of a container, by the id in the pod's status.
-    ///
-    /// # Errors
-    /// When there is no such container or it has no process.
-    pub async fn locate(&self, container_id: &str) -> Result<Located, AgentError> {
-        match self.ask(Request::Locate { container_id: container_id.to_owned() }, None).await?.response {
-            Response::Located(located) => Ok(located),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Copies a local file into a container, in place of what is there. The
-    /// container sees the old or the new file, never a part.
-    ///
-    /// # Errors
-    /// [`AgentError::SourceChanged`] when the file was written to meanwhile; the
-    /// container's is untouched then.
-    pub async fn put_file(&self, process: ProcessId, source: &Path, destination: &str) -> Result<blake3::Hash, AgentError> {
-        let (body, metadata) = Body::open(source).await?;
-        let request = Request::PutFile {
-            process,
-            path: destination.into(),
-            // As in an image: the owner's umask is not the container's business.
-            mode: Some(if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 }),
-            size: body.stamp.size,
-            modified: Some((metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or_default())),
-        };
-        let reply = self.ask(request, Some(body)).await?;
-        match reply {
-            Reply { response: Response::Written { blake3 }, sent: Some(sent) } if *sent.as_bytes() == blake3 => Ok(sent),
-            Reply { response: Response::Written { .. }, .. } => Err(AgentError::Damaged(source.to_owned())),
-            Reply { response: Response::Aborted, .. } => Err(AgentError::SourceChanged(source.to_owned())),
-            other => Err(unexpected(&other.response)),
-        }
-    }
-
-    /// Removes a file or folder of a container; tells whether it was there.
-    ///
-    /// # Errors
-    /// When the agent can't.
-    pub async fn remove(&self, process: ProcessId, path: &str) -> Result<bool, AgentError> {
-        match self.ask(Request::Remove { process, path: path.into() }, None).await?.response {
-            Response::Removed { existed } => Ok(existed),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Replaces a running process by the program in the local file `source`,
-    /// which becomes `executable` in the container. Arguments, environment and
-    /// pid stay.
-    ///
-    /// # Errors
-    /// When it can't be done; the old process then runs on untouched.
-    pub async fn swap(&self, process: ProcessId, source: &Path, executable: &str) -> Result<Swapped, AgentError> {
-        let (body, _) = Body::open(source).await?;
-        let request = Request::Swap { process, executable: executable.into(), argv: None, size: body.stamp.size };
-        let reply = self.ask(request, Some(body)).await?;
-        match reply.response {
-            Response::Swapped(swapped) => Ok(swapped),
-            Response::Aborted => Err(AgentError::SourceChanged(source.to_owned())),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Brings back the program that the last swap replaced.
-    ///
-    /// # Errors
-    /// When there is none or the process is gone.
-    pub async fn rollback(&self, process: ProcessId) -> Result<Swapped, AgentError> {
-        match self.ask(Request::Rollback { process }, None).await?.response {
-            Response::Swapped(swapped) => Ok(swapped),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Whether a process still runs.
-    ///
-    /// # Errors
-    /// When the agent can't be asked.
-    pub async fn alive(&self, process: ProcessId) -> Result<bool, AgentError> {
-        match self.ask(Request::Alive { process }, None).await?.response {
-            Response::Alive { running } => Ok(running),
-            other => Err(unexpected(&other)),
-        }
+    /// What is known of files that were sent.
+    pub(super) fn sent(&self) -> std::sync::MutexGuard<'_, Cache> {
+        // A cache that a panic left half changed is at worst of less use.
+        self.inner.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Resolves when the agent has ended by itself, with the reason.
@@ -245,9 +162,14 @@ impl Agent {
         }
     }
 
-    async fn ask(&self, request: Request, body: Option<Body>) -> Result<Reply, AgentError> {
-        let patience =
-            self.inner.patience + Duration::from_secs(body.as_ref().map_or(0, |body| body.stamp.size / SLOWEST_BYTES_PER_SECOND));
+    pub(super) async fn ask(&self, request: Request, body: Option<Body>) -> Result<Reply, AgentError> {
+        let bytes = body.as_ref().map_or(0, Body::size);
+        self.ask_about(request, body, bytes).await
+    }
+
+    /// For a request that keeps the agent busy with so many bytes.
+    pub(super) async fn ask_about(&self, request: Request, body: Option<Body>, bytes: u64) -> Result<Reply, AgentError> {
+        let patience = self.inner.patience + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
         let exchange = async {
             let (reply_tx, reply_rx) = oneshot::channel();
             self.inner.job_tx.send(Job { request, body, reply_tx }).await.ok()?;
@@ -265,45 +187,11 @@ impl Agent {
     }
 }
 
-impl Body {
-    async fn open(path: &Path) -> Result<(Self, std::fs::Metadata), AgentError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => AgentError::SourceChanged(path.to_owned()),
-            _ => AgentError::Source { path: path.to_owned(), source },
-        };
-        let mut file = File::open(path).await.map_err(failed)?;
-        let metadata = file.metadata().await.map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(AgentError::SourceChanged(path.to_owned()));
-        }
-        file.set_max_buf_size(MAX_CHUNK);
-        Ok((Self { file, stamp: Stamp::new(&metadata) }, metadata))
-    }
-
-    /// The next bytes; `None` when the file is not any more what it was. The
-    /// last bytes come only when it still is.
-    async fn next(&mut self, left: u64) -> Option<Vec<u8>> {
-        let wanted = usize::try_from(left).unwrap_or(MAX_CHUNK).min(MAX_CHUNK);
-        let mut bytes = vec![0; wanted];
-        self.file.read_exact(&mut bytes).await.ok()?;
-        if wanted as u64 == left {
-            let now = Stamp::new(&self.file.metadata().await.ok()?);
-            return (now == self.stamp).then_some(bytes);
-        }
-        Some(bytes)
-    }
-}
-
-impl Stamp {
-    fn new(metadata: &std::fs::Metadata) -> Self {
-        Self { size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
-    }
-}
-
 async fn write_jobs<W: AsyncWrite + Unpin>(
     mut job_rx: mpsc::Receiver<Job>,
     notice_tx: mpsc::UnboundedSender<Notice>,
     writer: W,
+    compress: bool,
 ) -> io::Result<()> {
     // A small file and its announcement leave as one: over a network, the second
     // of two small writes would wait for the first to be acknowledged.
@@ -314,7 +202,7 @@ async fn write_jobs<W: AsyncWrite + Unpin>(
         if notice_tx.send(Notice::Expect(id, reply_tx)).is_err() {
             return Ok(());
         }
-        let mut sender = Sender { id, writer: &mut writer, frame: Vec::with_capacity(1024) };
+        let mut sender = Sender { id, compress, writer: &mut writer, frame: Vec::with_capacity(1024) };
         match body {
             None => sender.send(request).await?,
             Some(body) => sender.transfer(request, body, &notice_tx).await?,
@@ -326,6 +214,7 @@ async fn write_jobs<W: AsyncWrite + Unpin>(
 
 struct Sender<'a, W> {
     id: u32,
+    compress: bool,
     writer: &'a mut W,
     frame: Vec<u8>,
 }
@@ -339,29 +228,42 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
 
     /// Sends a file, or takes it back when it is not what it was any more.
     async fn transfer(&mut self, request: Request, mut body: Body, notice_tx: &mpsc::UnboundedSender<Notice>) -> io::Result<()> {
-        let mut left = body.stamp.size;
-        let mut hasher = blake3::Hasher::new();
         // The reader hears of the hash before the agent can answer. Nobody is
         // left to tell when it is gone; then the next write fails, too.
         let id = self.id;
-        let conclude = |hasher: &blake3::Hasher| drop(notice_tx.send(Notice::Sent(id, hasher.finalize())));
-        if left == 0 {
+        let conclude = |hash: blake3::Hash| drop(notice_tx.send(Notice::Sent(id, hash)));
+        if body.size() == 0 {
             // An empty file has no Data: the announcement is all there is.
-            conclude(&hasher);
+            conclude(blake3::hash(b""));
+            return self.send(request).await;
         }
         self.send(request).await?;
-        while left > 0 {
-            let Some(bytes) = body.next(left).await else {
-                return self.send(Request::AbortFile).await;
-            };
-            left -= bytes.len() as u64;
-            hasher.update(&bytes);
-            if left == 0 {
-                conclude(&hasher);
+        loop {
+            match body.next().await {
+                None => return self.send(Request::AbortFile).await,
+                Some(Piece { part, last: None }) => self.part(part).await?,
+                Some(Piece { part, last: Some(hash) }) => {
+                    conclude(hash);
+                    return self.part(part).await;
+                }
             }
-            self.send(Request::Data { bytes: ByteString(bytes) }).await?;
         }
-        Ok(())
+    }
+
+    async fn part(&mut self, part: Part) -> io::Result<()> {
+        match part {
+            Part::Copy { offset, length } => self.send(Request::Copy { offset, length }).await,
+            Part::Bytes(bytes) => {
+                let packed = if self.compress { pack(&bytes) } else { None };
+                match packed {
+                    Some(packed) => {
+                        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+                        self.send(Request::Packed { length, bytes: ByteString(packed) }).await
+                    }
+                    None => self.send(Request::Data { bytes: ByteString(bytes) }).await,
+                }
+            }
+        }
     }
 }
 
@@ -423,7 +325,7 @@ async fn tail_of(mut stderr: impl AsyncRead + Unpin) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-fn unexpected(response: &Response) -> AgentError {
+pub(super) fn unexpected(response: &Response) -> AgentError {
     AgentError::Unexpected(format!("{response:?}"))
 }
 

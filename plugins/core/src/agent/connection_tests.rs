@@ -1,7 +1,8 @@
 //! The client against a scripted agent.
 
 use super::*;
-use std::path::PathBuf;
+use crate::agent::ProcessId;
+use std::path::{Path, PathBuf};
 use tokio::io::DuplexStream;
 
 const PROCESS: ProcessId = ProcessId { pid: 7, start_time: 70 };
@@ -55,9 +56,13 @@ fn connect() -> (Agent, Peer) {
 }
 
 fn connect_with(patience: Duration) -> (Agent, Peer) {
+    connect_by(Habits { patience, compress: false })
+}
+
+fn connect_by(habits: Habits) -> (Agent, Peer) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(ours);
-    (Agent::over(reader, writer, None, None, patience), Peer { stream: theirs, decoder: Decoder::new() })
+    (Agent::over(reader, writer, None, None, habits), Peer { stream: theirs, decoder: Decoder::new() })
 }
 
 fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -77,12 +82,12 @@ async fn requests_from_many_tasks_are_answered_out_of_order() {
     let request = peer.receive().await;
     let second = tokio::spawn({
         let agent = agent.clone();
-        async move { agent.remove(PROCESS, "/srv/a").await.unwrap() }
+        async move { agent.remove(&[PROCESS], "/srv/a", 0).await.unwrap() }
     });
     let other = peer.receive().await;
-    peer.answer(other.id, Response::Removed { existed: true }).await;
+    peer.answer(other.id, Response::Done { failed: Vec::new() }).await;
     peer.answer(request.id, Response::Alive { running: false }).await;
-    assert!(second.await.unwrap());
+    assert!(second.await.unwrap().is_empty());
     assert!(!first.await.unwrap());
 }
 
@@ -91,30 +96,136 @@ async fn a_file_is_sent_in_chunks_and_its_hash_is_compared() {
     let content: Vec<u8> = (0..700_000_u32).map(|number| number as u8).collect();
     let (_folder, path) = file(&content);
     let (agent, mut peer) = connect();
-    for (damage, expected) in [(0, true), (1, false)] {
+    for (damage, expected) in [(1, false), (0, true)] {
         let put = tokio::spawn({
             let (agent, path) = (agent.clone(), path.clone());
-            async move { agent.put_file(PROCESS, &path, "/srv/a").await }
+            async move { agent.put_file(&[PROCESS], &path, "/srv/a").await }
         });
         let (id, received) = peer.receive_file().await;
         assert_eq!(received.unwrap(), content);
         let mut hash = *blake3::hash(&content).as_bytes();
         hash[0] ^= damage;
-        peer.answer(id, Response::Written { blake3: hash }).await;
+        peer.answer(id, Response::Written { blake3: Some(hash), failed: Vec::new() }).await;
         let outcome = put.await.unwrap();
         assert_eq!(outcome.is_ok(), expected, "{outcome:?}");
         assert!(outcome.is_ok() || matches!(outcome, Err(AgentError::Damaged(_))));
     }
 }
 
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[tokio::test]
+async fn of_a_large_file_that_was_sent_only_what_is_new_is_sent_again() {
+    let old = noise(2 << 20);
+    let (_folder, path) = file(&old);
+    let (agent, mut peer) = connect();
+    let put = |agent: &Agent| {
+        let (agent, path) = (agent.clone(), path.clone());
+        tokio::spawn(async move { agent.put_file(&[PROCESS], &path, "/srv/a").await })
+    };
+    let first = put(&agent);
+    let (id, received) = peer.receive_file().await;
+    assert!(received.unwrap() == old);
+    peer.answer(id, written(&old)).await;
+    first.await.unwrap().unwrap();
+
+    let mut new = old.clone();
+    new[1_000_000..1_001_000].fill(1);
+    std::fs::write(&path, &new).unwrap();
+    let second = put(&agent);
+    let announced = peer.receive().await;
+    let Request::PutFile { size, base, .. } = announced.body else { panic!("no transfer") };
+    assert_eq!((size, base), (new.len() as u64, Some(*blake3::hash(&old).as_bytes())));
+    let (mut content, mut bytes_sent) = (Vec::new(), 0);
+    while content.len() < new.len() {
+        match peer.receive().await.body {
+            Request::Copy { offset, length } => content.extend_from_slice(&old[offset as usize..][..length as usize]),
+            Request::Data { bytes } => {
+                bytes_sent += bytes.0.len();
+                content.extend(bytes.0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(content == new && bytes_sent < 200_000, "{bytes_sent}");
+    // The agent has something else: all of it follows.
+    let kind = devloop_agent::protocol::ErrorKind::BaseChanged;
+    peer.answer(announced.id, Response::Error { kind, message: "not the base".to_owned() }).await;
+    let (id, received) = peer.receive_file().await;
+    assert!(received.unwrap() == new);
+    peer.answer(id, written(&new)).await;
+    assert_eq!(second.await.unwrap().unwrap().blake3, blake3::hash(&new));
+}
+
+fn written(content: &[u8]) -> Response {
+    Response::Written { blake3: Some(*blake3::hash(content).as_bytes()), failed: Vec::new() }
+}
+
+#[tokio::test]
+async fn over_a_slow_connection_what_can_be_is_compressed() {
+    let content = "line\n".repeat(10_000).into_bytes();
+    let (_folder, path) = file(&content);
+    let (agent, mut peer) = connect_by(Habits { patience: PATIENCE, compress: true });
+    let put = tokio::spawn(async move { agent.put_file(&[PROCESS], &path, "/srv/a").await });
+    let id = peer.receive().await.id;
+    let Request::Packed { length, bytes } = peer.receive().await.body else { panic!("not compressed") };
+    assert!(bytes.0.len() < 1000);
+    assert!(devloop_agent::protocol::unpack(&bytes.0, length).unwrap() == content);
+    peer.answer(id, written(&content)).await;
+    put.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn processes_that_fail_are_told_one_by_one() {
+    let (_folder, path) = file(b"text");
+    let (agent, mut peer) = connect();
+    let other = ProcessId { pid: 8, start_time: 80 };
+    for blake3 in [Some(*blake3::hash(b"text").as_bytes()), None] {
+        let put = tokio::spawn({
+            let (agent, path) = (agent.clone(), path.clone());
+            async move { agent.put_file(&[PROCESS, other], &path, "/srv/a").await.unwrap() }
+        });
+        let (id, _) = peer.receive_file().await;
+        let kind = devloop_agent::protocol::ErrorKind::Vanished;
+        let failed = devloop_agent::protocol::Failed { process: other, kind, message: "process 8 is gone".to_owned() };
+        peer.answer(id, Response::Written { blake3, failed: vec![failed] }).await;
+        let written = put.await.unwrap();
+        assert_eq!(written.blake3, blake3::hash(b"text"));
+        let [(process, error)] = written.failed.as_slice() else { panic!("{written:?}") };
+        assert!(*process == other && error.is_vanished());
+    }
+}
+
+#[tokio::test]
+async fn a_long_check_is_asked_in_parts() {
+    let (agent, mut peer) = connect();
+    let path = format!("/srv/{}", "x".repeat(1000));
+    let entry = super::super::CheckEntry { path, size: 1, blake3: None, mode: None, link: None };
+    let check = tokio::spawn(async move { agent.check(PROCESS, &vec![entry; 1000]).await.unwrap() });
+    let (mut seen, mut expected) = (0, Vec::new());
+    while seen < 1000 {
+        let message = peer.receive().await;
+        let Request::Check { entries, .. } = message.body else { panic!("no check") };
+        expected.push(seen);
+        seen += entries.len();
+        peer.answer(message.id, Response::Differing { indices: vec![0] }).await;
+    }
+    assert!(expected.len() > 1);
+    assert_eq!(check.await.unwrap(), expected);
+}
+
 #[tokio::test]
 async fn an_empty_file_is_a_file() {
     let (_folder, path) = file(b"");
     let (agent, mut peer) = connect();
-    let put = tokio::spawn(async move { agent.put_file(PROCESS, &path, "/srv/a").await });
+    let put = tokio::spawn(async move { agent.put_file(&[PROCESS], &path, "/srv/a").await });
     let (id, received) = peer.receive_file().await;
     assert_eq!(received.unwrap(), b"");
-    peer.answer(id, Response::Written { blake3: *blake3::hash(b"").as_bytes() }).await;
+    peer.answer(id, Response::Written { blake3: Some(*blake3::hash(b"").as_bytes()), failed: Vec::new() }).await;
     put.await.unwrap().unwrap();
 }
 
@@ -125,7 +236,7 @@ async fn a_source_that_changes_while_it_is_copied_is_taken_back() {
     let (agent, mut peer) = connect();
     let put = tokio::spawn({
         let path = path.clone();
-        async move { agent.put_file(PROCESS, &path, "/srv/a").await }
+        async move { agent.put_file(&[PROCESS], &path, "/srv/a").await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
@@ -138,7 +249,7 @@ async fn a_source_that_changes_while_it_is_copied_is_taken_back() {
 #[tokio::test]
 async fn a_source_that_is_gone_reaches_nobody() {
     let (agent, _peer) = connect();
-    let outcome = agent.put_file(PROCESS, Path::new("/nowhere/at/all"), "/srv/a").await;
+    let outcome = agent.put_file(&[PROCESS], Path::new("/nowhere/at/all"), "/srv/a").await;
     assert!(matches!(outcome, Err(AgentError::SourceChanged(_))));
 }
 

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What the agent needs to work on another container's files and process:
 /// to follow `/proc/PID/root` and to trace; to write for any owner; to give
-/// files their owner and mode.
-const CAPABILITIES: &[&str] = &["SYS_PTRACE", "DAC_OVERRIDE", "CHOWN", "FOWNER"];
+/// files their owner and mode; to signal the process and end its children.
+const CAPABILITIES: &[&str] = &["SYS_PTRACE", "DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL"];
 
 /// A way to run the agent.
 pub trait Transport: Send + Sync {
@@ -30,6 +30,8 @@ pub struct Connection {
     pub stderr: Pin<Box<dyn AsyncRead + Send>>,
     /// Dropped with the connection.
     pub guard: Box<dyn Any + Send + Sync>,
+    /// Whether it is slow enough for compression to pay.
+    pub compress: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -44,7 +46,7 @@ impl Transport for Node {
         let program = tokio::task::spawn_blocking(binary::find).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
         let path = binary::install(self, &program).await?;
         let NodeProcess { stdin, stdout, stderr, ended } = self.start(&path, &["serve"]).await.map_err(AgentError::Start)?;
-        Ok(Connection { reader: stdout, writer: stdin, stderr, guard: Box::new(ended) })
+        Ok(Connection { reader: stdout, writer: stdin, stderr, guard: Box::new(ended), compress: false })
     }
 }
 
@@ -82,6 +84,6 @@ impl Transport for Beside {
         let attached = ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await?;
         tracing::debug!(pod = self.pod, container = name, "agent attached");
         let (reader, writer) = (Box::pin(attached.stdout), Box::pin(attached.stdin));
-        Ok(Connection { reader, writer, stderr: attached.stderr, guard: Box::new(()) })
+        Ok(Connection { reader, writer, stderr: attached.stderr, guard: Box::new(()), compress: true })
     }
 }

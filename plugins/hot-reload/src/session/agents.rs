@@ -6,10 +6,10 @@ use super::Session;
 use crate::lane::{PodEntry, Stage};
 use crate::place::Place;
 use crate::report::Happening;
-use crate::work;
+use crate::work::{self, Agents};
 use devloop_core::agent::{Agent, AgentError};
 use devloop_core::{CommandError, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -96,10 +96,10 @@ impl Session {
     }
 
     /// The agents for the pods of a service.
-    pub(super) fn agents_of(&self, lane: usize) -> BTreeMap<String, Agent> {
+    pub(super) fn agents_of(&self, lane: usize) -> Agents {
         let agent = |(pod, entry): (&String, &PodEntry)| {
             let station = self.stations.get(&self.place_of(lane, pod, entry).ok()?)?;
-            Some((pod.clone(), station.agent.clone()?))
+            Some((pod.clone(), (station.number, station.agent.clone()?)))
         };
         self.lanes[lane].pods.iter().filter_map(agent).collect()
     }

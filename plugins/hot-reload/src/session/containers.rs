@@ -4,8 +4,9 @@ use super::Session;
 use crate::lane::{Attached, Stage};
 use crate::pods;
 use crate::report::{Happening, Report};
-use crate::work::{self, Attachment};
-use devloop_core::agent::AgentError;
+use crate::work::{self, Attachment, Checked, Depth};
+use devloop_core::agent::{AgentError, ByteString, Located, ProcessId};
+use devloop_core::detect;
 use devloop_core::{CommandError, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
@@ -65,14 +66,16 @@ impl Session {
         let service = self.lanes[lane].facts.name.clone();
         let Some(entry) = self.lanes[lane].entry(pod, container_id) else { return Ok(()) };
         match outcome {
-            Ok(Attachment { process, running }) => {
-                entry.stage = Stage::Attached(Attached { process, synced: 0, running, refused: None });
+            Ok(Attachment { located, running }) => {
+                let process = located.process;
+                entry.stage = Stage::Attached(fresh(&located, running));
                 if entry.way.is_none()
                     && let Some(probe) = self.lanes[lane].facts.probe.clone()
                     && let Some(asked) = self.asked(lane, pod)
                 {
                     self.tasks.spawn(work::find_way(self.cluster.clone(), lane, probe, asked));
                 }
+                self.check(lane, pod, container_id, process, Depth::Quick);
                 Ok(())
             }
             // The next agent attaches.
@@ -84,4 +87,47 @@ impl Session {
             }
         }
     }
+
+    fn check(&mut self, lane: usize, pod: &str, container_id: &str, process: ProcessId, depth: Depth) {
+        let Some((_, agent)) = self.agents_of(lane).remove(pod) else { return };
+        let layout = self.lanes[lane].layout.clone();
+        self.tasks.spawn(work::check(agent, lane, pod.to_owned(), container_id.to_owned(), process, layout, depth));
+    }
+
+    /// Brings what a container was found to lack on its way.
+    pub(super) fn checked(&mut self, lane: usize, pod: &str, container_id: &str, outcome: Result<Checked, AgentError>) -> Result<()> {
+        let service = self.lanes[lane].facts.name.clone();
+        let Some(attached) = self.lanes[lane].attached_entry(pod, container_id) else { return Ok(()) };
+        attached.checked = true;
+        let process = attached.process;
+        let Checked { differing, is_full, files } = match outcome {
+            Ok(checked) => checked,
+            // Its pod or agent tells.
+            Err(error) if work::is_passing(&error) => return Ok(()),
+            Err(error) => {
+                let error = CommandError::new(format!("{service}: the files of pod {pod} could not be compared"))
+                    .caused_by(CommandError::from(error));
+                return self.reporter.fail(Happening::Error, Some(&service), vec![pod.to_owned()], &error);
+            }
+        };
+        let count = differing.len();
+        self.lanes[lane].note_lacking(pod, differing);
+        if !is_full {
+            // Now that the session is under way there is time to read all.
+            self.check(lane, pod, container_id, process, Depth::Full);
+            return Ok(());
+        }
+        let message = if count == 0 { "has all files".to_owned() } else { format!("lacked {}", crate::report::count(count, "file")) };
+        let report = Report { files: Some(files), ..Report::of(Happening::Verified, &service).pods(vec![pod.to_owned()]) };
+        self.reporter.tell(&report.message(message))
+    }
+}
+
+fn fresh(located: &Located, running: Option<blake3::Hash>) -> Attached {
+    let text = |bytes: &ByteString| String::from_utf8_lossy(&bytes.0).into_owned();
+    let argv: Vec<String> = located.argv.iter().map(text).collect();
+    let runtime = detect::runtime_of(&text(&located.executable), &argv);
+    tracing::debug!(?runtime, executable = text(&located.executable), "the container's app");
+    let (process, main) = (located.process, located.main);
+    Attached { process, main, runtime, checked: false, synced: 0, reloaded: 0, running, refused: None }
 }

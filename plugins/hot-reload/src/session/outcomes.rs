@@ -1,13 +1,17 @@
 //! What became of deliveries, builds and swaps.
 
 use super::Session;
-use crate::lane::{Binary, Delivery, Lane, Origin, Verdict};
+use crate::lane::{Delivery, Origin, ReloadOrder, Verdict};
 use crate::probe::{Asked, Way};
+use crate::reload;
 use crate::report::{Happening, Phases, Report, count};
-use crate::work::{self, Announcement, Build, Fate, PodOutcome, SwapOutcomes, SwappedPod};
+use crate::work::{self, Announcement, Build, PodOutcome, ReloadFailure, SwappedPod, Trial};
+use devloop_core::agent::Swapped;
 use devloop_core::build::BuildError;
+use devloop_core::project;
 use devloop_core::{CommandError, Result};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Session {
@@ -32,7 +36,7 @@ impl Session {
         if pods.is_empty() {
             return Ok(());
         }
-        let files: BTreeSet<&String> = delivery.pods.iter().flat_map(|pod| pod.files.iter().map(|(path, _)| path)).collect();
+        let files: BTreeSet<&String> = delivery.groups.iter().flat_map(|group| group.files.iter().map(|(path, _)| path)).collect();
         let message = match files.first() {
             Some(only) if files.len() == 1 => (*only).clone(),
             _ => count(files.len(), "file"),
@@ -40,11 +44,68 @@ impl Session {
         let phases = Phases { deliver: Some(delivered - origin.settled), ..phases_of(&origin, delivered) };
         let report =
             Report { generation: Some(origin.generation), files: Some(files.len()), phases, ..Report::of(Happening::Synced, &service) };
+        let report = report.pods(pods).message(message);
+        if self.lanes[lane].has_pending_reload() {
+            // Served is what the app makes of it, which is still to come.
+            self.lanes[lane].reload_origin.get_or_insert(origin);
+            return self.reporter.tell(&report);
+        }
+        self.tell_when_served(lane, report, None)
+    }
+
+    pub(super) fn reloaded(
+        &mut self,
+        lane: usize,
+        order: &ReloadOrder,
+        outcomes: Vec<PodOutcome<Option<Swapped>, ReloadFailure>>,
+        started: Instant,
+        ended: Instant,
+    ) -> Result<()> {
+        self.lanes[lane].reloading = false;
+        let service = self.lanes[lane].facts.name.clone();
+        let (mut pods, mut restarted, mut epoch) = (Vec::new(), Vec::new(), 0);
+        for (PodOutcome { pod, container_id, outcome }, asked) in outcomes.into_iter().zip(&order.pods) {
+            if let Some(attached) = self.lanes[lane].attached_entry(&pod, &container_id) {
+                // Also after a failure: the same again would fail again.
+                attached.reloaded = asked.epoch;
+                if let Ok(Some(swapped)) = &outcome {
+                    attached.process = swapped.process;
+                }
+            }
+            epoch = epoch.max(asked.epoch);
+            match outcome {
+                Ok(swapped) => {
+                    restarted.extend(swapped.map(|swapped| SwappedPod { pod: pod.clone(), container_id, process: swapped.process }));
+                    pods.push(pod);
+                }
+                Err(ReloadFailure::Agent(error)) if work::is_passing(&error) => {}
+                Err(failure) => {
+                    let error = CommandError::new(format!("{service}: the app in pod {pod} was not told of its new files"));
+                    let error = match failure {
+                        ReloadFailure::Agent(cause) => error.caused_by(CommandError::from(cause)),
+                        ReloadFailure::Call(cause) => error.caused_by(cause),
+                    };
+                    self.reporter.fail(Happening::Error, Some(&service), vec![pod], &error)?;
+                }
+            }
+        }
+        if !restarted.is_empty() {
+            self.judge(lane, Trial::Files(epoch), restarted.clone());
+        }
+        let Some(origin) = order.origin.filter(|_| !pods.is_empty()) else { return Ok(()) };
+        let phases = Phases { swap: Some(ended - started), ..phases_of(&origin, ended) };
+        let (event, message) = if restarted.is_empty() {
+            let calls: BTreeSet<String> = order.pods.iter().flat_map(|pod| &pod.reload.calls).map(reload::describe).collect();
+            (Happening::Reloaded, format!("reloaded by {}", calls.into_iter().collect::<Vec<_>>().join(", ")))
+        } else {
+            (Happening::Restarted, "started again in place".to_owned())
+        };
+        let report = Report { generation: Some(origin.generation), phases, ..Report::of(event, &service) };
         self.tell_when_served(lane, report.pods(pods).message(message), None)
     }
 
     /// Tells a report at once, or when the pods in it answer the probe.
-    fn tell_when_served(&mut self, lane: usize, report: Report, running: Option<blake3::Hash>) -> Result<()> {
+    pub(super) fn tell_when_served(&mut self, lane: usize, report: Report, running: Option<blake3::Hash>) -> Result<()> {
         let Some(probe) = self.lanes[lane].facts.probe.clone() else { return self.reporter.tell(&report) };
         let asked = report.pods.iter().filter_map(|pod| self.asked(lane, pod)).collect();
         self.tasks.spawn(work::await_served(self.cluster.clone(), lane, probe, Announcement { report, asked, running }));
@@ -91,7 +152,7 @@ impl Session {
         }
         self.builds[lane].running = None;
         let service = self.lanes[lane].facts.name.clone();
-        let Build { binary, dep_info } = match outcome {
+        let Build { binary, dep_info, compile } = match outcome {
             Ok(build) => build,
             Err(error) if work::is_interrupted(&error) => return Ok(()),
             Err(error) => return self.build_failed(lane, error),
@@ -101,6 +162,18 @@ impl Session {
             sources.learn(&dep_info);
         }
         let was_failing = state.failed_build.take().is_some();
+        if matches!(state.facts.build, Some(project::Build::Go(_))) {
+            // Its imports may be others now, and only go itself can tell.
+            let facts = Arc::clone(&state.facts);
+            self.tasks.spawn(work::reshape(lane, facts));
+        }
+        let Some(binary) = binary else {
+            let message = if was_failing { "builds again" } else { "built" };
+            let report =
+                Report { phases: Phases { compile: Some(compile), ..Phases::default() }, ..Report::of(Happening::Built, &service) };
+            return self.reporter.tell(&report.message(message));
+        };
+        let state = &mut self.lanes[lane];
         let verdict = state.note_binary(binary.clone());
         let generation = binary.origin.map(|origin| origin.generation);
         match verdict {
@@ -138,100 +211,10 @@ impl Session {
         };
         self.reporter.fail(Happening::BuildFailed, Some(&service), Vec::new(), &error)
     }
-
-    pub(super) fn swapped(&mut self, lane: usize, done: SwapOutcomes) -> Result<()> {
-        let SwapOutcomes { order, outcomes, started, ended } = done;
-        let hash = order.binary.hash;
-        let service = self.lanes[lane].facts.name.clone();
-        self.lanes[lane].swapping = false;
-        let (mut judged, mut replacing, mut in_memory, mut is_passing) = (Vec::new(), Duration::ZERO, false, false);
-        for PodOutcome { pod, container_id, outcome } in outcomes {
-            let attached = self.lanes[lane].attached_entry(&pod, &container_id);
-            match outcome {
-                Ok(swapped) => {
-                    if let Some(attached) = attached {
-                        attached.running = Some(hash);
-                        attached.process = swapped.process;
-                    }
-                    in_memory |= swapped.in_memory;
-                    replacing = replacing.max(Duration::from_micros(swapped.phases.executed_us.saturating_sub(swapped.phases.written_us)));
-                    // Also one whose container is gone by now: perhaps that was why.
-                    judged.push(SwappedPod { pod, container_id, process: swapped.process });
-                }
-                Err(error) if work::is_passing(&error) => is_passing = true,
-                Err(error) => {
-                    if let Some(attached) = attached {
-                        attached.refused = Some(hash);
-                    }
-                    let error =
-                        CommandError::new(format!("{service}: the process of pod {pod} could not be swapped; it runs on as it was"))
-                            .caused_by(CommandError::from(error))
-                            .with_hint(format!("bring the change into the cluster with `kubectl rebuild {service}`"));
-                    self.reporter.fail(Happening::Error, Some(&service), vec![pod], &error)?;
-                }
-            }
-        }
-        if judged.is_empty() {
-            if is_passing && !order.catching_up {
-                self.lanes[lane].retry(hash);
-            } else if !is_passing {
-                self.lanes[lane].give_up(hash);
-            }
-            return Ok(());
-        }
-        let pods: Vec<String> = judged.iter().map(|swapped| swapped.pod.clone()).collect();
-        let container = self.lanes[lane].facts.container.clone();
-        self.tasks.spawn(work::judge(self.agents_of(lane), self.cluster.clone(), container, lane, order.binary.clone(), judged));
-        let Some(origin) = order.binary.origin.filter(|_| !order.catching_up) else { return Ok(()) };
-        let phases = Phases {
-            compile: Some(order.binary.compile),
-            deliver: Some((ended - started.min(order.binary.ready)).saturating_sub(replacing)),
-            swap: Some(replacing),
-            ..phases_of(&origin, ended)
-        };
-        let message = if in_memory { "new code runs (from memory: the root is read-only)" } else { "new code runs" };
-        let report = Report { generation: Some(origin.generation), phases, ..Report::of(Happening::Swapped, &service) };
-        self.tell_when_served(lane, report.pods(pods).message(message), Some(hash))
-    }
-
-    pub(super) fn judged(&mut self, lane: usize, binary: &Binary, fates: Vec<(String, Fate)>) -> Result<()> {
-        let service = self.lanes[lane].facts.name.clone();
-        let ended: Vec<_> = fates.into_iter().filter(|(_, fate)| !matches!(fate, Fate::Alive | Fate::Unknown)).collect();
-        if ended.is_empty() {
-            self.lanes[lane].prove(binary);
-        } else {
-            self.lanes[lane].condemn(binary.hash);
-        }
-        let next = if self.lanes[lane].has_good_binary() { "the last good code of this session" } else { "its image's code" };
-        for (pod, fate) in ended {
-            let (outcome, log) = match fate {
-                Fate::Ended { log } => (format!("the container restarts with {next}"), log),
-                _ => ("the code before runs again".to_owned(), String::new()),
-            };
-            let log = if log.is_empty() { log } else { format!("\nlast lines of its log:\n{log}") };
-            let error = CommandError::new(format!("{service}: the new code ended soon after its start in pod {pod}; {outcome}{log}"));
-            self.reporter.fail(Happening::Error, Some(&service), vec![pod], &error)?;
-        }
-        self.sweep();
-        Ok(())
-    }
-
-    /// Removes copies of binaries that nothing refers to any more.
-    fn sweep(&self) {
-        if self.builds.iter().any(|builds| builds.running.is_some()) || self.lanes.iter().any(|lane| lane.swapping) {
-            return;
-        }
-        let kept: BTreeSet<_> = self.lanes.iter().flat_map(Lane::kept).collect();
-        for entry in std::fs::read_dir(self.keep.path()).into_iter().flatten().flatten() {
-            if !kept.contains(&entry.path()) {
-                // The folder goes at the end of the session in any case.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-    }
 }
 
-fn phases_of(origin: &Origin, ended: Instant) -> Phases {
+/// What every change has: when it was seen, and how long ago that is.
+pub(super) fn phases_of(origin: &Origin, ended: Instant) -> Phases {
     let total = ended.saturating_duration_since(origin.first_event) + origin.watch.unwrap_or_default();
     Phases { watch: origin.watch, settle: Some(origin.settled - origin.first_event), total: Some(total), ..Phases::default() }
 }

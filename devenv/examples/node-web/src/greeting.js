@@ -1,0 +1,3 @@
+'use strict';
+
+exports.greeting = 'hello from node-web';
