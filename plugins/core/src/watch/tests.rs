@@ -212,6 +212,30 @@ fn a_renamed_folder_removes_the_old_paths_and_adds_the_new() {
 }
 
 #[test]
+fn a_folder_is_watched_wherever_it_was_moved_to() {
+    let mut folder = Folder::new(|root| {
+        fs::create_dir_all(root.join("a/sub")).unwrap();
+        fs::write(root.join("a/sub/f"), "1").unwrap();
+    });
+    let mut place = folder.path("a");
+    for number in 0..20 {
+        // Often it is found in the new folder before the event about the old is read.
+        let new = folder.path(&format!("new{number}"));
+        fs::create_dir(&new).unwrap();
+        fs::rename(&place, new.join("a")).unwrap();
+        fs::create_dir_all(place.join("sub")).unwrap();
+        place = new.join("a");
+    }
+    let name = "new19/a/sub/f";
+    assert!(folder.changes().contains(&format!("+{name}")));
+    fs::write(folder.path(name), "2").unwrap();
+    fs::write(folder.path("new3/a/sub/f"), "1").unwrap();
+    let mut changes = folder.changes();
+    changes.sort();
+    assert_eq!(changes, [format!("+{name}"), "+new3/a/sub/f".to_owned()]);
+}
+
+#[test]
 fn removal_and_permissions_are_changes_and_reading_is_none() {
     let mut folder = Folder::new(|root| {
         fs::write(root.join("a"), "1").unwrap();
