@@ -1,7 +1,7 @@
 //! From file events to settled changes.
 //!
-//! A thread listens to inotify, lets what it hears settle, and reads the truth
-//! from the disk when it reports: a change says only that a path is there with
+//! A thread listens to the events that `notify` has for each folder, lets what it
+//! hears settle, and reads the truth from the disk when it reports: a change says only that a path is there with
 //! new content, or is not there any more.
 //!
 //! A symbolic link is an entry of its own, whatever it leads to: it is reported
@@ -16,6 +16,7 @@
 mod driver;
 mod git;
 mod ignores;
+mod inbox;
 mod index;
 mod kernel;
 mod list;
@@ -33,13 +34,13 @@ pub use warning::{WatchLimit, WatchWarning};
 
 use crate::error::CommandError;
 use driver::{Driver, Outputs};
+use inbox::{Inbox, Outlet};
 use kernel::Limits;
-use nix::errno::Errno;
-use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
+use view::View;
 
 /// A file or folder to watch, with all below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,8 +125,8 @@ pub enum WatchError {
     },
     /// The system refuses.
     #[error("file events can't be had from the system")]
-    System(#[source] Errno),
-    /// No thread or pipe is to be had.
+    System(#[source] notify::Error),
+    /// No thread is to be had.
     #[error("the watching thread can't be started")]
     Thread(#[source] std::io::Error),
 }
@@ -149,8 +150,8 @@ impl From<WatchError> for CommandError {
 /// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    /// Closed to stop the thread.
-    stop: Option<PipeWriter>,
+    /// Tells the thread to stop.
+    outlet: Outlet,
     thread: Option<std::thread::JoinHandle<()>>,
     failure: Arc<OnceLock<WatchError>>,
     /// A receiver can't be shared between threads, the watcher can.
@@ -170,18 +171,19 @@ impl Watcher {
     fn start_within(roots: Vec<WatchRoot>, limits: Limits) -> Result<(Self, mpsc::Receiver<Generation>), WatchError> {
         let (generation_tx, generation_rx) = mpsc::channel(64);
         let (warning_tx, warning_rx) = std::sync::mpsc::channel();
-        let (stop_rx, stop): (PipeReader, PipeWriter) = std::io::pipe().map_err(WatchError::Thread)?;
         let failure = Arc::new(OnceLock::new());
-        let driver = Driver::start(roots, limits, Outputs { generation_tx, warning_tx })?;
+        let (inbox, outlet) = Inbox::new(roots.iter().map(|root| root.path.clone()).collect(), limits.queue);
+        let view = View::new(roots, limits, outlet.clone())?;
+        let driver = Driver::new(inbox, view, Outputs { generation_tx, warning_tx });
         let failure_cell = Arc::clone(&failure);
         let run = move || {
-            if let Err(error) = driver.run(&stop_rx) {
+            if let Err(error) = driver.run() {
                 // Set once: this thread is the only writer.
                 let _ = failure_cell.set(error);
             }
         };
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(run).map_err(WatchError::Thread)?;
-        Ok((Self { stop: Some(stop), thread: Some(thread), failure, warning_rx: Mutex::new(warning_rx) }, generation_rx))
+        Ok((Self { outlet, thread: Some(thread), failure, warning_rx: Mutex::new(warning_rx) }, generation_rx))
     }
 
     /// Why the receiver ended before the watcher was dropped.
@@ -199,7 +201,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.outlet.stop();
         if let Some(thread) = self.thread.take() {
             // It has told why it ended, if by itself.
             let _ = thread.join();

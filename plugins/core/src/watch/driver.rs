@@ -1,10 +1,9 @@
 //! The watching thread: events in, generations out.
 
-use super::kernel::{self, Limits};
+use super::inbox::{Inbox, Notice};
 use super::settle::Settled;
 use super::view::View;
-use super::{Change, Generation, WatchError, WatchRoot, WatchWarning};
-use std::io::PipeReader;
+use super::{Change, Generation, WatchError, WatchWarning};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
@@ -23,6 +22,7 @@ pub(super) struct Outputs {
 
 #[derive(Debug)]
 pub(super) struct Driver {
+    inbox: Inbox,
     view: View,
     outputs: Outputs,
     /// What the receiver had no room for. Meanwhile changes settle further:
@@ -32,21 +32,21 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn start(roots: Vec<WatchRoot>, limits: Limits, outputs: Outputs) -> Result<Self, WatchError> {
-        let view = View::new(roots, limits)?;
-        let mut driver = Self { view, outputs, unsent: None, number: 0 };
+    /// What `view` watches is told to `inbox`.
+    pub(super) fn new(inbox: Inbox, view: View, outputs: Outputs) -> Self {
+        let mut driver = Self { inbox, view, outputs, unsent: None, number: 0 };
         driver.warn();
-        Ok(driver)
+        driver
     }
 
-    /// Runs until the other end of `stop` is closed or the receiver is gone.
-    pub(super) fn run(mut self, stop: &PipeReader) -> Result<(), WatchError> {
+    /// Runs until the inbox says to stop or the receiver is gone.
+    pub(super) fn run(mut self) -> Result<(), WatchError> {
         loop {
             let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if kernel::wait(self.view.watches.kernel.as_ref(), stop, timeout).map_err(WatchError::System)? {
+            self.inbox.wait(timeout);
+            if !self.take_events()? {
                 return Ok(());
             }
-            self.take_events()?;
             let now = Instant::now();
             if self.view.polling_deadline(now).is_some_and(|deadline| deadline <= now) {
                 self.view.poll(now)?;
@@ -69,26 +69,21 @@ impl Driver {
     fn deadline(&self) -> Option<Instant> {
         let now = Instant::now();
         let next = if self.unsent.is_some() { Some(now + RETRY) } else { self.view.settling.deadline() };
-        let waiting = self.view.watches.kernel.as_ref().is_some_and(|kernel| kernel.has_more()).then_some(now);
-        next.into_iter().chain(self.view.polling_deadline(now)).chain(waiting).min()
+        next.into_iter().chain(self.view.polling_deadline(now)).min()
     }
 
-    fn take_events(&mut self) -> Result<(), WatchError> {
+    /// Takes in what was told; `false` when it was told to stop.
+    fn take_events(&mut self) -> Result<bool, WatchError> {
         for _ in 0..TAKEN_AT_ONCE {
-            let Some(kernel) = &mut self.view.watches.kernel else { return Ok(()) };
-            let notice = match kernel.next() {
-                Some(notice) => notice,
-                None => {
-                    kernel.drain().map_err(WatchError::System)?;
-                    match kernel.next() {
-                        Some(notice) => notice,
-                        None => return Ok(()),
-                    }
-                }
-            };
-            self.view.take(notice)?;
+            match self.inbox.next() {
+                Some(Notice::Event { at, path, kind }) => self.view.take(at, path, kind)?,
+                Some(Notice::Lost(at)) => self.view.recover(at)?,
+                Some(Notice::Failed(error)) => return Err(WatchError::System(error)),
+                Some(Notice::Stop) => return Ok(false),
+                None => break,
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn warn(&mut self) {

@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 pub(super) struct FolderId(usize);
 
 /// The folder of all folders, which is always there.
-const TOP: FolderId = FolderId(0);
+pub(super) const TOP: FolderId = FolderId(0);
 
 #[derive(Debug)]
 struct Folder {

@@ -1,22 +1,20 @@
-//! inotify(7): which events are asked for, and what they say.
+//! The library that file events come from, and what has to be known about it.
 //!
-//! It is used without a library in between for three reasons: events about
-//! files that are only read are not asked for (a `grep` of the tree would fill
-//! the queue), a watch is told from another by its descriptor (only so a folder
-//! that was moved is told from one that took its place), and nothing is watched
-//! without a decision of ours.
+//! It keeps one watch for each path, and the kernel one for each folder: a folder
+//! that was moved and is watched again goes by its new path, but the watch of
+//! its old path is still the same, and ends it. The library itself ends the
+//! watches of a path that is moved or removed, and of all below, once it has
+//! told so. That is why whoever ends a watch, or hears of a path that left, has
+//! to set those of the same folder again: see [`super::watches`].
+//!
+//! It asks for events about files that are only read, too, which are dropped on
+//! its own thread. What is mounted or unmounted below a root gives no event.
 
-use nix::errno::Errno;
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use nix::sys::time::TimeSpec;
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::io::PipeReader;
-use std::os::fd::AsFd;
+use super::inbox::Outlet;
+use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::io;
+use std::mem::ManuallyDrop;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// What limits the watching. The kernel has limits of its own; these are for
 /// tests, but for the last.
@@ -24,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Limits {
     /// Folders that may be watched.
     pub(super) watches: usize,
-    /// Whether inotify may be used at all.
+    /// Whether file events may be had at all.
     pub(super) instance: bool,
     /// Events that are kept while there is no time for them; what comes then is
     /// lost, as when the kernel's own queue is full.
@@ -37,139 +35,47 @@ impl Default for Limits {
     }
 }
 
-/// So many reads, of up to some hundred events each, are made in a row.
-const DRAINED_AT_ONCE: usize = 256;
-
-/// What an event says about a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Created,
-    Written,
-    Closed,
-    Arrived,
-    Left,
-    Attributes,
-}
-
-/// One thing that the kernel said.
-#[derive(Debug)]
-pub(super) enum Notice {
-    /// About an entry of a watched folder, or (without a name) the folder.
-    Event { at: Instant, watch: WatchDescriptor, name: Option<OsString>, kind: Kind },
-    /// A watch ended by itself.
-    Ended(WatchDescriptor),
-    /// Events were lost.
-    Lost(Instant),
-}
-
-/// What happens to the files of a folder.
-pub(super) const FILES: AddWatchFlags = AddWatchFlags::IN_CREATE
-    .union(AddWatchFlags::IN_DELETE)
-    .union(AddWatchFlags::IN_MOVE)
-    .union(AddWatchFlags::IN_MODIFY)
-    .union(AddWatchFlags::IN_CLOSE_WRITE)
-    .union(AddWatchFlags::IN_ATTRIB)
-    // A file without a name concerns nobody.
-    .union(AddWatchFlags::from_bits_retain(libc::IN_EXCL_UNLINK));
-
-/// What comes into a folder and leaves it.
-pub(super) const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVE);
-
-/// Whether a folder itself is moved or removed.
-pub(super) const ITSELF: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
-
-/// An inotify instance and what it said.
+/// Where file events come from.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    inotify: Inotify,
-    queue: VecDeque<(Instant, InotifyEvent)>,
-    queue_limit: usize,
-    lost: Option<Instant>,
+    notify: RecommendedWatcher,
 }
 
 impl Kernel {
-    pub(super) fn open(limits: Limits) -> Result<Self, Errno> {
+    /// Events go to `outlet`, on a thread of the library's.
+    pub(super) fn open(limits: Limits, outlet: Outlet) -> notify::Result<Self> {
         if !limits.instance {
-            return Err(Errno::EMFILE);
+            return Err(notify::Error::io(io::Error::from_raw_os_error(nix::libc::EMFILE)));
         }
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        Ok(Self { inotify, queue: VecDeque::new(), queue_limit: limits.queue, lost: None })
+        let notify = notify::recommended_watcher(move |event| outlet.tell(event))?;
+        // The library takes for granted that its thread has started, and panics
+        // on the first use otherwise, and when it is dropped; but not here.
+        let mut notify = ManuallyDrop::new(notify);
+        notify.configure(Config::default()).map_err(|_| notify::Error::generic("no thread for file events can be started"))?;
+        Ok(Self { notify: ManuallyDrop::into_inner(notify) })
     }
 
-    /// Asks for events of a folder, instead of those asked for before.
-    pub(super) fn watch(&self, folder: &Path, events: AddWatchFlags) -> Result<WatchDescriptor, Errno> {
-        self.inotify.add_watch(folder, events | AddWatchFlags::IN_ONLYDIR)
+    /// Has what happens in a folder told under this path, whatever it was before.
+    pub(super) fn watch(&mut self, folder: &Path) -> notify::Result<()> {
+        self.notify.watch(folder, RecursiveMode::NonRecursive)
     }
 
-    /// Ends a watch; it may have ended by itself.
-    pub(super) fn unwatch(&self, watch: WatchDescriptor) {
-        if let Err(error) = self.inotify.rm_watch(watch) {
+    /// Ends the watch that was set by this path; it may have ended by itself.
+    /// The folder may be at another path by now, and be watched by that.
+    pub(super) fn unwatch(&mut self, folder: &Path) {
+        if let Err(error) = self.notify.unwatch(folder) {
             tracing::trace!(%error, "watch had ended");
         }
     }
-
-    /// Takes in what is there, so that the kernel's queue has room again.
-    pub(super) fn drain(&mut self) -> Result<(), Errno> {
-        // Who writes all the time must not keep us here.
-        for _ in 0..DRAINED_AT_ONCE {
-            let events = match self.inotify.read_events() {
-                Ok(events) => events,
-                Err(Errno::EAGAIN) => return Ok(()),
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error),
-            };
-            let now = Instant::now();
-            for event in events {
-                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) || self.queue.len() >= self.queue_limit {
-                    self.lost.get_or_insert(now);
-                } else {
-                    self.queue.push_back((now, event));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether something was taken in that [`Kernel::next`] has to tell.
-    pub(super) fn has_more(&self) -> bool {
-        !self.queue.is_empty() || self.lost.is_some()
-    }
-
-    /// What was said first and not yet taken.
-    pub(super) fn next(&mut self) -> Option<Notice> {
-        while let Some((at, event)) = self.queue.pop_front() {
-            let InotifyEvent { wd: watch, mask, name, .. } = event;
-            if mask.contains(AddWatchFlags::IN_IGNORED) {
-                return Some(Notice::Ended(watch));
-            }
-            if let Some(kind) = kind(mask) {
-                return Some(Notice::Event { at, watch, name, kind });
-            }
-        }
-        self.lost.take().map(Notice::Lost)
-    }
 }
 
-fn kind(mask: AddWatchFlags) -> Option<Kind> {
-    let kinds = [
-        (AddWatchFlags::IN_CREATE, Kind::Created),
-        (AddWatchFlags::IN_MODIFY, Kind::Written),
-        (AddWatchFlags::IN_CLOSE_WRITE, Kind::Closed),
-        (AddWatchFlags::IN_MOVED_TO, Kind::Arrived),
-        (AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE | ITSELF | AddWatchFlags::IN_UNMOUNT, Kind::Left),
-        (AddWatchFlags::IN_ATTRIB, Kind::Attributes),
-    ];
-    kinds.into_iter().find(|(flags, _)| mask.intersects(*flags)).map(|(_, kind)| kind)
+/// Whether no more watchers are to be had at present.
+pub(super) fn is_out_of_watchers(error: &notify::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE};
+    matches!(&error.kind, ErrorKind::Io(source) if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)))
 }
 
-/// Waits for an event, for `timeout`, or for the writing end of `stop` to be
-/// closed, which it tells by `true`.
-pub(super) fn wait(kernel: Option<&Kernel>, stop: &PipeReader, timeout: Option<Duration>) -> Result<bool, Errno> {
-    let mut ends = vec![PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-    ends.extend(kernel.map(|kernel| PollFd::new(kernel.inotify.as_fd(), PollFlags::POLLIN)));
-    match ppoll(&mut ends, timeout.map(TimeSpec::from_duration), None) {
-        Ok(_) => Ok(ends.first().is_some_and(|stop| stop.any().unwrap_or(true))),
-        Err(Errno::EINTR) => Ok(false),
-        Err(error) => Err(error),
-    }
+/// Whether no more folders can be watched at present.
+pub(super) fn is_out_of_watches(error: &notify::Error) -> bool {
+    matches!(error.kind, ErrorKind::MaxFilesWatch)
 }

@@ -10,9 +10,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// From the start of a pass to the start of the next, for few files.
-pub(super) const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
+const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
 /// The same for many. A pass over more than fifty thousand takes longer.
-pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(2);
+const LONGEST_PERIOD: Duration = Duration::from_secs(2);
 /// What each entry adds to the period.
 const PER_ENTRY: Duration = Duration::from_micros(30);
 /// So many entries are looked at in one go, give or take a folder.

@@ -161,7 +161,7 @@ fn a_checkout_of_another_branch_is_complete() {
         git(root, &["commit", "-qm", "two"]);
         git(root, &["checkout", "-q", "one"]);
     });
-    git(&folder.root.path().to_owned(), &["checkout", "-q", "two"]);
+    git(folder.root.path(), &["checkout", "-q", "two"]);
     let generations = folder.generations();
     let state: BTreeMap<PathBuf, ChangeKind> =
         generations.iter().flat_map(|generation| &generation.changes).map(|change| (change.path.clone(), change.kind)).collect();
@@ -209,6 +209,30 @@ fn a_renamed_folder_removes_the_old_paths_and_adds_the_new() {
     assert_eq!(changes, ["+new/a", "+new/sub/b", "-old/a", "-old/sub/b"]);
     fs::write(folder.path("new/sub/b"), "2").unwrap();
     assert_eq!(folder.changes(), ["+new/sub/b"]);
+}
+
+#[test]
+fn a_folder_is_watched_wherever_it_was_moved_to() {
+    let mut folder = Folder::new(|root| {
+        fs::create_dir_all(root.join("a/sub")).unwrap();
+        fs::write(root.join("a/sub/f"), "1").unwrap();
+    });
+    let mut place = folder.path("a");
+    for number in 0..20 {
+        // Often it is found in the new folder before the event about the old is read.
+        let new = folder.path(&format!("new{number}"));
+        fs::create_dir(&new).unwrap();
+        fs::rename(&place, new.join("a")).unwrap();
+        fs::create_dir_all(place.join("sub")).unwrap();
+        place = new.join("a");
+    }
+    let name = "new19/a/sub/f";
+    assert!(folder.changes().contains(&format!("+{name}")));
+    fs::write(folder.path(name), "2").unwrap();
+    fs::write(folder.path("new3/a/sub/f"), "1").unwrap();
+    let mut changes = folder.changes();
+    changes.sort();
+    assert_eq!(changes, [format!("+{name}"), "+new3/a/sub/f".to_owned()]);
 }
 
 #[test]

@@ -6,8 +6,9 @@
 
 use super::git::Locks;
 use super::ignores::Ignores;
+use super::inbox::{Kind, Outlet};
 use super::index::Index;
-use super::kernel::{FILES, ITSELF, Kind, Limits, NAMES, Notice};
+use super::kernel::Limits;
 use super::names::{decides_about_others, is_repository};
 use super::settle::{Settling, Sign};
 use super::signature::Signature;
@@ -23,9 +24,7 @@ use std::time::{Instant, SystemTime};
 pub(super) enum Find {
     /// They are as they were: remember them.
     Baseline,
-    /// They are new, or were written while nobody looked.
-    Changed(Instant),
-    /// Nobody was told of what happened to them.
+    /// They are new, or nobody was told of what happened to them.
     Doubtful(Instant),
     /// Those that were ignored so far are as they were.
     Unignored(Instant),
@@ -60,8 +59,9 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(roots: Vec<WatchRoot>, limits: Limits) -> Result<Self, WatchError> {
-        let watches = Watches::open(limits).map_err(WatchError::System)?;
+    /// Watches `roots` and has events told by `outlet`.
+    pub(super) fn new(roots: Vec<WatchRoot>, limits: Limits, outlet: Outlet) -> Result<Self, WatchError> {
+        let watches = Watches::open(limits, outlet).map_err(WatchError::System)?;
         let mut view = Self {
             roots: Vec::new(),
             watches,
@@ -79,25 +79,36 @@ impl View {
             view.roots.push(Root { ignores: Ignores::new(&path, rules, &ignore)?, former: None, path });
         }
         view.scan_roots(Find::Baseline, Again::All)?;
+        view.resolve_doubts()?;
         Ok(view)
     }
 
-    /// Takes in what the kernel said.
-    pub(super) fn take(&mut self, notice: Notice) -> Result<(), WatchError> {
-        match notice {
-            Notice::Event { at, watch, name, kind } => {
-                for folder in self.watches.paths(&self.index, watch) {
-                    let path = name.as_ref().map_or_else(|| folder.clone(), |name| folder.join(name));
-                    self.look(at, &path, kind)?;
-                }
-            }
-            Notice::Ended(watch) => self.watches.ended(&mut self.index, watch),
-            Notice::Lost(at) => {
-                tracing::debug!("file events were lost; reading the folders again");
-                self.renew_rules();
-                self.drop_ignored();
-                self.scan_roots(Find::Doubtful(at), Again::All)?;
-                self.forget_former_rules();
+    /// Takes in what is told of a path.
+    pub(super) fn take(&mut self, at: Instant, path: PathBuf, kind: Kind) -> Result<(), WatchError> {
+        for path in self.watches.names(&self.index, path) {
+            self.look(at, &path, kind)?;
+        }
+        self.resolve_doubts()
+    }
+
+    /// Reads all folders again, as events were lost.
+    pub(super) fn recover(&mut self, at: Instant) -> Result<(), WatchError> {
+        tracing::debug!("file events were lost; reading the folders again");
+        self.renew_rules();
+        self.drop_ignored();
+        self.scan_roots(Find::Doubtful(at), Again::All)?;
+        self.forget_former_rules();
+        self.resolve_doubts()
+    }
+
+    /// Reads folders again whose watches may have ended.
+    fn resolve_doubts(&mut self) -> Result<(), WatchError> {
+        while let Some((folder, is_for_files)) = self.watches.next_doubtful(&self.index) {
+            let find = Find::Doubtful(Instant::now());
+            if is_for_files {
+                self.scan(folder, find, Again::First);
+            } else {
+                self.scan_roots(find, Again::None)?;
             }
         }
         Ok(())
@@ -110,7 +121,7 @@ impl View {
             self.scan_roots(Find::Unignored(at), Again::All)?;
             self.forget_former_rules();
         }
-        Ok(())
+        self.resolve_doubts()
     }
 
     /// When to poll next.
@@ -133,7 +144,7 @@ impl View {
             }
             let path = self.index.path(folder);
             if self.facts(&path).is_some_and(|metadata| metadata.is_dir()) {
-                seen += 1 + self.scan(path, Find::Doubtful(now), Again::First)?;
+                seen += 1 + self.scan(path, Find::Doubtful(now), Again::First);
             } else {
                 self.look(now, &path, Kind::Left)?;
             }
@@ -143,7 +154,7 @@ impl View {
         } else {
             self.watches.polling.rest();
         }
-        Ok(())
+        self.resolve_doubts()
     }
 
     /// What the disk says about a path now; `None` if that is what it said last.
@@ -165,18 +176,22 @@ impl View {
         let is_root = self.roots.iter().any(|root| root.path == *path);
         let facts = self.facts(path);
         let is_folder = facts.as_ref().is_some_and(Metadata::is_dir);
+        if kind == Kind::Left {
+            // Its watch, and those below, ended or are of what is elsewhere now.
+            self.watches.drop_at_or_below(&mut self.index, path);
+        }
         if is_folder {
             if self.index.contains(path) {
                 self.settling.observe(at, path, Sign::Gone, true);
             }
             if self.is_relevant(path, true) {
-                self.scan(path.to_owned(), Find::Changed(at), Again::None)?;
+                self.scan(path.to_owned(), Find::Doubtful(at), Again::None);
             }
         } else {
             self.leave(at, path);
         }
         if is_above_root || (is_root && (is_folder || facts.is_none())) {
-            self.scan_roots(Find::Changed(at), Again::None)?;
+            self.scan_roots(Find::Doubtful(at), Again::None)?;
         }
         if !is_folder && self.is_relevant(path, false) {
             self.look_at_file(at, path, kind, facts.as_ref().filter(|metadata| is_entry(metadata)));
@@ -234,9 +249,7 @@ impl View {
             let is_held = self.hold(&path)?;
             self.is_loose |= !is_held;
             match self.facts(&path) {
-                Some(metadata) if metadata.is_dir() => {
-                    self.scan(path, find, again)?;
-                }
+                Some(metadata) if metadata.is_dir() => _ = self.scan(path, find, again),
                 Some(metadata) if is_entry(&metadata) => self.found(&path, &metadata, find),
                 _ => {
                     let at = Instant::now();
@@ -256,11 +269,9 @@ impl View {
         let mut held = nearest(root);
         loop {
             let Some(folder) = held else { return Err(WatchError::NotFound(root.to_owned())) };
-            let is_parent_of_folder = root.parent() == Some(folder) && root.is_dir();
-            let events = if is_parent_of_folder { NAMES | ITSELF } else { FILES | ITSELF };
-            let is_held = self.watches.watch_above(&mut self.index, folder, events);
+            let is_held = self.watches.watch_above(&mut self.index, folder);
             for above in folder.ancestors().skip(1) {
-                self.watches.watch_above(&mut self.index, above, ITSELF);
+                self.watches.watch_above(&mut self.index, above);
             }
             // One below may have come before the watch was set.
             let now = nearest(root);
@@ -274,7 +285,7 @@ impl View {
     /// Watches a folder and all below, and looks at the files that are there
     /// already: those made before the watch was set gave no event. Tells how
     /// many entries it looked at.
-    fn scan(&mut self, folder: PathBuf, find: Find, again: Again) -> Result<usize, WatchError> {
+    fn scan(&mut self, folder: PathBuf, find: Find, again: Again) -> usize {
         let (mut folders, mut seen, mut is_first) = (vec![folder], 0, true);
         while let Some(folder) = folders.pop() {
             let is_wanted = again == Again::All || (again == Again::First && is_first);
@@ -287,11 +298,8 @@ impl View {
                 Watched::Already | Watched::Not => continue,
             }
             seen += self.list(&folder, find, &mut folders);
-            if let Some(kernel) = &mut self.watches.kernel {
-                kernel.drain().map_err(WatchError::System)?;
-            }
         }
-        Ok(seen)
+        seen
     }
 
     /// Compares a folder with what is known of it; adds those in it to
@@ -302,7 +310,7 @@ impl View {
         let mut count = 0;
         let at = match find {
             Find::Baseline => Instant::now(),
-            Find::Changed(at) | Find::Doubtful(at) | Find::Unignored(at) => at,
+            Find::Doubtful(at) | Find::Unignored(at) => at,
         };
         for entry in entries.flatten() {
             count += 1;
@@ -348,7 +356,7 @@ impl View {
         let since = match find {
             Find::Baseline => None,
             Find::Unignored(_) if self.was_ignored(path) => None,
-            Find::Changed(at) | Find::Unignored(at) => self.index.differs(path, signature).then_some(at),
+            Find::Unignored(at) => self.index.differs(path, signature).then_some(at),
             Find::Doubtful(at) => self.index.may_differ(path, signature).then_some(at),
         };
         match since {

@@ -1,6 +1,5 @@
 //! What the user should know although watching goes on.
 
-use super::polling::{LONGEST_PERIOD, SHORTEST_PERIOD};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -86,11 +85,9 @@ impl fmt::Display for WatchWarning {
         let folders = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
         write!(
             formatter,
-            "the system's limit of {} is reached ({}{value}): changes below {folders} are looked for every {} to {} seconds",
+            "the system's limit of {} is reached ({}{value}): changes below {folders} are polled for every half a second or, among many files, every few seconds",
             self.limit.describe(),
             self.limit.setting(),
-            SHORTEST_PERIOD.as_secs_f32(),
-            LONGEST_PERIOD.as_secs_f32(),
         )
     }
 }

@@ -1,13 +1,20 @@
-//! Which folders are watched, by which descriptor, and which have to be polled
-//! because a limit is reached.
+//! Which folders are watched, and which have to be polled because a limit is
+//! reached.
+//!
+//! The library names folders by path, the disk by device and inode. Both are
+//! kept together here, for a folder may be known by two paths: roots that are
+//! links, or it was moved and the event that says so is still to come. Before a
+//! folder is watched, watches are ended that were set by a path that leads
+//! elsewhere now; whenever one ends, those of the same folder are in doubt, and
+//! have to be set again, and the folder read.
 
-use super::index::{FolderId, Index};
-use super::kernel::{FILES, Kernel, Limits};
+use super::inbox::Outlet;
+use super::index::{FolderId, Index, TOP};
+use super::kernel::{Kernel, Limits, is_out_of_watchers, is_out_of_watches};
 use super::polling::Polling;
 use super::warning::{WatchLimit, WatchWarning};
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, WatchDescriptor};
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,31 +29,54 @@ pub(super) enum Watched {
     Not,
 }
 
+/// What a folder is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// What is in it.
+    Files,
+    /// A root below it, which may come and go.
+    Root,
+}
+
+/// Which folder it is, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Watch {
-    descriptor: WatchDescriptor,
-    events: AddWatchFlags,
+    identity: Identity,
+    purpose: Purpose,
+    /// Whether the path may be a link to the folder.
+    follows: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Watches {
-    pub(super) kernel: Option<Kernel>,
+    kernel: Option<Kernel>,
+    outlet: Outlet,
     limits: Limits,
     watches: HashMap<FolderId, Watch>,
-    /// More than one when roots lead to a folder by different paths.
-    folders: HashMap<WatchDescriptor, Vec<FolderId>>,
+    /// The same, by folder.
+    identities: BTreeSet<(Identity, FolderId)>,
+    /// Watched folders whose watch may have ended with that of another path.
+    doubtful: BTreeSet<FolderId>,
     pub(super) polled: BTreeSet<FolderId>,
     pub(super) polling: Polling,
     warned: Vec<WatchLimit>,
 }
 
 impl Watches {
-    pub(super) fn open(limits: Limits) -> Result<Self, Errno> {
+    pub(super) fn open(limits: Limits, outlet: Outlet) -> notify::Result<Self> {
         let mut watches = Self {
             kernel: None,
+            outlet,
             limits,
             watches: HashMap::new(),
-            folders: HashMap::new(),
+            identities: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             polled: BTreeSet::new(),
             polling: Polling::default(),
             warned: Vec::new(),
@@ -54,12 +84,12 @@ impl Watches {
         watches.reopen().map(|()| watches)
     }
 
-    /// Makes an inotify instance, if there is none and one is to be had.
-    pub(super) fn reopen(&mut self) -> Result<(), Errno> {
+    /// Has file events told, if they are not and can be.
+    pub(super) fn reopen(&mut self) -> notify::Result<()> {
         if self.kernel.is_none() {
-            match Kernel::open(self.limits) {
+            match Kernel::open(self.limits, self.outlet.clone()) {
                 Ok(kernel) => self.kernel = Some(kernel),
-                Err(Errno::EMFILE | Errno::ENFILE) => {}
+                Err(error) if is_out_of_watchers(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -69,18 +99,18 @@ impl Watches {
     /// Watches a folder for what happens to its files, or polls it.
     pub(super) fn watch(&mut self, index: &mut Index, folder: &Path, is_root: bool) -> Watched {
         // What took the place of a folder below a root may be a link.
-        let events = if is_root { FILES } else { FILES | AddWatchFlags::IN_DONT_FOLLOW };
-        match self.add(index, folder, events) {
+        match self.add(index, folder, Purpose::Files, is_root) {
             Ok(watched) => {
-                if let Some(id) = index.folder(folder) {
+                let is_doubtful = index.folder(folder).is_some_and(|id| {
                     self.polled.remove(&id);
-                }
-                watched
+                    self.doubtful.remove(&id)
+                });
+                if is_doubtful { Watched::Newly } else { watched }
             }
-            Err(Errno::ENOSPC | Errno::EMFILE) => {
+            Err(error) if is_out_of_watches(&error) || is_out_of_watchers(&error) => {
                 let id = index.pin(folder);
                 // The watch that it had is of what was there before.
-                self.release(id);
+                self.release(index, id);
                 if self.polled.insert(id) { Watched::Newly } else { Watched::Already }
             }
             Err(error) => {
@@ -91,53 +121,117 @@ impl Watches {
         }
     }
 
-    /// Watches a folder above a root for `events`; tells whether that works.
-    pub(super) fn watch_above(&mut self, index: &mut Index, folder: &Path, events: AddWatchFlags) -> bool {
-        self.add(index, folder, events).inspect_err(|error| tracing::debug!(folder = %folder.display(), %error, "not watched")).is_ok()
-    }
-
-    fn add(&mut self, index: &mut Index, folder: &Path, wanted: AddWatchFlags) -> Result<Watched, Errno> {
-        let kernel = self.kernel.as_ref().ok_or(Errno::EMFILE)?;
-        let before = index.folder(folder).and_then(|id| self.watches.get(&id)).copied();
-        let events = before.map_or(wanted, |before| before.events | wanted);
-        let descriptor = kernel.watch(folder, events)?;
-        if !self.folders.contains_key(&descriptor) && self.folders.len() >= self.limits.watches {
-            kernel.unwatch(descriptor);
-            return Err(Errno::ENOSPC);
-        }
-        if before.is_some_and(|before| before.descriptor == descriptor && before.events.contains(wanted)) {
-            return Ok(Watched::Already);
-        }
-        let id = index.pin(folder);
-        if before.is_some_and(|before| before.descriptor != descriptor) {
-            self.release(id);
-        }
-        self.watches.insert(id, Watch { descriptor, events });
-        let folders = self.folders.entry(descriptor).or_default();
-        let others = folders.clone();
-        if !folders.contains(&id) {
-            folders.push(id);
-        }
-        for other in others {
-            if other != id && !is_same_folder(&index.path(other), folder) {
-                // It was moved here, and the event that says so is still to come.
-                self.drop_one(index, other);
+    /// Watches a folder above a root; tells whether that works.
+    pub(super) fn watch_above(&mut self, index: &mut Index, folder: &Path) -> bool {
+        match self.add(index, folder, Purpose::Root, true) {
+            Ok(watched) => {
+                // It may be below a root, too, and not be read on this occasion.
+                if watched == Watched::Newly
+                    && let Some(id) = index.folder(folder)
+                    && self.watches.get(&id).is_some_and(|watch| watch.purpose == Purpose::Files)
+                {
+                    self.doubtful.insert(id);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(folder = %folder.display(), %error, "not watched");
+                false
             }
         }
-        Ok(Watched::Newly)
     }
 
-    /// The paths that a descriptor stands for.
-    pub(super) fn paths(&self, index: &Index, descriptor: WatchDescriptor) -> Vec<PathBuf> {
-        self.folders.get(&descriptor).into_iter().flatten().map(|folder| index.path(*folder)).collect()
-    }
-
-    /// Takes note of a watch that ended by itself.
-    pub(super) fn ended(&mut self, index: &mut Index, descriptor: WatchDescriptor) {
-        for folder in self.folders.remove(&descriptor).unwrap_or_default() {
-            self.watches.remove(&folder);
-            self.unpin(index, folder);
+    fn add(&mut self, index: &mut Index, folder: &Path, purpose: Purpose, follows: bool) -> notify::Result<Watched> {
+        if self.kernel.is_none() {
+            return Err(notify::Error::io(io::Error::from_raw_os_error(nix::libc::EMFILE)));
         }
+        let identity = identify(folder, follows).map_err(notify::Error::io)?;
+        let before = index.folder(folder).and_then(|id| self.watches.get(&id).map(|watch| (id, *watch)));
+        let is_intact = match before {
+            Some((id, watch)) if watch.identity != identity => {
+                self.release(index, id);
+                self.unpin(index, id);
+                false
+            }
+            Some((_, watch)) => !self.drop_former_paths(index, identity) && (watch.purpose == Purpose::Files || watch.purpose == purpose),
+            None => {
+                self.drop_former_paths(index, identity);
+                false
+            }
+        };
+        if before.is_none() && self.watches.len() >= self.limits.watches {
+            return Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.watch(folder)?;
+        }
+        let now = identify(folder, follows);
+        if !now.as_ref().is_ok_and(|now| *now == identity) {
+            self.give_up(index, folder, identity, now.is_ok());
+            return now.map(|_| Watched::Not).map_err(notify::Error::io);
+        }
+        let id = index.pin(folder);
+        let purpose = before.filter(|_| purpose == Purpose::Root).map_or(purpose, |(_, watch)| watch.purpose);
+        self.watches.insert(id, Watch { identity, purpose, follows });
+        self.identities.insert((identity, id));
+        Ok(if is_intact { Watched::Already } else { Watched::Newly })
+    }
+
+    /// Drops the paths that don't lead to a folder any more: it was moved, and
+    /// the event that says so is still to come. Tells whether there are any.
+    fn drop_former_paths(&mut self, index: &mut Index, identity: Identity) -> bool {
+        let leads_elsewhere = |id: &FolderId| {
+            let follows = self.watches.get(id).is_some_and(|watch| watch.follows);
+            !identify(&index.path(*id), follows).is_ok_and(|now| now == identity)
+        };
+        let former: Vec<FolderId> = self.known_as(identity).filter(leads_elsewhere).collect();
+        for id in &former {
+            self.drop_one(index, *id);
+        }
+        !former.is_empty()
+    }
+
+    /// A path came to lead elsewhere while its watch was set.
+    fn give_up(&mut self, index: &mut Index, folder: &Path, identity: Identity, is_there: bool) {
+        match index.folder(folder).filter(|id| self.watches.contains_key(id)) {
+            Some(id) => self.drop_one(index, id),
+            None => self.kernel.iter_mut().for_each(|kernel| kernel.unwatch(folder)),
+        }
+        let same: Vec<FolderId> = self.known_as(identity).collect();
+        self.doubtful.extend(same);
+        if is_there {
+            // It may even have been a link: whose watch was ended nobody knows.
+            self.outlet.lose();
+        }
+    }
+
+    /// The paths that a path may stand for in an event: its own, and those by
+    /// which the same folder is known.
+    pub(super) fn names(&self, index: &Index, path: PathBuf) -> Vec<PathBuf> {
+        let mut names: Vec<PathBuf> = self.other_paths(index, &path);
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+            names.extend(self.other_paths(index, parent).into_iter().map(|folder| folder.join(name)));
+        }
+        names.push(path);
+        names
+    }
+
+    fn other_paths(&self, index: &Index, folder: &Path) -> Vec<PathBuf> {
+        let Some(id) = index.folder(folder) else { return Vec::new() };
+        let Some(watch) = self.watches.get(&id) else { return Vec::new() };
+        self.known_as(watch.identity).filter(|other| *other != id).map(|other| index.path(other)).collect()
+    }
+
+    fn known_as(&self, identity: Identity) -> impl Iterator<Item = FolderId> {
+        self.identities.range((identity, TOP)..).take_while(move |(other, _)| *other == identity).map(|(_, id)| *id)
+    }
+
+    /// A folder that has to be watched again and read, and whether it is one
+    /// below a root.
+    pub(super) fn next_doubtful(&mut self, index: &Index) -> Option<(PathBuf, bool)> {
+        let id = self.doubtful.pop_first()?;
+        let is_for_files = self.watches.get(&id).is_some_and(|watch| watch.purpose == Purpose::Files);
+        Some((index.path(id), is_for_files))
     }
 
     /// Neither watches nor polls a folder, or one below it, any more.
@@ -149,7 +243,7 @@ impl Watches {
 
     /// Neither watches nor polls the folders that are not worth it.
     pub(super) fn retain(&mut self, index: &mut Index, mut keep: impl FnMut(&Path) -> bool) {
-        let for_files = self.watches.iter().filter(|(_, watch)| watch.events.contains(FILES)).map(|(folder, _)| *folder);
+        let for_files = self.watches.iter().filter(|(_, watch)| watch.purpose == Purpose::Files).map(|(folder, _)| *folder);
         for folder in for_files.chain(self.polled.iter().copied()).collect::<Vec<_>>() {
             if !keep(&index.path(folder)) {
                 self.drop_one(index, folder);
@@ -171,26 +265,11 @@ impl Watches {
     }
 
     fn drop_one(&mut self, index: &mut Index, folder: FolderId) {
-        let was_watched = self.release(folder);
+        let was_watched = self.release(index, folder);
         let was_polled = self.polled.remove(&folder);
         if was_watched || was_polled {
             self.unpin(index, folder);
         }
-    }
-
-    /// Ends the watch of a folder, unless another path leads to it.
-    fn release(&mut self, folder: FolderId) -> bool {
-        let Some(Watch { descriptor, .. }) = self.watches.remove(&folder) else { return false };
-        if let Some(folders) = self.folders.get_mut(&descriptor) {
-            folders.retain(|other| *other != folder);
-            if folders.is_empty() {
-                self.folders.remove(&descriptor);
-                if let Some(kernel) = &self.kernel {
-                    kernel.unwatch(descriptor);
-                }
-            }
-        }
-        true
     }
 
     fn unpin(&self, index: &mut Index, folder: FolderId) {
@@ -198,9 +277,26 @@ impl Watches {
             index.unpin(folder);
         }
     }
+
+    /// Ends the watch of a path.
+    fn release(&mut self, index: &Index, folder: FolderId) -> bool {
+        let Some(Watch { identity, .. }) = self.watches.remove(&folder) else { return false };
+        self.identities.remove(&(identity, folder));
+        self.doubtful.remove(&folder);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.unwatch(&index.path(folder));
+        }
+        let same: Vec<FolderId> = self.known_as(identity).collect();
+        self.doubtful.extend(same);
+        true
+    }
 }
 
-fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    identity(one).is_some_and(|one| Some(one) == identity(other))
+/// Which folder a path leads to.
+fn identify(path: &Path, follows: bool) -> io::Result<Identity> {
+    let metadata = if follows { path.metadata()? } else { path.symlink_metadata()? };
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(Identity { device: metadata.dev(), inode: metadata.ino() })
 }

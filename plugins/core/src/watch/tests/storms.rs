@@ -102,6 +102,42 @@ fn happen(dice: &mut Dice, root: &Path, counter: u64) {
     }
 }
 
+/// Writes to a file in each folder.
+fn write_everywhere(folder: &Path) {
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !path.is_symlink() && path.is_dir() {
+            write_everywhere(&path);
+        }
+    }
+    fs::write(folder.join("afterwards"), "").unwrap();
+}
+
+/// Applies generations until the copy is what is on the disk.
+fn converge(copy: &mut BTreeMap<PathBuf, String>, root: &Path, generation_rx: &mut mpsc::Receiver<Generation>, context: &str) {
+    let mut disk = BTreeMap::new();
+    tree(root, &mut disk);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let start = Instant::now();
+    while *copy != disk {
+        let receive = async { tokio::time::timeout(PATIENCE, generation_rx.recv()).await.ok().flatten() };
+        let generation = runtime.block_on(receive);
+        let differences = || {
+            let differs = |path: &&PathBuf| copy.get(*path) != disk.get(*path);
+            let paths: std::collections::BTreeSet<&PathBuf> = copy.keys().chain(disk.keys()).filter(differs).collect();
+            paths.into_iter().map(|path| format!("{}: {:?}, not {:?}", path.display(), copy.get(path), disk.get(path))).collect::<Vec<_>>()
+        };
+        assert!(start.elapsed() < PATIENCE && generation.is_some(), "{context}: {:#?}", differences());
+        for Change { path, kind } in generation.map(|generation| generation.changes).unwrap_or_default() {
+            match (kind, entry(&path)) {
+                (ChangeKind::Modified, Some(entry)) => _ = copy.insert(path, entry),
+                // It is gone again; that will be told.
+                (ChangeKind::Modified, None) => {}
+                (ChangeKind::Removed, _) => _ = copy.remove(&path),
+            }
+        }
+    }
+}
+
 fn storm(seed: u64, limits: Limits) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("above/root");
@@ -115,33 +151,11 @@ fn storm(seed: u64, limits: Limits) {
     tree(&root, &mut copy);
     let (watcher, mut generation_rx) = Watcher::start_within(vec![WatchRoot::content(&root)], limits).unwrap();
     (20..120).for_each(|counter| happen(&mut dice, &root, counter));
-    let mut disk = BTreeMap::new();
-    tree(&root, &mut disk);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let start = Instant::now();
-    while copy != disk {
-        let receive = async { tokio::time::timeout(PATIENCE, generation_rx.recv()).await.ok().flatten() };
-        let generation = runtime.block_on(receive);
-        let differences = || {
-            let differs = |path: &&PathBuf| copy.get(*path) != disk.get(*path);
-            let paths: std::collections::BTreeSet<&PathBuf> = copy.keys().chain(disk.keys()).filter(differs).collect();
-            paths.into_iter().map(|path| format!("{}: {:?}, not {:?}", path.display(), copy.get(path), disk.get(path))).collect::<Vec<_>>()
-        };
-        assert!(
-            start.elapsed() < PATIENCE && generation.is_some(),
-            "seed {seed}, {limits:?}: {:#?} {:?}",
-            differences(),
-            watcher.failure()
-        );
-        for Change { path, kind } in generation.map(|generation| generation.changes).unwrap_or_default() {
-            match (kind, entry(&path)) {
-                (ChangeKind::Modified, Some(entry)) => _ = copy.insert(path, entry),
-                // It is gone again; that will be told.
-                (ChangeKind::Modified, None) => {}
-                (ChangeKind::Removed, _) => _ = copy.remove(&path),
-            }
-        }
-    }
+    converge(&mut copy, &root, &mut generation_rx, &format!("seed {seed}, {limits:?}"));
+    // Whatever happened, each folder that there is now is watched.
+    write_everywhere(&root);
+    converge(&mut copy, &root, &mut generation_rx, &format!("seed {seed}, {limits:?}, afterwards"));
+    assert!(watcher.failure().is_none());
 }
 
 fn storms(seeds: std::ops::Range<u64>, limits: Limits) {
