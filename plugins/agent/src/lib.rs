@@ -7,7 +7,8 @@
 //! of a pod (`serve --beside`): then it sees the processes of that one only.
 //!
 //! Code map: [`protocol`] (messages and framing, no IO; all that a client
-//! needs), [`server`] (the loop), `locate` and `process` (`/proc`), `root` (paths
+//! needs), [`server`] (the loop), `locate`, `process` and
+//! `mounts` (`/proc`), `root` (paths
 //! that stay inside a container), `transfer`, `bases` and `incoming` (files that
 //! are received), `link`, `remove` and `check` (other work on files), `elf` (is
 //! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
@@ -43,6 +44,8 @@ mod incoming;
 mod link;
 #[cfg(target_os = "linux")]
 mod locate;
+#[cfg(target_os = "linux")]
+mod mounts;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]

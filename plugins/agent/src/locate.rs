@@ -1,10 +1,15 @@
 //! From a container's id to its main process.
 
 use std::io;
+use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::failure::Failure;
+use crate::mounts;
 use crate::process::{Proc, Stat, in_container, names_container};
 use crate::protocol::{ByteString, ErrorKind, Located, ProcessId};
+use crate::root::ContainerRoot;
 
 /// Programs that only start and await another: that one is the app.
 const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"];
@@ -60,9 +65,24 @@ pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Loca
         machine: proc.machine(app.pid)?.name(),
         blake3: program_hash(proc, app.pid),
         seccomp: status.seccomp,
+        volumes: volumes(proc, app.id()),
         // Who keeps the records knows.
         changed: false,
     })
+}
+
+/// Single files that are mounted are left out: these can't be changed.
+fn volumes(proc: &Proc, process: ProcessId) -> Vec<ByteString> {
+    let mounts = mounts::parse(&proc.read_live(process.pid, "mountinfo").unwrap_or_default());
+    let mut points: Vec<&Path> = mounts.iter().filter(|mount| mount.is_volume()).map(|mount| mount.point.as_path()).collect();
+    points.sort_unstable();
+    points.dedup();
+    if points.is_empty() {
+        return Vec::new();
+    }
+    let Ok(root) = ContainerRoot::of(proc, process) else { return Vec::new() };
+    let is_folder = |point: &&Path| root.open(point, OFlags::PATH | OFlags::DIRECTORY).is_ok();
+    points.into_iter().filter(is_folder).map(ByteString::from).collect()
 }
 
 fn arguments(proc: &Proc, pid: u32) -> Result<Vec<ByteString>, Failure> {

@@ -266,6 +266,26 @@ pub(crate) fn container_ids(cgroup: &str) -> impl Iterator<Item = &str> {
     container_names(cgroup).filter(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// The uid of the pod that it puts a process into: `pod<uid>` is a component of
+/// a path (cgroupfs driver), or ends the name of a systemd slice, where dashes of
+/// the uid are underscores. Of a node that is a pod itself, the innermost.
+pub(crate) fn pod_uid(cgroup: &str) -> Option<String> {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let deepest = paths.map(pods_of).max_by_key(Vec::len)?;
+    deepest.into_iter().next_back()
+}
+
+fn pods_of(path: &str) -> Vec<String> {
+    path.split(['/', ':']).filter_map(pod_of).collect()
+}
+
+fn pod_of(component: &str) -> Option<String> {
+    let name = component.strip_suffix(".slice").map_or(component, |slice| slice.rsplit('-').next().unwrap_or(slice));
+    let uid = name.strip_prefix("pod")?.replace('_', "-");
+    let is_uid = !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_uid.then_some(uid)
+}
+
 fn container_names(cgroup: &str) -> impl Iterator<Item = &str> {
     let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths.flat_map(|path| path.split('/')).flat_map(|component| {
@@ -339,6 +359,25 @@ mod tests {
         assert_eq!(container_ids(&inside).count(), 3);
         assert_eq!(container_id(&format!("0::/docker/{node}\n")), Some(node.as_str()));
         assert_eq!(container_id("0::/\n"), None);
+    }
+
+    #[test]
+    fn pods_of_both_drivers() {
+        let uid = "0a1b2c3d-1111-2222-3333-444455556666";
+        let slice = format!("kubepods-besteffort-pod{}.slice", uid.replace('-', "_"));
+        let plain = format!("9:pids:/kubelet/kubepods/burstable/pod{uid}/{ID}\n0::/\n");
+        let systemd = format!("0::/kubelet.slice/kubepods.slice/kubepods-besteffort.slice/{slice}/cri-containerd-{ID}.scope\n");
+        let colons = format!("0::/system.slice/containerd.service/{slice}:cri-containerd:{ID}\n");
+        for text in [plain, systemd, colons] {
+            assert_eq!(pod_uid(&text).as_deref(), Some(uid), "{text}");
+        }
+        let nested = format!("9:pids:/kubepods/podaaaa/{ID}/kubelet/kubepods/pod{uid}/{ID}\n1:name=systemd:/kubepods/podaaaa/init.scope\n");
+        assert_eq!(pod_uid(&nested).as_deref(), Some(uid));
+        // Of a static pod it is a hash.
+        assert_eq!(pod_uid(&format!("0::/kubepods/pod5f3759df/{ID}")).as_deref(), Some("5f3759df"));
+        for text in [format!("0::/docker/{ID}\n"), "0::/kubepods/podman\n".into(), "0::/machine.slice/pod.slice\n".into(), String::new()] {
+            assert_eq!(pod_uid(&text), None, "{text}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub use packed::{pack, unpack};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol, compared in the first exchange.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -223,8 +223,9 @@ pub enum Request {
         /// Paths in the container.
         changed: Vec<ByteString>,
     },
-    /// Puts back all that was changed in a container; answered by
-    /// [`Response::Undone`].
+    /// Puts back all that was changed in a container and in the volumes that it
+    /// sees, even for a container that was there before, or that shares them;
+    /// answered by [`Response::Undone`].
     Undo {
         /// A process of the container.
         process: ProcessId,
@@ -362,8 +363,13 @@ pub struct Located {
     /// The seccomp mode of the process: 0 none, 1 strict, 2 a filter, which may
     /// forbid a swap.
     pub seccomp: u32,
+    /// Where folders are mounted that can be written to and are no part of the
+    /// container's own file system, such as volumes: what is changed below these
+    /// outlives the container. An agent on a node undoes it nevertheless, one
+    /// beside a container only if the container doesn't end before.
+    pub volumes: Vec<ByteString>,
     /// Whether there is a record of what an earlier session changed in this
-    /// container and did not undo.
+    /// container, or in a volume that it sees, and did not undo.
     pub changed: bool,
 }
 

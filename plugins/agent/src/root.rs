@@ -28,6 +28,8 @@ const PARENT_MODE: u32 = 0o755;
 #[derive(Debug)]
 pub(crate) struct ContainerRoot {
     directory: OwnedFd,
+    /// Whether other mounts are out of bounds.
+    one_mount: bool,
 }
 
 /// Where an existing or new file lies: a directory and a name in it that is no
@@ -101,6 +103,12 @@ impl ContainerPath {
         Ok(Self(normal))
     }
 
+    /// The same for a path that the agent took down, which may be the root
+    /// directory itself.
+    pub(crate) fn recorded(path: &ByteString) -> Result<Self, Failure> {
+        if path.0 == b"/" { Ok(Self(PathBuf::from("/"))) } else { Self::parse(path) }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_os_str().as_bytes()
     }
@@ -138,7 +146,19 @@ impl ContainerRoot {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             rustix::fs::open(directory, flags, Mode::empty()).map_err(Failure::errno(format_args!("open {}", directory.display())))?;
-        Ok(Self { directory })
+        Ok(Self { directory, one_mount: false })
+    }
+
+    /// A folder in it as a root of its own that ends where another mount begins;
+    /// no link leads there.
+    pub(crate) fn below(&self, path: &Path) -> Result<Self, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let directory = self.open_by(path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
+        Ok(Self { directory, one_mount: true })
+    }
+
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.directory
     }
 
     /// Opens what `path` names, symlinks followed, inside this root.
@@ -148,6 +168,7 @@ impl ContainerRoot {
 
     fn open_by(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
+        let resolve = if self.one_mount { resolve | ResolveFlags::NO_XDEV } else { resolve };
         for _ in 0..MAX_RACES {
             match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -166,7 +187,7 @@ impl ContainerRoot {
                 let message = format!("{path} is a link to a directory");
                 return Err(Failure::new(ErrorKind::InvalidPath, message));
             };
-            let parent = self.directory(parent_path, parents, path)?;
+            let parent = self.folder(parent_path, parents, path)?;
             match rustix::fs::readlinkat(&parent, name, Vec::new()) {
                 // A relative target starts at the link's directory; `..` in it
                 // is left to the kernel, which stops at the root.
@@ -187,7 +208,7 @@ impl ContainerRoot {
         let (Some(parent_path), Some(name)) = (path.0.parent(), path.0.file_name()) else {
             return Err(Failure::errno(format_args!("look up {path}"))(Errno::INVAL));
         };
-        Ok(Place { parent: self.directory(parent_path, parents, path)?, name: name.to_owned() })
+        Ok(Place { parent: self.folder(parent_path, parents, path)?, name: name.to_owned() })
     }
 
     /// Where `path` itself lies, even if it is a symlink; `None` when a
@@ -211,13 +232,17 @@ impl ContainerRoot {
 
     /// Where `path` itself lies if no link leads there: as [`location`] has it.
     pub(crate) fn place_without_links(&self, path: &ContainerPath) -> Result<Place, Errno> {
-        let (Some(parent_path), Some(name)) = (path.0.parent(), path.0.file_name()) else { return Err(Errno::INVAL) };
+        let itself = (Path::new("/"), OsStr::new("."));
+        let (parent_path, name) = path.0.parent().zip(path.0.file_name()).unwrap_or(itself);
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let parent = self.open_by(parent_path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
+        // NOFOLLOW as well, or the kernel answers EACCES for a link in a folder
+        // for all, see proc_sys_fs(5), before it says that there is a link.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let parent = self.open_by(parent_path, flags, resolve)?;
         Ok(Place { parent, name: name.to_owned() })
     }
 
-    fn directory(&self, directory: &Path, parents: Parents<'_>, path: &ContainerPath) -> Result<OwnedFd, Failure> {
+    fn folder(&self, directory: &Path, parents: Parents<'_>, path: &ContainerPath) -> Result<OwnedFd, Failure> {
         let opened = self.open(directory, OFlags::PATH | OFlags::DIRECTORY);
         match (opened, parents) {
             (Ok(opened), _) => return Ok(opened),
@@ -243,7 +268,7 @@ impl ContainerRoot {
         let (Some(above), Some(name)) = (directory.parent(), directory.file_name()) else {
             return Err(Failure::errno(what)(Errno::NOENT));
         };
-        let above = self.directory(above, Parents::Create(owner, recorder), path)?;
+        let above = self.folder(above, Parents::Create(owner, recorder), path)?;
         recorder.before(&above, name)?;
         match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(PARENT_MODE)) {
             Ok(()) => {}

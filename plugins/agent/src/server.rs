@@ -261,7 +261,7 @@ impl Session {
         self.forget_the_dead();
         let id = bare_id(container_id)?;
         let mut located = locate(&self.proc, self.view, id)?;
-        located.changed = self.stores.adopt(id, [located.process, located.main])?;
+        located.changed = self.stores.adopt(&self.proc, id, located.process, located.main)?;
         self.mains.insert(located.process, located.main);
         Ok(Response::Located(located))
     }
@@ -429,10 +429,13 @@ impl Session {
     }
 
     fn undo(&mut self, process: ProcessId) -> Result<Undone, Failure> {
-        let Some(store) = self.stores.get(&self.proc, process)? else {
-            return Ok(Undone { restored: 0, restarted: false, process });
-        };
-        let undone = restart::undo(&self.proc, &store, process, Programs::RunAgain)?;
+        let store = self.stores.get(&self.proc, process)?;
+        // First: a program that runs again reads what is there.
+        let restored = self.stores.undo_volumes(&self.proc, process)?;
+        let mut undone = Undone { restored, restarted: false, process };
+        let Some(store) = store else { return Ok(undone) };
+        undone = restart::undo(&self.proc, &store, process, Programs::RunAgain)?;
+        undone.restored = undone.restored.saturating_add(restored);
         self.stores.discard(&self.proc, process)?;
         self.previous.remove(&undone.process);
         Ok(undone)
@@ -442,7 +445,7 @@ impl Session {
     fn undo_all(&mut self, programs: Programs) -> Result<(), Failure> {
         // Its temporary files are in the containers.
         self.transfer = None;
-        let mut failures = Vec::new();
+        let mut failures = self.stores.undo_all_volumes(&self.proc);
         for (store, process) in self.stores.changed(&self.proc) {
             let undone = match process {
                 Some(process) => restart::undo(&self.proc, &store, process, programs).map(drop).or_else(|failure| {

@@ -2,18 +2,25 @@
 //! directory plays the container's root.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::shelf::Shelf;
 use super::*;
 use crate::incoming::{Attributes, Incoming, ModeRule};
 use crate::link::put_link;
+use crate::process::Proc;
+use crate::protocol::{ErrorKind, ProcessId};
 use crate::remove::remove;
-use crate::root::ContainerPath;
+use crate::root::{ContainerPath, Owner};
 
 const OWNER: Owner = Owner { uid: 1000, gid: 1001 };
 
@@ -44,7 +51,14 @@ impl Node {
     }
 
     fn recorder(&self) -> Recorder {
-        Recorder::new(Rc::new(self.store()), &self.container()).unwrap()
+        self.recorder_into(self.store())
+    }
+
+    fn recorder_into(&self, store: Store) -> Recorder {
+        let (proc, pid) = (Proc::system(), std::process::id());
+        let process = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
+        let shelf = Arc::new(Shelf::at(self.undo.path().to_owned()));
+        Recorder::new(&proc, process, &self.container(), (Arc::new(store), shelf), "pod".into()).unwrap()
     }
 
     /// All that is there, but for the root directory itself.
@@ -234,7 +248,7 @@ proptest! {
         let store = node.store();
         store.restore(&node.container()).unwrap();
         // As if these had not been put back: their paths are in the log.
-        let recorder = Recorder::new(Rc::new(store), &node.container()).unwrap();
+        let recorder = node.recorder_into(store);
         for change in &again {
             apply(&node, change, &recorder);
         }
@@ -253,6 +267,25 @@ fn what_was_not_changed_is_not_touched() {
     apply(&node, &Change::Intend("/app/f".into()), &node.recorder());
     assert_eq!(node.store().restore(&node.container()).unwrap().paths, 0);
     assert_eq!(fs::metadata(node.at("/app/f")).unwrap().ino(), inode);
+}
+
+// The kernel forbids to follow a link there before it tells that it is one.
+#[test]
+fn a_link_in_a_folder_for_all_is_in_nobodys_way() {
+    let node = Node::new();
+    fs::create_dir(node.at("/all")).unwrap();
+    symlink("/nowhere", node.at("/all/link")).unwrap();
+    lchown(node.at("/all/link"), Some(7), Some(8)).unwrap();
+    fs::set_permissions(node.at("/all"), PermissionsExt::from_mode(0o1777)).unwrap();
+    let before = node.tree();
+    let recorder = node.recorder();
+    apply(&node, &Change::Remove("/all/link".into(), 0), &recorder);
+    apply(&node, &Change::Write("/all/link/file".into(), b"x".to_vec()), &recorder);
+    drop(recorder);
+    for _ in 0..2 {
+        node.store().restore(&node.container()).unwrap();
+        assert_eq!(node.tree(), before);
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn holds_oversized_argument(container: &Container) -> bool {
     })
 }
 
-fn mode(mode: &'static str) -> Options {
+fn mode(mode: &'static str) -> Options<'static> {
     Options { mode, ..Options::default() }
 }
 
@@ -108,6 +108,7 @@ fn a_container_is_located_before_and_after_it_is_swapped_in_memory() {
         machine: "x86_64".into(),
         blake3: Some(*blake3::hash(&program("v1")).as_bytes()),
         seccomp: 0,
+        volumes: Vec::new(),
         changed: false,
     };
     assert_eq!(before, expected);

@@ -6,35 +6,16 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 
 use devloop_agent::protocol::{ErrorKind, Request, Response, Undone};
 use nix::sys::signal::{Signal, kill};
 use support::client::error;
 use support::container::{ControlGroup, EXECUTABLE};
-use support::{Client, Container, Options, eventually, program};
-
-/// Content, mode, owner, time, by path.
-type Tree = Vec<(String, Vec<u8>, u32, (u32, u32), (i64, i64))>;
+use support::{Client, Container, Options, Tree, eventually, program};
 
 fn tree(container: &Container) -> Tree {
-    let mut found = Vec::new();
-    let mut left = vec![container.path("/app")];
-    while let Some(path) = left.pop() {
-        let stat = fs::symlink_metadata(&path).unwrap();
-        let content = if stat.is_dir() {
-            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            Vec::new()
-        } else if stat.is_symlink() {
-            fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
-        } else {
-            fs::read(&path).unwrap()
-        };
-        let time = (stat.mtime(), stat.mtime_nsec());
-        found.push((path.to_string_lossy().into_owned(), content, stat.mode(), (stat.uid(), stat.gid()), time));
-    }
-    found.sort();
-    found
+    support::tree(&container.path("/app"))
 }
 
 fn furnish(container: &Container) -> Tree {

@@ -72,7 +72,7 @@ pub(crate) fn request() -> impl Strategy<Value = Message<Request>> {
 pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
     let located = ((process(), process()), vec(bytes(), 0..4), (bytes(), bytes()), any::<(u32, u32, u32, bool, bool, Option<[u8; 32]>)>())
         .prop_map(|((process, main), argv, (executable, cwd), (seccomp, uid, gid, in_memory, changed, blake3))| {
-            let (machine, main_argv) = ("x86_64".into(), argv.clone());
+            let (machine, main_argv, volumes) = ("x86_64".into(), argv.clone(), argv.clone());
             Response::Located(Located {
                 process,
                 argv,
@@ -86,6 +86,7 @@ pub(crate) fn response() -> impl Strategy<Value = Message<Response>> {
                 machine,
                 blake3,
                 seccomp,
+                volumes,
                 changed,
             })
         });

@@ -22,6 +22,21 @@ pub(crate) enum Record {
     Program(Program),
     /// It still does: replacing it failed.
     NotReplaced { process: ProcessId },
+    /// All paths are of this volume, from its folder on.
+    Volume(Volume),
+    /// It was changed for such a pod, or for a container that is in none.
+    For { name: String },
+}
+
+/// A folder of a file system that is not the container's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    /// Major and minor number, as `8:1`.
+    pub(crate) device: String,
+    /// Another one can have the device number later.
+    pub(crate) file_system: u64,
+    /// The folder, from the root of the file system.
+    pub(crate) folder: ByteString,
 }
 
 /// The program of a process.
@@ -85,6 +100,11 @@ impl Log {
         Ok((log, records))
     }
 
+    /// What a log holds, whoever writes to it.
+    pub(super) fn peek(path: &Path) -> Vec<Record> {
+        std::fs::read(path).map(|bytes| parse(&bytes).0).unwrap_or_default()
+    }
+
     pub(super) fn append(&mut self, record: &Record) -> Result<(), Failure> {
         let body = postcard::to_stdvec(record)
             .map_err(|error| Failure::new(ErrorKind::Io, format!("cannot write to {}: {error}", self.path.display())))?;
@@ -124,7 +144,7 @@ pub(super) fn programs(records: &[Record]) -> Vec<Program> {
         match record {
             Record::Program(program) => programs.push(program.clone()),
             Record::NotReplaced { process } => programs.retain(|program| program.process != *process),
-            Record::Path { .. } => {}
+            Record::Path { .. } | Record::Volume(_) | Record::For { .. } => {}
         }
     }
     programs

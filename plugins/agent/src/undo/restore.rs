@@ -10,8 +10,9 @@ use std::io::Read;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::Recorder;
 use super::log::{Program, Record, Was, programs};
-use super::{Recorder, Store};
+use super::store::Store;
 use crate::failure::Failure;
 use crate::incoming::{Attributes, Identity, Incoming, ModeRule, UTIME_OMIT};
 use crate::protocol::MAX_CHUNK;
@@ -36,7 +37,7 @@ impl Store {
         let mut paths: Vec<(ContainerPath, &Was)> = Vec::new();
         for record in &records {
             if let Record::Path { path, was } = record {
-                paths.push((ContainerPath::parse(path)?, was));
+                paths.push((ContainerPath::recorded(path)?, was));
             }
         }
         // A path sorts before those below it.

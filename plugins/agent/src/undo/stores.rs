@@ -1,116 +1,146 @@
-//! The records of all containers that one agent works on.
+//! The records of all containers and volumes that one agent works on.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LOCK_PATIENCE, Recorder, Store};
+use super::log::Volume;
+use super::shelf::{Shelf, volume_of};
+use super::store::{Store, names_of};
+use super::{Recorder, volumes};
 use crate::failure::Failure;
-use crate::process::{Proc, container_id, container_ids, in_container};
-use crate::protocol::{ErrorKind, ProcessId};
+use crate::process::{Proc, container_id, container_ids, in_container, pod_uid};
+use crate::protocol::ProcessId;
 use crate::root::ContainerRoot;
+
+/// Where the kubelet keeps a folder for each pod until the pod is no more.
+const PODS: &str = "/var/lib/kubelet/pods";
 
 /// Where the records are, and which are open.
 #[derive(Debug)]
 pub(crate) struct Stores {
-    base: PathBuf,
-    open: HashMap<String, Rc<Store>>,
-    /// How long to wait for another agent: when one has not come to its end in
-    /// time, the next ones in the same request are not waited for.
-    patience: Duration,
+    shelf: Arc<Shelf>,
     /// Which container a process belongs to.
-    containers: HashMap<ProcessId, String>,
+    containers: HashMap<ProcessId, Belonging>,
+    recorders: HashMap<ProcessId, Recorder>,
+}
+
+/// The name of a container's record, and that of its pod, or its own again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Belonging {
+    container: String,
+    pod: String,
 }
 
 impl Stores {
     pub(crate) fn at(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into(), open: HashMap::new(), patience: LOCK_PATIENCE, containers: HashMap::new() }
+        Self { shelf: Arc::new(Shelf::at(base.into())), containers: HashMap::new(), recorders: HashMap::new() }
     }
 
-    /// Removes the records of containers that are no more, of agents that were
-    /// killed. One that can't be removed is in nobody's way.
+    /// Removes the records of containers that are no more, and of volumes whose
+    /// pods are, of agents that were killed. One that can't be removed is in
+    /// nobody's way.
     pub(crate) fn prune(&self, proc: &Proc) {
-        let Ok(entries) = fs::read_dir(&self.base) else { return };
-        let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        let names = self.shelf.names();
         if names.is_empty() {
             return;
         }
         let present = present(proc);
-        for name in names.into_iter().filter(|name| !present.contains(name)) {
-            if let Ok(store) = Store::open(&self.base.join(&name), Duration::ZERO) {
+        let is_of_use = |name: &String| {
+            if Shelf::is_volume(name) {
+                names_of(&self.shelf.peek(name)).iter().any(|name| is_present(&present, name))
+            } else {
+                present.contains(name)
+            }
+        };
+        for name in names.iter().filter(|name| !is_of_use(name)) {
+            if let Ok(store) = Store::open(&self.shelf.folder(name), Duration::ZERO) {
                 let _ = store.discard();
             }
         }
     }
 
-    /// Takes note of a container's processes, and takes over the record that an
-    /// agent that was killed left of it; answers whether there is such a one.
-    pub(crate) fn adopt(&mut self, id: &str, processes: impl IntoIterator<Item = ProcessId>) -> Result<bool, Failure> {
-        self.containers.extend(processes.into_iter().map(|process| (process, id.to_owned())));
-        if !self.open.contains_key(id) && self.is_left(id) {
-            match Store::open(&self.folder(id), Duration::ZERO) {
-                Ok(store) => drop(self.open.insert(id.to_owned(), Rc::new(store))),
-                // Of another session that goes on: no business of ours, until
-                // something is to be changed.
-                Err(failure) if failure.kind == ErrorKind::InUse => {}
-                Err(failure) => return Err(failure),
-            }
+    /// Takes note of a container's processes, and takes over the records that
+    /// agents that were killed left of it and of its volumes; answers whether
+    /// there is such a one.
+    pub(crate) fn adopt(&mut self, proc: &Proc, id: &str, process: ProcessId, main: ProcessId) -> Result<bool, Failure> {
+        let belonging = Belonging { container: id.to_owned(), pod: pod_of(proc, process.pid).unwrap_or_else(|| id.to_owned()) };
+        self.containers.extend([process, main].map(|process| (process, belonging.clone())));
+        let mut changed = self.shelf.adopt(id)?.is_some_and(|store| store.adopted);
+        for (_, store) in self.volumes_of(proc, process)? {
+            changed |= store.adopted;
         }
-        Ok(self.open.get(id).is_some_and(|store| store.adopted))
+        Ok(changed)
     }
 
     /// Takes down what is changed in the container of a process from now on.
     pub(crate) fn recorder(&mut self, proc: &Proc, process: ProcessId, root: &ContainerRoot) -> Result<Recorder, Failure> {
-        let id = self.container_of(proc, process);
-        let store = match self.open.get(&id) {
-            Some(store) => Rc::clone(store),
-            None => {
-                let store = Rc::new(self.await_lock(&id)?);
-                self.open.insert(id, Rc::clone(&store));
-                store
-            }
-        };
-        Recorder::new(store, root)
+        if let Some(recorder) = self.recorders.get(&process) {
+            return Ok(recorder.clone());
+        }
+        let Belonging { container, pod } = self.belonging(proc, process);
+        let store = self.shelf.open(&container)?;
+        let recorder = Recorder::new(proc, process, root, (store, Arc::clone(&self.shelf)), pod)?;
+        self.recorders.insert(process, recorder.clone());
+        Ok(recorder)
     }
 
     /// The record of a process's container, if there is one; taken over from an
     /// agent that was killed if need be.
-    pub(crate) fn get(&mut self, proc: &Proc, process: ProcessId) -> Result<Option<Rc<Store>>, Failure> {
-        let id = self.container_of(proc, process);
-        if !self.open.contains_key(&id) && self.is_left(&id) {
-            let store = self.await_lock(&id)?;
-            self.open.insert(id.clone(), Rc::new(store));
+    pub(crate) fn get(&mut self, proc: &Proc, process: ProcessId) -> Result<Option<Arc<Store>>, Failure> {
+        let Belonging { container, .. } = self.belonging(proc, process);
+        if let Some(store) = self.shelf.get(&container) {
+            return Ok(Some(store));
         }
-        Ok(self.open.get(&id).cloned())
+        if self.shelf.is_left(&container) { self.shelf.open(&container).map(Some) } else { Ok(None) }
     }
 
-    /// Drops the record of a process's container.
+    /// Drops the records of a process's container and of its volumes.
     pub(crate) fn discard(&mut self, proc: &Proc, process: ProcessId) -> Result<(), Failure> {
+        for (name, _) in self.volumes_of(proc, process)? {
+            self.shelf.discard(&name)?;
+        }
         let Some(store) = self.get(proc, process)? else { return Ok(()) };
-        let id = self.container_of(proc, process);
-        store.discard()?;
-        self.open.remove(&id);
-        Ok(())
+        self.recorders.retain(|_, recorder| !recorder.uses(&store));
+        let Belonging { container, .. } = self.belonging(proc, process);
+        self.shelf.discard(&container)
+    }
+
+    /// Puts back the volumes that a process sees, and drops their records;
+    /// answers how many paths that were.
+    pub(crate) fn undo_volumes(&self, proc: &Proc, process: ProcessId) -> Result<u32, Failure> {
+        let mut paths = 0;
+        for (name, store) in self.volumes_of(proc, process)? {
+            paths += self.undo_volume(proc, &name, &store, &[process])?;
+        }
+        Ok(paths)
+    }
+
+    /// Puts back all volumes that were changed and neither undone nor kept;
+    /// answers why that failed.
+    pub(crate) fn undo_all_volumes(&self, proc: &Proc) -> Vec<Failure> {
+        let known: Vec<ProcessId> = self.containers.keys().copied().filter(|process| proc.is_running(*process)).collect();
+        let changed = self.shelf.open_ones().into_iter().filter(|(name, store)| Shelf::is_volume(name) && store.has_changes());
+        changed.filter_map(|(name, store)| self.undo_volume(proc, &name, &store, &known).err()).collect()
     }
 
     /// Removes what holds nothing. One that can't be removed is in nobody's way.
     pub(crate) fn discard_empty(&self) {
-        for store in self.open.values().filter(|store| !store.has_changes() && !store.adopted) {
+        for (_, store) in self.shelf.open_ones().iter().filter(|(_, store)| !store.has_changes() && !store.adopted) {
             let _ = store.discard();
         }
     }
 
     /// The containers that were changed and neither undone nor kept, each with a
     /// process by which it can be reached; without one it is gone.
-    pub(crate) fn changed(&self, proc: &Proc) -> Vec<(Rc<Store>, Option<ProcessId>)> {
-        let changed = self.open.iter().filter(|(_, store)| store.has_changes());
+    pub(crate) fn changed(&self, proc: &Proc) -> Vec<(Arc<Store>, Option<ProcessId>)> {
+        let changed = self.shelf.open_ones().into_iter().filter(|(name, store)| !Shelf::is_volume(name) && store.has_changes());
         changed
-            .map(|(id, store)| {
-                let mut known = self.containers.iter().filter(|(_, container)| *container == id).map(|(process, _)| *process);
-                let process = known.find(|process| proc.is_running(*process)).or_else(|| any_process(proc, id));
-                (Rc::clone(store), process)
+            .map(|(name, store)| {
+                let mut known = self.containers.iter().filter(|(_, of)| of.container == name).map(|(process, _)| *process);
+                let process = known.find(|process| proc.is_running(*process)).or_else(|| any_process(proc, &name));
+                (store, process)
             })
             .collect()
     }
@@ -118,37 +148,56 @@ impl Stores {
     /// Forgets processes that ended.
     pub(crate) fn forget_the_dead(&mut self, proc: &Proc) {
         self.containers.retain(|process, _| proc.is_running(*process));
+        self.recorders.retain(|process, _| proc.is_running(*process));
     }
 
-    fn await_lock(&mut self, id: &str) -> Result<Store, Failure> {
-        let opened = Store::open(&self.folder(id), self.patience);
-        self.patience = if opened.is_ok() { LOCK_PATIENCE } else { Duration::ZERO };
-        opened.map_err(|failure| match failure.kind {
-            ErrorKind::InUse | ErrorKind::NoSpace => failure,
-            // Of the agent's place, where another kind would be taken for the
-            // container's.
-            _ => Failure { kind: ErrorKind::Io, ..failure }.and("without it nothing is changed"),
-        })
+    /// The records of volumes that a process sees: those of this agent, and those
+    /// that one that was killed left.
+    fn volumes_of(&self, proc: &Proc, process: ProcessId) -> Result<Vec<(String, Arc<Store>)>, Failure> {
+        let mut found = Vec::new();
+        for name in self.shelf.names().into_iter().filter(|name| Shelf::is_volume(name)) {
+            let is_seen = |volume: Volume| volumes::reach_by(proc, &volume, process).is_some();
+            let volume = self.shelf.get(&name).map_or_else(|| volume_of(&self.shelf.peek(&name)), |store| store.volume());
+            if volume.is_some_and(is_seen)
+                && let Some(store) = self.shelf.adopt(&name)?
+            {
+                found.push((name, store));
+            }
+        }
+        Ok(found)
     }
 
-    fn is_left(&self, id: &str) -> bool {
-        fs::metadata(self.folder(id).join("log")).is_ok_and(|log| log.len() > 0)
-    }
-
-    fn folder(&self, id: &str) -> PathBuf {
-        self.base.join(id)
+    fn undo_volume(&self, proc: &Proc, name: &str, store: &Store, first: &[ProcessId]) -> Result<u32, Failure> {
+        let root = store.volume().and_then(|volume| volumes::reach(proc, &volume, first));
+        // Unmounted everywhere, it went with its pods.
+        let restored = root.map_or(Ok(0), |root| store.restore(&root).map(|restored| restored.paths));
+        let restored = restored.or_else(|failure| {
+            let present = present(proc);
+            let of_use = store.names().iter().any(|name| is_present(&present, name));
+            if of_use { Err(failure) } else { Ok(0) }
+        })?;
+        self.shelf.discard(name)?;
+        Ok(restored)
     }
 
     /// A process that was not located, as by a client that was told of it, is
     /// looked up; outside of any container it stands for itself.
-    fn container_of(&mut self, proc: &Proc, process: ProcessId) -> String {
-        self.containers.entry(process).or_insert_with(|| id_of(proc, process.pid).unwrap_or_else(|| alone(process))).clone()
+    fn belonging(&mut self, proc: &Proc, process: ProcessId) -> Belonging {
+        let look_up = || {
+            let container = id_of(proc, process.pid).unwrap_or_else(|| alone(process));
+            Belonging { pod: pod_of(proc, process.pid).unwrap_or_else(|| container.clone()), container }
+        };
+        self.containers.entry(process).or_insert_with(look_up).clone()
     }
 }
 
 fn id_of(proc: &Proc, pid: u32) -> Option<String> {
     let cgroup = proc.read(pid, "cgroup").ok()?;
     container_id(&String::from_utf8_lossy(&cgroup)).map(str::to_owned)
+}
+
+fn pod_of(proc: &Proc, pid: u32) -> Option<String> {
+    pod_uid(&String::from_utf8_lossy(&proc.read(pid, "cgroup").ok()?))
 }
 
 fn alone(process: ProcessId) -> String {
@@ -162,15 +211,23 @@ fn any_process(proc: &Proc, id: &str) -> Option<ProcessId> {
     proc.is_running(process).then_some(process)
 }
 
-/// The names of all records that are of use.
+/// The names of all containers and pods that have a process.
 fn present(proc: &Proc) -> HashSet<String> {
     let mut names = HashSet::new();
     for pid in proc.pids().unwrap_or_default() {
         let cgroup = proc.read(pid, "cgroup").unwrap_or_default();
-        names.extend(container_ids(&String::from_utf8_lossy(&cgroup)).map(str::to_owned));
+        let cgroup = String::from_utf8_lossy(&cgroup);
+        names.extend(container_ids(&cgroup).map(str::to_owned));
+        names.extend(pod_uid(&cgroup));
         if let Ok(stat) = proc.stat(pid) {
             names.insert(alone(ProcessId { pid, start_time: stat.start_time }));
         }
     }
     names
+}
+
+/// A pod has no process for as long as one of its containers waits to be started
+/// again.
+fn is_present(present: &HashSet<String>, name: &str) -> bool {
+    present.contains(name) || Path::new(PODS).join(name).is_dir()
 }

@@ -27,7 +27,7 @@ pub const UID: u32 = 1000;
 pub const GID: u32 = 1001;
 
 #[derive(Clone, Copy)]
-pub struct Options {
+pub struct Options<'a> {
     /// What the server's first thread does, see `victims/server.rs`.
     pub mode: &'static str,
     pub read_only: bool,
@@ -36,11 +36,13 @@ pub struct Options {
     /// A tmpfs of 2 MiB on `/data`, like a volume, and its file `kept` also on
     /// `/app/mounted`, like a subPath.
     pub volume: bool,
+    /// Folders of this machine that are mounted at these paths.
+    pub shared: &'a [(&'a Path, &'a str)],
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Self { mode: "idle", read_only: false, host_pid: false, volume: false }
+        Self { mode: "idle", read_only: false, host_pid: false, volume: false, shared: &[] }
     }
 }
 
@@ -67,7 +69,7 @@ impl Answer {
 
 impl Container {
     /// Starts the test server as `v1` and waits until it answers.
-    pub fn start(options: Options) -> Self {
+    pub fn start(options: Options<'_>) -> Self {
         assert!(Uid::effective().is_root(), "these tests need root, as the agent does");
         let root = tempfile::tempdir().unwrap();
         // For uid 1000 to get in; tempfile makes it 0700.
@@ -83,9 +85,15 @@ impl Container {
         command.arg(port.to_string()).args([options.mode, ""]).env_clear();
         command.env("VICTIM_TAG", "from the start").env("EMPTY", "");
         let path = root.path().to_path_buf();
+        let shared = options.shared.iter().map(|(folder, point)| (folder.to_path_buf(), path.join(point.trim_start_matches('/'))));
+        let shared: Vec<(PathBuf, PathBuf)> = shared.collect();
+        for (_, point) in &shared {
+            fs::create_dir_all(point).unwrap();
+        }
+        let options = Options { shared: &[], mode: "", ..options };
         // SAFETY: the child of a multi-threaded process; what is called here
         // are system calls, and nothing that takes a lock of another thread.
-        unsafe { command.pre_exec(move || enter(&path, options)) };
+        unsafe { command.pre_exec(move || enter(&path, options, &shared)) };
         let outer = command.spawn().unwrap();
         let pid = eventually("the start of the server", || {
             try_answer(port)?;
@@ -157,10 +165,12 @@ impl ControlGroup {
     }
 
     pub fn of(processes: &[ProcessId]) -> Self {
+        Self::below(&hierarchy(), "devloop-agent-test-", processes)
+    }
+
+    fn below(folder: &Path, prefix: &str, processes: &[ProcessId]) -> Self {
         let id = format!("{:064x}", u64::from(processes[0].pid) << 32 | processes[0].start_time);
-        // One hierarchy of version 1, or the only one of version 2.
-        let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|root| Path::new(root).is_dir());
-        let directory = Path::new(root.unwrap()).join(format!("devloop-agent-test-{id}.scope"));
+        let directory = folder.join(format!("{prefix}{id}.scope"));
         fs::create_dir(&directory).unwrap();
         let group = Self { directory, id };
         for process in processes {
@@ -168,6 +178,35 @@ impl ControlGroup {
         }
         group
     }
+}
+
+/// A control group named like a pod, for those of its containers.
+pub struct Pod(PathBuf);
+
+impl Pod {
+    pub fn new() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let uid = format!("{:08x}-{:04x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = hierarchy().join(format!("pod{uid}"));
+        fs::create_dir(&directory).unwrap();
+        Self(directory)
+    }
+
+    pub fn group(&self, container: &Container) -> ControlGroup {
+        ControlGroup::below(&self.0, "cri-containerd-", &[container.process])
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        eventually("the end of a pod's control group", || fs::remove_dir(&self.0).ok());
+    }
+}
+
+/// One hierarchy of version 1, or the only one of version 2.
+fn hierarchy() -> PathBuf {
+    let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|root| Path::new(root).is_dir());
+    PathBuf::from(root.unwrap())
 }
 
 impl Drop for ControlGroup {
@@ -183,7 +222,8 @@ impl Drop for ControlGroup {
 impl Drop for Container {
     fn drop(&mut self) {
         if self.is_alive() {
-            self.signal(Signal::SIGKILL);
+            // Its control group may have ended it meanwhile.
+            let _ = kill(Pid::from_raw(self.process.pid.cast_signed()), Signal::SIGKILL);
         }
         // Ends when its child, the container, has.
         let _ = self.outer.wait();
@@ -210,7 +250,7 @@ fn write_program(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-fn enter(root: &Path, options: Options) -> io::Result<()> {
+fn enter(root: &Path, options: Options<'_>, shared: &[(PathBuf, PathBuf)]) -> io::Result<()> {
     let pid_namespace = if options.host_pid { CloneFlags::empty() } else { CloneFlags::CLONE_NEWPID };
     unshare(CloneFlags::CLONE_NEWNS | pid_namespace)?;
     // SAFETY: see `start`.
@@ -226,6 +266,9 @@ fn enter(root: &Path, options: Options) -> io::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some(root), root, none, MsFlags::MS_BIND, none)?;
+    for (folder, point) in shared {
+        mount(Some(folder), point, none, MsFlags::MS_BIND, none)?;
+    }
     if options.volume {
         mount(none, &root.join("data"), Some("tmpfs"), MsFlags::empty(), Some("size=2m"))?;
         fs::write(root.join("data/kept"), "kept")?;

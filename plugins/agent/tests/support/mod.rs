@@ -5,6 +5,8 @@
 pub mod client;
 pub mod container;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,6 +16,30 @@ use tempfile::TempDir;
 
 pub use client::Client;
 pub use container::{Container, Options};
+
+/// Content, mode, owner, time, by path.
+pub type Tree = Vec<(String, Vec<u8>, u32, (u32, u32), (i64, i64))>;
+
+/// A folder and all that is in it.
+pub fn tree(folder: &Path) -> Tree {
+    let mut found = Vec::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let stat = fs::symlink_metadata(&path).unwrap();
+        let content = if stat.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            Vec::new()
+        } else if stat.is_symlink() {
+            fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+        } else {
+            fs::read(&path).unwrap()
+        };
+        let time = (stat.mtime(), stat.mtime_nsec());
+        found.push((path.to_string_lossy().into_owned(), content, stat.mode(), (stat.uid(), stat.gid()), time));
+    }
+    found.sort();
+    found
+}
 
 /// Asks until `condition` holds; panics with `what` after ten seconds.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
