@@ -133,6 +133,7 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered, 
         agents_started: 0,
         journal: Some(journal),
         published: Published::default(),
+        containers_before: BTreeMap::new(),
         keep,
         is_ready: false,
         is_paused: false,
@@ -193,6 +194,8 @@ struct Session {
     journal: Option<changes::Session>,
     /// What was last said to whoever asks for the status.
     published: Published,
+    /// The container that was worked on last, by the uid of its pod.
+    containers_before: BTreeMap<String, String>,
     keep: tempfile::TempDir,
     is_ready: bool,
     /// Whether nothing is brought into pods until the user goes on.

@@ -2,7 +2,8 @@
 
 use super::Session;
 use crate::lane::{Attached, Stage};
-use crate::pods;
+use crate::place::Place;
+use crate::pods::{self, RunningContainer};
 use crate::report::{Happening, Report};
 use crate::services;
 use crate::work::{self, Attachment, Checked, Depth};
@@ -72,10 +73,14 @@ impl Session {
         let Some(entry) = self.lanes[lane].entry(pod, container_id) else { return Ok(()) };
         match outcome {
             Ok(Attachment { located, running }) => {
+                let container = entry.container.clone();
+                let volumes: Vec<String> = located.volumes.iter().map(|path| String::from_utf8_lossy(&path.0).into_owned()).collect();
                 let attached = fresh(&located, running, is_supervised);
                 let process = attached.process;
                 entry.stage = Stage::Attached(attached);
-                if entry.way.is_none()
+                let way_is_unknown = entry.way.is_none();
+                self.warn_of_volumes(lane, pod, &container, &volumes);
+                if way_is_unknown
                     && let Some(probe) = self.lanes[lane].facts.probe.clone()
                     && let Some(asked) = self.asked(lane, pod)
                 {
@@ -91,6 +96,26 @@ impl Session {
                 let error = CommandError::new(format!("{service}: could not attach to pod {pod}")).caused_by(CommandError::from(error));
                 self.reporter.fail(Happening::Error, Some(&service), vec![pod.to_owned()], &error)
             }
+        }
+    }
+
+    /// An agent that came by the API ends with its container, and with it what it
+    /// knew about volumes, which don't.
+    fn warn_of_volumes(&mut self, lane: usize, pod: &str, container: &RunningContainer, volumes: &[String]) {
+        let before = self.containers_before.insert(container.pod_uid.clone(), container.id.clone());
+        let is_by_api =
+            self.routes.place(pod, &self.lanes[lane].facts.container, container).is_ok_and(|(place, _)| matches!(place, Place::Pod { .. }));
+        if !is_by_api || before.is_none_or(|before| before == container.id) {
+            return;
+        }
+        let is_below = |path: &str, volume: &String| path.strip_prefix(volume.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let changed: Vec<&str> =
+            volumes.iter().filter(|volume| self.lanes[lane].files().any(|(path, _)| is_below(path, volume))).map(String::as_str).collect();
+        if !changed.is_empty() {
+            let folders = changed.join(", ");
+            self.reporter.warn(&format!(
+                "the container of pod {pod} restarted, and what is on its volumes ({folders}) can't be put back at the end; a new pod has them as they were"
+            ));
         }
     }
 
