@@ -2,6 +2,7 @@
 //! each kind of image that there is an example of.
 
 mod apps;
+pub(crate) mod commands;
 mod many_pods;
 mod matrix;
 mod stage;

@@ -2,7 +2,6 @@
 
 use super::Session;
 use crate::lane::{PodReload, Receiver, ReloadOrder};
-use crate::reload::Reload;
 use crate::report::{Happening, Report, count};
 use crate::work::{self, Leaving, PodOutcome};
 use crate::workloads;
@@ -67,11 +66,14 @@ impl Session {
         let service = self.lanes[lane].facts.name.clone();
         let agents = self.agents_of(lane);
         let receivers: Vec<Receiver> = self.lanes[lane].receivers().collect();
-        let (mut undone_pods, mut restored, mut failed) = (Vec::new(), 0, 0);
+        let (mut undone_pods, mut stale_pods, mut restored, mut failed) = (Vec::new(), Vec::new(), 0, 0);
         for PodOutcome { pod, outcome, .. } in work::leave(&agents, &receivers, self.leaving).await {
             match outcome {
                 Ok(Some(undone)) if undone.restored > 0 || undone.restarted => {
                     restored += usize::try_from(undone.restored).unwrap_or(usize::MAX);
+                    if !undone.restarted {
+                        stale_pods.push(pod.clone());
+                    }
                     undone_pods.push(pod);
                 }
                 Ok(_) => {}
@@ -88,27 +90,33 @@ impl Session {
         if undone_pods.is_empty() {
             return Ok(failed);
         }
-        self.tell_apps(lane, &undone_pods).await;
+        self.tell_apps(lane, &undone_pods, &stale_pods).await;
         let report = Report { files: Some(restored), ..Report::of(Happening::Undone, &service).pods(undone_pods) };
         self.reporter.tell(&report.message(format!("{} put back", count(restored, "file"))))?;
         Ok(failed)
     }
 
     /// Apps that were told of changed files are told that these are back. Those
-    /// that were started again were by the agent.
-    async fn tell_apps(&self, lane: usize, pods: &[String]) {
+    /// that were started again were by the agent, but for `stale` ones: they read
+    /// changed files of a volume when their container restarted.
+    async fn tell_apps(&self, lane: usize, pods: &[String], stale: &[String]) {
         let state = &self.lanes[lane];
         let told = state.attached_pods().filter(|(receiver, _)| pods.contains(&receiver.pod));
-        let orders = told.map(|(receiver, attached)| PodReload {
-            receiver,
-            epoch: 0,
-            reload: Reload { restart: None, calls: state.facts.rules.decide(&attached.processes, state.files()).calls },
+        let orders = told.map(|(receiver, attached)| {
+            let mut reload = state.facts.rules.decide(&attached.processes, state.files());
+            if !stale.contains(&receiver.pod) {
+                reload.restart = None;
+            }
+            PodReload { receiver, epoch: 0, reload }
         });
         let order = ReloadOrder { pods: orders.filter(|order| !order.reload.is_empty()).collect(), origin: None };
         if !order.pods.is_empty() {
             // The files are back in any case; an app that can't be told is not
             // the worse for it than after a restart of its own.
+            let restarted: Vec<Receiver> = order.restarted().cloned().collect();
             work::reload(self.agents_of(lane), self.cluster.clone(), Arc::clone(&state.facts), lane, order).await;
+            // That start was the last one: nothing of it is to be undone.
+            work::leave(&self.agents_of(lane), &restarted, Leaving::Keep).await;
         }
     }
 }
