@@ -80,8 +80,8 @@ impl Stores {
             return Ok(recorder);
         }
         let Belonging { container, pod } = self.belonging(proc, process);
-        let store = self.shelf.open(&container)?;
-        let recorder = Recorder::new(proc, process, root, (store, Arc::clone(&self.shelf)), pod)?;
+        self.shelf.open(&container)?;
+        let recorder = Recorder::new(proc, process, root, Arc::clone(&self.shelf), (container, pod))?;
         self.recorders.insert(process, recorder.clone());
         Ok(recorder)
     }
@@ -106,8 +106,9 @@ impl Stores {
         for (name, _) in self.volumes_of(proc, process)? {
             self.shelf.discard(&name)?;
         }
-        let Some(store) = self.get(proc, process)? else { return Ok(()) };
-        self.recorders.retain(|_, recorder| !recorder.uses(&store));
+        if self.get(proc, process)?.is_none() {
+            return Ok(());
+        }
         let Belonging { container, .. } = self.belonging(proc, process);
         self.shelf.discard(&container)
     }
