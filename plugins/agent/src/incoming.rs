@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -44,21 +45,23 @@ pub(crate) enum ModeRule {
     Original(u32),
 }
 
-/// A name that is taken by no other unfinished file of this agent. They are few,
-/// so that few names have to be taken down.
+/// A name that is taken by no other unfinished file of this agent in a folder.
+/// They are few, so that few names have to be taken down.
 #[derive(Debug)]
 pub(crate) struct TemporaryName {
+    folder: Identity,
     slot: u32,
 }
 
-static SLOTS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+static SLOTS: Mutex<BTreeSet<(Identity, u32)>> = Mutex::new(BTreeSet::new());
 
 impl TemporaryName {
-    pub(crate) fn take() -> Self {
+    pub(crate) fn take(folder: &OwnedFd) -> Result<Self, Failure> {
+        let folder = Identity::of(&rustix::fs::fstat(folder).map_err(Failure::errno("identify a folder"))?);
         let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = (0..).find(|slot| !slots.contains(slot)).unwrap_or_default();
-        slots.insert(slot);
-        Self { slot }
+        let slot = (0..).find(|slot| !slots.contains(&(folder, *slot))).unwrap_or_default();
+        slots.insert((folder, slot));
+        Ok(Self { folder, slot })
     }
 
     /// With pid and time, for two agents that work in one directory: in two
@@ -72,7 +75,7 @@ impl TemporaryName {
 
 impl Drop for TemporaryName {
     fn drop(&mut self) {
-        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.slot);
+        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).remove(&(self.folder, self.slot));
     }
 }
 
@@ -89,7 +92,7 @@ pub(crate) struct Incoming {
 }
 
 /// Which file it is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
@@ -143,7 +146,7 @@ impl Incoming {
     pub(crate) fn create(root: &ContainerRoot, path: ContainerPath, attributes: Attributes, recorder: Recorder) -> Result<Self, Failure> {
         let place = root.place(&path, Parents::Create(attributes.owner, &recorder))?;
         refuse_mount_point(&place, &path)?;
-        let temporary = TemporaryName::take();
+        let temporary = TemporaryName::take(&place.parent)?;
         recorder.before(&place.parent, &temporary.name())?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&place.parent, temporary.name(), flags, Mode::from_raw_mode(0o600))
@@ -168,7 +171,7 @@ impl Incoming {
     #[cfg(test)]
     pub(crate) fn abandon(mut self) {
         self.installed = true;
-        let slot = self.temporary.slot;
+        let slot = (self.temporary.folder, self.temporary.slot);
         drop(self);
         SLOTS.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
     }

@@ -7,10 +7,10 @@
 //! of a pod (`serve --beside`): then it sees the processes of that one only.
 //!
 //! Code map: [`protocol`] (messages and framing, no IO; all that a client
-//! needs), [`server`] (the loop), `locate`, `process` and
+//! needs), [`server`] (the loop), `session` (the requests), `locate`, `process` and
 //! `mounts` (`/proc`), `root` (paths
 //! that stay inside a container), `transfer`, `bases` and `incoming` (files that
-//! are received), `link`, `remove` and `check` (other work on files), `elf` (is
+//! are received), `fan_out` (to several containers at once), `link`, `remove` and `check` (other work on files), `elf` (is
 //! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
 //! (what was there before); and beside all that [`supervise`] (a container's
 //! first process) with `copy` (how it comes into the container).
@@ -39,6 +39,8 @@ mod elf;
 #[cfg(target_os = "linux")]
 mod failure;
 #[cfg(target_os = "linux")]
+mod fan_out;
+#[cfg(target_os = "linux")]
 mod incoming;
 #[cfg(target_os = "linux")]
 mod link;
@@ -56,6 +58,8 @@ mod restart;
 mod root;
 #[cfg(target_os = "linux")]
 pub mod server;
+#[cfg(target_os = "linux")]
+mod session;
 #[cfg(target_os = "linux")]
 mod signal;
 #[cfg(target_os = "linux")]

@@ -33,8 +33,8 @@ pub(crate) fn put_link(
             return Err(Failure::new(ErrorKind::InvalidPath, message));
         }
     }
-    let temporary = TemporaryName::take();
     let Place { parent, name } = &place;
+    let temporary = TemporaryName::take(parent)?;
     recorder.before(parent, &temporary.name())?;
     rustix::fs::symlinkat(target.0.as_slice(), parent, temporary.name()).map_err(failed("make a link beside"))?;
     let (uid, gid) = owner.ids();

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,8 @@ impl Proc {
     /// program, root. When the first thread has, another one's are looked at.
     pub(crate) fn live_path(&self, pid: u32, file: &str) -> PathBuf {
         let ended = self.stat(pid).is_ok_and(|stat| stat.state == b'Z');
-        match self.live_thread(pid).filter(|_| ended) {
+        let other = if ended { self.live_thread(pid) } else { None };
+        match other {
             Some(thread) => self.path(pid, &format!("task/{thread}/{file}")),
             None => self.path(pid, file),
         }
@@ -198,7 +199,22 @@ impl Proc {
 }
 
 fn read(pid: u32, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(ended_or(pid, format_args!("read {}", path.display())))
+    read_at_once(path).map_err(ended_or(pid, format_args!("read {}", path.display())))
+}
+
+/// Without asking for the size first, which a file of `/proc` doesn't tell.
+fn read_at_once(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut piece = [0; 4096];
+    let mut bytes = Vec::new();
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// For a file of `/proc/<pid>` that every process has until it ends.

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::samples;
+use crate::protocol::{Request, VERSION, samples};
 
 /// What the agent said, and how it ended.
 fn exchange(input: &[u8]) -> (Vec<Message<Response>>, Result<(), ServeError>) {

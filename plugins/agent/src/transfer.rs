@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::bases::Bases;
 use crate::failure::Failure;
+use crate::fan_out;
 use crate::incoming::Incoming;
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, Failed, MAX_CHUNK, ProcessId, Response};
@@ -126,8 +127,8 @@ impl Transfer {
             }
             Sink::Files { targets, mut failed } => {
                 let mut written = None;
-                for (process, incoming) in targets {
-                    match incoming.install() {
+                for (process, installed) in fan_out::map(targets, |(process, incoming)| (process, incoming.install())) {
+                    match installed {
                         Ok(installed) => {
                             bases.remember(process, &self.path, hash, installed.stamp);
                             written = Some(hash);

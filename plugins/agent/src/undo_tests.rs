@@ -51,14 +51,11 @@ impl Node {
     }
 
     fn recorder(&self) -> Recorder {
-        self.recorder_into(self.store())
-    }
-
-    fn recorder_into(&self, store: Store) -> Recorder {
         let (proc, pid) = (Proc::system(), std::process::id());
         let process = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
         let shelf = Arc::new(Shelf::at(self.undo.path().to_owned()));
-        Recorder::new(&proc, process, &self.container(), (Arc::new(store), shelf), "pod".into()).unwrap()
+        shelf.open("id").unwrap();
+        Recorder::new(&proc, process, &self.container(), shelf, ("id".into(), "pod".into())).unwrap()
     }
 
     /// All that is there, but for the root directory itself.
@@ -248,7 +245,8 @@ proptest! {
         let store = node.store();
         store.restore(&node.container()).unwrap();
         // As if these had not been put back: their paths are in the log.
-        let recorder = node.recorder_into(store);
+        drop(store);
+        let recorder = node.recorder();
         for change in &again {
             apply(&node, change, &recorder);
         }

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 
 use devloop_agent::protocol::{ErrorKind, Request, Response, Undone};
 use nix::sys::signal::{Signal, kill};
-use support::client::error;
+use support::client::{error, one};
 use support::container::{ControlGroup, EXECUTABLE};
 use support::{Client, Container, Options, Tree, eventually, program};
 
@@ -86,6 +86,25 @@ fn an_agent_whose_client_is_gone_or_that_is_told_to_end_undoes() {
         }
         assert_original(&container, &before);
     }
+}
+
+#[test]
+fn a_transfer_that_an_undo_comes_into_leaves_nothing() {
+    let container = Container::start(Options::default());
+    let before = furnish(&container);
+    let mut client = Client::start();
+    let process = container.process;
+    client.put(process, "/app/static/index", b"changed");
+    let id = client.id();
+    let path = "/app/static/index".into();
+    client.send(id, Request::PutFile { processes: vec![process], path, mode: None, size: 5, modified: None, base: None });
+    client.undo(process);
+    // What was received so far is gone with all else that the session made.
+    client.send(id, Request::Data { bytes: b"later".to_vec().into() });
+    let (kind, message) = error(one(client.answer_to(id)));
+    assert_eq!(kind, ErrorKind::NotFound, "{message}");
+    assert!(client.end().0.success());
+    assert_original(&container, &before);
 }
 
 #[test]

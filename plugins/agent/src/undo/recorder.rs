@@ -25,7 +25,8 @@ pub(crate) struct Recorder {
 /// A container and where its changes are taken down.
 #[derive(Debug)]
 struct Recorded {
-    store: Arc<Store>,
+    /// The name of its record, which may be dropped and begun anew meanwhile.
+    container: String,
     shelf: Arc<Shelf>,
     /// Its pod, see [`Record::For`].
     name: String,
@@ -42,21 +43,16 @@ impl Recorder {
         proc: &Proc,
         process: ProcessId,
         root: &ContainerRoot,
-        (store, shelf): (Arc<Store>, Arc<Shelf>),
-        name: String,
+        shelf: Arc<Shelf>,
+        (container, name): (String, String),
     ) -> Result<Self, Failure> {
         let root_mount = mounts::id_of(root.directory())?;
         let (base, proc, mounts) = (root.location()?, proc.clone(), Mutex::default());
-        Ok(Self { container: Some(Arc::new(Recorded { store, shelf, name, proc, process, base, root_mount, mounts })) })
+        Ok(Self { container: Some(Arc::new(Recorded { container, shelf, name, proc, process, base, root_mount, mounts })) })
     }
 
     pub(crate) fn none() -> Self {
         Self { container: None }
-    }
-
-    /// Whether it takes down into this store what is in no volume.
-    pub(super) fn uses(&self, store: &Arc<Store>) -> bool {
-        self.container.as_ref().is_some_and(|container| Arc::ptr_eq(&container.store, store))
     }
 
     /// To be called before `name` in `parent` is made, changed or removed.
@@ -65,7 +61,7 @@ impl Recorder {
         let (store, folder) = container.place_of(parent)?;
         // Its time changes with every name in it. (Of a container's root it is
         // nobody's business; of a volume's it may be.)
-        let with_folder = folder.parent().is_some() || !Arc::ptr_eq(&store, &container.store);
+        let with_folder = folder.parent().is_some() || store.volume().is_some();
         store.take_down((&folder, parent), name, with_folder)
     }
 
@@ -73,7 +69,7 @@ impl Recorder {
     /// that is for the first time.
     pub(crate) fn before_program(&self, program: Program) -> Result<bool, Failure> {
         match &self.container {
-            Some(container) => container.store.add_program(program),
+            Some(container) => container.store()?.add_program(program),
             None => Ok(false),
         }
     }
@@ -81,13 +77,17 @@ impl Recorder {
     /// That did not come about.
     pub(crate) fn not_replaced(&self, process: ProcessId) -> Result<(), Failure> {
         match &self.container {
-            Some(container) => container.store.append(&Record::NotReplaced { process }),
+            Some(container) => container.store()?.append(&Record::NotReplaced { process }),
             None => Ok(()),
         }
     }
 }
 
 impl Recorded {
+    fn store(&self) -> Result<Arc<Store>, Failure> {
+        self.shelf.open(&self.container)
+    }
+
     /// The record that a folder belongs to, and its path there.
     fn place_of(&self, folder: &OwnedFd) -> Result<(Arc<Store>, PathBuf), Failure> {
         let location = root::location(folder)?;
@@ -97,11 +97,11 @@ impl Recorded {
         let path = Path::new("/").join(inside);
         let mount = mounts::id_of(folder)?;
         if mount == self.root_mount {
-            return Ok((Arc::clone(&self.store), path));
+            return Ok((self.store()?, path));
         }
         // One that can't be told from the rest goes with the container.
         let Some((mount, inner)) = mount.and_then(|id| self.mount(id)).and_then(|mount| Some((mount.clone(), mount.inner(&path)?))) else {
-            return Ok((Arc::clone(&self.store), path));
+            return Ok((self.store()?, path));
         };
         let file_system = mounts::file_system_of(folder)?;
         let (store, inner) = self.shelf.volume(&mount, file_system, &inner)?;

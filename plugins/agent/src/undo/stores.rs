@@ -76,14 +76,19 @@ impl Stores {
 
     /// Takes down what is changed in the container of a process from now on.
     pub(crate) fn recorder(&mut self, proc: &Proc, process: ProcessId, root: &ContainerRoot) -> Result<Recorder, Failure> {
-        if let Some(recorder) = self.recorders.get(&process) {
-            return Ok(recorder.clone());
+        if let Some(recorder) = self.known_recorder(process) {
+            return Ok(recorder);
         }
         let Belonging { container, pod } = self.belonging(proc, process);
-        let store = self.shelf.open(&container)?;
-        let recorder = Recorder::new(proc, process, root, (store, Arc::clone(&self.shelf)), pod)?;
+        self.shelf.open(&container)?;
+        let recorder = Recorder::new(proc, process, root, Arc::clone(&self.shelf), (container, pod))?;
         self.recorders.insert(process, recorder.clone());
         Ok(recorder)
+    }
+
+    /// The same, if it was asked for before.
+    pub(crate) fn known_recorder(&self, process: ProcessId) -> Option<Recorder> {
+        self.recorders.get(&process).cloned()
     }
 
     /// The record of a process's container, if there is one; taken over from an
@@ -101,8 +106,9 @@ impl Stores {
         for (name, _) in self.volumes_of(proc, process)? {
             self.shelf.discard(&name)?;
         }
-        let Some(store) = self.get(proc, process)? else { return Ok(()) };
-        self.recorders.retain(|_, recorder| !recorder.uses(&store));
+        if self.get(proc, process)?.is_none() {
+            return Ok(());
+        }
         let Belonging { container, .. } = self.belonging(proc, process);
         self.shelf.discard(&container)
     }
