@@ -54,7 +54,14 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
     match cluster {
         Cluster::Embedded => (
             // First, while the host is as it was found.
-            vec![isolation::cases(), kubectl::cases(), devenv::embedded_cases(), rebuild::cases(), hot_reload::cases(), hot_reload::commands::cases()],
+            vec![
+                isolation::cases(),
+                kubectl::cases(),
+                devenv::embedded_cases(),
+                rebuild::cases(),
+                hot_reload::cases(),
+                hot_reload::commands::cases(),
+            ],
             // Last: started by the first of the kubectl tests, due by now.
             vec![logs_tail::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
         ),

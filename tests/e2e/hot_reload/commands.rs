@@ -64,9 +64,9 @@ fn status() {
     let (pod, _) = shop().pod();
     let sessions = devloop_tests::eventually("the status tells of the pod", super::SOON, || {
         let sessions = said();
-        let found = sessions[0]["services"][0]["pods"].as_array().is_some_and(|pods| {
-            pods.iter().any(|entry| entry["name"] == pod.as_str() && entry["inSync"] == true && entry["lag"] == 0)
-        });
+        let found = sessions[0]["services"][0]["pods"]
+            .as_array()
+            .is_some_and(|pods| pods.iter().any(|entry| entry["name"] == pod.as_str() && entry["inSync"] == true && entry["lag"] == 0));
         if found { Ok(sessions) } else { Err(sessions.to_string()) }
     });
     assert_eq!(sessions[0]["services"][0]["name"], "shop", "{sessions}");
@@ -79,7 +79,8 @@ fn status() {
 
 fn dry_run() {
     let before = template();
-    let arguments = shop().context().into_iter().chain(shop().file()).chain(["--dry-run", "--supervise", "--pause-probes"].map(str::to_owned));
+    let arguments =
+        shop().context().into_iter().chain(shop().file()).chain(["--dry-run", "--supervise", "--pause-probes"].map(str::to_owned));
     let said = shared().plugin("kubectl-hot_reload", arguments).run().ok();
     assert!(said.contains("puts it back at the end") && said.contains("livenessProbe"), "{said}");
     assert_eq!(template(), before);
