@@ -59,12 +59,16 @@ async fn run(
 }
 
 /// Copies a binary under a name of its own; answers its hash, the copy, and the
-/// compiler's list beside it.
+/// compiler's list beside it. The kernel copies, and the copy is what is hashed:
+/// it is the same whatever a later build does to the original meanwhile.
 fn keep_copy(path: &Path, folder: &Path, name: &str) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
-    let content = std::fs::read(path)?;
-    let hash = blake3::hash(&content);
+    let temporary = tempfile::Builder::new().prefix("incoming-").tempfile_in(folder)?;
+    std::fs::copy(path, temporary.path())?;
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut std::fs::File::open(temporary.path())?, &mut hasher)?;
+    let hash = hasher.finalize();
     let copy = folder.join(format!("{name}-{}", &hash.to_hex()[..16]));
-    devloop_core::files::write_atomic(&copy, &content, 0o755)?;
+    temporary.persist(&copy).map_err(|error| error.error)?;
     Ok((hash, copy, std::fs::read_to_string(path.with_extension("d")).ok()))
 }
 
