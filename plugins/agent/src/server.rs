@@ -13,6 +13,8 @@ use crate::session::Session;
 use crate::undo::Stores;
 
 const READ_BUFFER: usize = 256 * 1024;
+/// So many bytes of answers about files wait for more of them.
+const ANSWERS_HELD: usize = 1024;
 /// Why the agent ended other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -68,19 +70,25 @@ fn serve_session(mut session: Session, programs: impl Fn() -> Programs, input: i
 fn converse(session: &mut Session, mut input: impl Read, mut output: impl Write) -> Result<(), ServeError> {
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; READ_BUFFER];
+    let mut held = Vec::new();
     loop {
         while let Some(reply) = session.next(&mut decoder) {
             let (response, fatal) = match reply {
                 Ok(response) => (response, None),
                 Err(broken) => (broken.response(), Some(broken.message)),
             };
-            match send(&mut output, &response) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                sent => sent?,
+            append(&response, &mut held)?;
+            // Of many small files each answer would wake the client up.
+            let may_wait = matches!(response.body, Response::Written { .. }) && held.len() < ANSWERS_HELD;
+            if !may_wait && !send(&mut output, &mut held)? {
+                return Ok(());
             }
             if let Some(message) = fatal {
                 return Err(ServeError::Protocol(message));
             }
+        }
+        if !send(&mut output, &mut held)? {
+            return Ok(());
         }
         match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
@@ -91,19 +99,31 @@ fn converse(session: &mut Session, mut input: impl Read, mut output: impl Write)
     }
 }
 
-fn send(output: &mut impl Write, response: &Message<Response>) -> io::Result<()> {
-    let mut frame = Vec::new();
-    match encode(response, &mut frame) {
-        Ok(()) => {}
+fn append(response: &Message<Response>, held: &mut Vec<u8>) -> io::Result<()> {
+    let before = held.len();
+    match encode(response, held) {
+        Ok(()) => Ok(()),
         // Arguments of a process can be longer than a frame.
         Err(EncodeError::Oversized(_) | EncodeError::Unencodable(_)) => {
+            held.truncate(before);
             let failure = Failure::new(ErrorKind::Unsupported, "the answer is too long to be sent");
             let response = Message { id: response.id, body: Response::from(failure) };
-            encode(&response, &mut frame).map_err(io::Error::other)?;
+            encode(&response, held).map_err(io::Error::other)
         }
     }
-    output.write_all(&frame)?;
-    output.flush()
+}
+
+/// Sends the answers that are held; `false` when nobody takes them any more.
+fn send(output: &mut impl Write, held: &mut Vec<u8>) -> io::Result<bool> {
+    if held.is_empty() {
+        return Ok(true);
+    }
+    let sent = output.write_all(held).and_then(|()| output.flush());
+    held.clear();
+    match sent {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        sent => sent.map(|()| true),
+    }
 }
 
 #[cfg(test)]

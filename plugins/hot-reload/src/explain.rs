@@ -43,6 +43,12 @@ pub(crate) fn lines(found: &Found, pods: &[Pod], routes: &Routes) -> Vec<String>
     lines
 }
 
+/// What was worked out about a service, in short.
+pub(crate) fn summary(found: &Found) -> String {
+    let decided: Vec<String> = found.reasons.iter().map(|reason| format!("  {}", reason.what)).collect();
+    format!("{}, worked out (--explain says why):\n{}", found.service.name, decided.join("\n"))
+}
+
 /// What a session would change in the cluster, but for workloads.
 ///
 /// # Errors
@@ -112,7 +118,8 @@ mod tests {
             Reason { what: "binary: /app/web".to_owned(), why: "it runs there, and cargo builds a binary of that name".to_owned() };
         let params = SelectionParams::Labels("app=web".to_owned());
         let selection = PodSelection { target, params };
-        let found = Found { root: "/w".into(), service, selection, container: "web".to_owned(), reasons: vec![reason] };
+        let found =
+            Found { root: "/w".into(), service, selection, container: "web".to_owned(), reasons: vec![reason], is_worked_out: true };
         let pod = |name: &str, node: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": name, "uid": "u"}, "spec": {"containers": [], "nodeName": node},
@@ -123,5 +130,9 @@ mod tests {
         };
         let routes = Routes { via: Via::Auto, reachable: vec!["one".to_owned()] };
         insta::assert_snapshot!(lines(&found, &[pod("web-1", "one"), pod("web-2", "two")], &routes).join("\n"));
+        insta::assert_snapshot!(summary(&found), @r"
+        web, worked out (--explain says why):
+          binary: /app/web
+        ");
     }
 }

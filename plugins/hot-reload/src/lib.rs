@@ -104,6 +104,9 @@ async fn hot_reload(context: Context, request: Request) -> Result<ExitStatus> {
         Err(error) if error.status() == ExitStatus::Interrupted => return Ok(ExitStatus::Success),
         Err(error) => return Err(error),
     };
+    for found in gathered.found.iter().filter(|found| found.is_worked_out) {
+        context.ui.say(explain::summary(found));
+    }
     let mut journal = changes::Session::begin(&Directories::from_env()?, &meta(&gathered))?;
     if let Err(error) = workloads::apply(&context, &request, &gathered, &mut journal).await {
         let lines = workloads::restore(&gathered.cluster, &mut journal).await?;

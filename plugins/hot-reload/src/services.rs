@@ -20,6 +20,8 @@ pub(crate) struct Found {
     pub(crate) selection: PodSelection,
     pub(crate) container: String,
     pub(crate) reasons: Vec<Reason>,
+    /// Whether it was worked out, for want of a devloop.yaml.
+    pub(crate) is_worked_out: bool,
 }
 
 /// Finds the services that were asked for.
@@ -38,7 +40,7 @@ pub(crate) async fn find(request: &Request, cluster: &Cluster) -> Result<Vec<Fou
     for service in select(&project, &request.services)? {
         let (selection, container, _) = container_of(cluster, &service.deploy.target, service.deploy.container.as_deref()).await?;
         let reasons = reasons_of(&project.path, service);
-        found.push(Found { root: project.root.clone(), service: service.clone(), selection, container, reasons });
+        found.push(Found { root: project.root.clone(), service: service.clone(), selection, container, reasons, is_worked_out: false });
     }
     Ok(found)
 }
@@ -60,7 +62,8 @@ async fn without_file(request: &Request, cluster: &Cluster) -> Result<Vec<Found>
         let process = process_of(cluster, &pods, &container).await;
         let remote = remote(target, container.clone(), &pods, process);
         let detected = detect::detect(&local, &remote)?;
-        found.push(Found { root: local.root.clone(), service: detected.service, selection, container, reasons: detected.reasons });
+        let detect::Detected { service, reasons } = detected;
+        found.push(Found { root: local.root.clone(), service, selection, container, reasons, is_worked_out: true });
     }
     Ok(found)
 }

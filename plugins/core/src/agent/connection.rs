@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What a transfer may take on top for each of its bytes.
 const SLOWEST_BYTES_PER_SECOND: u64 = 4 << 20;
+/// As much as a pipe holds (pipe(7)).
+const WRITE_BUFFER: usize = 64 * 1024;
 /// So much of what the agent says on stderr is kept for the error message.
 const STDERR_KEPT: usize = 2048;
 
@@ -195,9 +197,21 @@ async fn write_jobs<W: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     // A small file and its announcement leave as one: over a network, the second
     // of two small writes would wait for the first to be acknowledged.
-    let mut writer = BufWriter::new(writer);
+    let mut writer = BufWriter::with_capacity(WRITE_BUFFER, writer);
     let mut id = 0_u32;
-    while let Some(Job { request, body, reply_tx }) = job_rx.recv().await {
+    loop {
+        let job = match job_rx.try_recv() {
+            Ok(job) => job,
+            // All that waited is on its way: of many small files, many at once.
+            Err(_) => {
+                writer.flush().await?;
+                match job_rx.recv().await {
+                    Some(job) => job,
+                    None => break,
+                }
+            }
+        };
+        let Job { request, body, reply_tx } = job;
         id = id.wrapping_add(1);
         if notice_tx.send(Notice::Expect(id, reply_tx)).is_err() {
             return Ok(());
@@ -207,7 +221,6 @@ async fn write_jobs<W: AsyncWrite + Unpin>(
             None => sender.send(request).await?,
             Some(body) => sender.transfer(request, body, &notice_tx).await?,
         }
-        writer.flush().await?;
     }
     writer.shutdown().await
 }
