@@ -15,6 +15,7 @@ mod args;
 mod explain;
 mod gather;
 mod init;
+mod keep;
 mod keys;
 mod lane;
 mod place;

@@ -9,6 +9,7 @@ mod record;
 mod trials;
 
 use crate::gather::{Gathered, prepare};
+use crate::keep;
 use crate::keys::{Key, Keyboard};
 use crate::lane::{Delivery, Lane, Origin, ReloadOrder};
 use crate::place::{Place, Routes};
@@ -99,7 +100,7 @@ pub(crate) async fn run(context: Context, request: Request, gathered: Gathered, 
         for found in &found {
             services.push(prepare(&request, found).await?);
         }
-        let keep = tempfile::Builder::new().prefix("devloop-hot-reload-").tempdir().context("could not make a temporary folder")?;
+        let keep = keep::folder().context("could not make a temporary folder")?;
         let watching = watch(roots(services.iter().map(|(_, layout)| layout.roots()))).await?;
         Ok((services, keep, watching))
     };
