@@ -38,7 +38,9 @@ struct Supervised {
 
 impl Supervised {
     fn start(script: &str, grace: &str) -> Self {
-        Self::start_by(&mut Command::new(AGENT), script, grace)
+        // A signal that the tests' own parent ignores (nohup(1)) would be ignored
+        // below, too, and no shell can trap it.
+        Self::start_by(Command::new("env").args(["--default-signal=HUP", AGENT]), script, grace)
     }
 
     fn start_by(command: &mut Command, script: &str, grace: &str) -> Self {
