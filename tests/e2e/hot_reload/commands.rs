@@ -1,7 +1,7 @@
 //! What the command line offers beside a session with a devloop.yaml.
 
 use super::served;
-use crate::rebuild::shop;
+use crate::rebuild::{ask, shop};
 use crate::{Case, shared};
 use devloop_tests::session::Session;
 use devloop_tests::shop::Shop;
@@ -40,13 +40,13 @@ fn no_file() {
     assert!(explained.contains("build: cargo, binary shop of package shop\n      because "), "{explained}");
     let yaml = run(&["init", "deploy/shop", "--stdout"]).run().ok();
     assert!(yaml.contains("binary: /app/shop") && !bare.folder.join("devloop.yaml").exists(), "{yaml}");
-    let greeting = bare.greeting();
+    let before = ask("/api/version");
     let mut session = Session::start(run(&["deploy/shop", "-o", "json"]));
     bare.greet("worked out");
     session.wait_for("swapped");
     served("/api/version", "worked out");
     assert!(session.end(Signal::SIGINT).success());
-    served("/api/version", &greeting);
+    served("/api/version", before.trim());
     run(&["init", "deploy/shop"]).run().ok();
     assert_eq!(std::fs::read_to_string(bare.folder.join("devloop.yaml")).unwrap(), yaml);
     let refused = run(&["init", "deploy/shop"]).run().fails_with(2);
