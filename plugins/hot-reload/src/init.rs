@@ -18,8 +18,7 @@ pub(crate) enum Destination {
 }
 
 pub(crate) async fn run(context: &Context, request: &Request, destination: Destination) -> Result<ExitStatus> {
-    if destination != Destination::Replace
-        && destination != Destination::Print
+    if destination == Destination::New
         && let Some(there) = project::load_if_any(None, &request.start)?
     {
         return Err(CommandError::usage(format!("{} is there already", there.path.display()))

@@ -30,7 +30,7 @@ pub(crate) struct Found {
 /// When there is no such service, or what a target is made of can't be told.
 pub(crate) async fn find(request: &Request, cluster: &Cluster) -> Result<Vec<Found>> {
     let Some(project) = project::load_if_any(request.file.as_deref(), &request.start)? else {
-        return without_file(request, cluster).await;
+        return work_out(request, cluster).await;
     };
     if let Some(selector) = &request.selector {
         return Err(CommandError::usage(format!("pods with {selector} are no service in {}", project.path.display()))
@@ -50,10 +50,6 @@ pub(crate) async fn find(request: &Request, cluster: &Cluster) -> Result<Vec<Fou
 /// # Errors
 /// When it can't be told.
 pub(crate) async fn work_out(request: &Request, cluster: &Cluster) -> Result<Vec<Found>> {
-    without_file(request, cluster).await
-}
-
-async fn without_file(request: &Request, cluster: &Cluster) -> Result<Vec<Found>> {
     let targets = targets_of(request)?;
     let local = detect::look(&request.start).await?;
     let mut found = Vec::new();

@@ -9,6 +9,7 @@ use super::chunks::Cache;
 use super::source::{Body, Part, Piece};
 use super::transport::{Connection, Transport};
 use crate::node::Node;
+use crate::tail::tail_of;
 use devloop_agent::protocol::{ByteString, Decoder, Message, Request, Response, VERSION, encode, pack};
 use std::any::Any;
 use std::collections::HashMap;
@@ -126,7 +127,11 @@ impl Agent {
         tasks.spawn(async move {
             let reason = read_responses(notice_rx, reader).await;
             let stderr = match stderr {
-                Some(stderr) => tokio::time::timeout(Duration::from_millis(200), tail_of(stderr)).await.unwrap_or_default(),
+                Some(stderr) => tokio::time::timeout(Duration::from_millis(200), tail_of(Some(stderr), STDERR_KEPT))
+                    .await
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned(),
                 None => String::new(),
             };
             let reason = if stderr.is_empty() { reason } else { stderr };
@@ -326,16 +331,6 @@ fn spoken(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(&bytes[..bytes.len().min(STDERR_KEPT)]).ok()?.trim();
     let is_text = !text.is_empty() && text.chars().all(|character| !character.is_control() || character.is_whitespace());
     is_text.then(|| text.to_owned())
-}
-
-async fn tail_of(mut stderr: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = vec![0; STDERR_KEPT];
-    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..count]);
-        kept.drain(..kept.len().saturating_sub(STDERR_KEPT));
-    }
-    String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
 pub(super) fn unexpected(response: &Response) -> AgentError {
