@@ -39,6 +39,11 @@ impl Bases {
         }
     }
 
+    /// What the file at `path` was like when it was written.
+    pub(crate) fn stamp(&self, process: ProcessId, path: &ContainerPath) -> Option<Stamp> {
+        self.files.get(&(process, path.bytes().to_vec())).map(|base| base.stamp)
+    }
+
     /// Opens the file with this hash at `path` of one of these processes; if it
     /// runs from memory only, the program of the process.
     pub(crate) fn open(&self, proc: &Proc, processes: &[ProcessId], path: &ContainerPath, hash: [u8; 32]) -> Result<File, Failure> {

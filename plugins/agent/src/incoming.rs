@@ -8,12 +8,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::failure::Failure;
 use crate::protocol::ErrorKind;
 use crate::root::{ContainerPath, ContainerRoot, Owner, Parents, Place};
+use crate::spare::Spares;
 use crate::undo::Recorder;
 
 /// `UTIME_OMIT` of utimensat(2): leave this one of the two times alone.
@@ -56,6 +57,11 @@ pub(crate) struct TemporaryName {
 static SLOTS: Mutex<BTreeSet<(Identity, u32)>> = Mutex::new(BTreeSet::new());
 
 impl TemporaryName {
+    /// The folder that it is in.
+    pub(crate) fn folder(&self) -> Identity {
+        self.folder
+    }
+
     pub(crate) fn take(folder: &OwnedFd) -> Result<Self, Failure> {
         let folder = Identity::of(&rustix::fs::fstat(folder).map_err(Failure::errno("identify a folder"))?);
         let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,11 +90,14 @@ impl Drop for TemporaryName {
 pub(crate) struct Incoming {
     path: ContainerPath,
     place: Place,
-    temporary: TemporaryName,
+    /// None once it is in place.
+    temporary: Option<TemporaryName>,
     file: File,
+    written: u64,
+    /// Of what was there before the first byte was written.
+    length: u64,
     attributes: Attributes,
     recorder: Recorder,
-    installed: bool,
 }
 
 /// Which file it is, whatever its name.
@@ -116,13 +125,16 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub(crate) fn of_file(file: &File) -> Result<Self, Failure> {
-        let stat = rustix::fs::fstat(file).map_err(Failure::errno("look at an open file"))?;
-        Ok(Self {
-            identity: Identity::of(&stat),
+        Ok(Self::of(&rustix::fs::fstat(file).map_err(Failure::errno("look at an open file"))?))
+    }
+
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            identity: Identity::of(stat),
             size: stat.st_size,
             modified: (stat.st_mtime, stat.st_mtime_nsec as i64),
             changed: (stat.st_ctime, stat.st_ctime_nsec as i64),
-        })
+        }
     }
 }
 
@@ -144,18 +156,35 @@ impl Identity {
 
 impl Incoming {
     pub(crate) fn create(root: &ContainerRoot, path: ContainerPath, attributes: Attributes, recorder: Recorder) -> Result<Self, Failure> {
+        Self::create_from(&Spares::default(), root, path, attributes, recorder)
+    }
+
+    /// The same; a spare file is taken where there is one.
+    pub(crate) fn create_from(
+        spares: &Spares,
+        root: &ContainerRoot,
+        path: ContainerPath,
+        attributes: Attributes,
+        recorder: Recorder,
+    ) -> Result<Self, Failure> {
         let place = root.place(&path, Parents::Create(attributes.owner, &recorder))?;
         refuse_mount_point(&place, &path)?;
+        if let Some((temporary, file, length)) = spares.take(&place.parent) {
+            return Ok(Self { path, place, temporary: Some(temporary), file, written: 0, length, attributes, recorder });
+        }
         let temporary = TemporaryName::take(&place.parent)?;
         recorder.before(&place.parent, &temporary.name())?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&place.parent, temporary.name(), flags, Mode::from_raw_mode(0o600))
             .map_err(Failure::errno(format_args!("create a file beside {path}")))?;
-        Ok(Self { path, place, temporary, file: File::from(file), attributes, recorder, installed: false })
+        let file = File::from(file);
+        Ok(Self { path, place, temporary: Some(temporary), file, written: 0, length: 0, attributes, recorder })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(Failure::io(format_args!("write {}", self.path)))
+        self.file.write_all(bytes).map_err(Failure::io(format_args!("write {}", self.path)))?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     /// What was received so far.
@@ -170,14 +199,17 @@ impl Incoming {
     /// Leaves the temporary file where it is, as an agent that is killed does.
     #[cfg(test)]
     pub(crate) fn abandon(mut self) {
-        self.installed = true;
-        let slot = (self.temporary.folder, self.temporary.slot);
-        drop(self);
-        SLOTS.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
+        std::mem::forget(self.temporary.take());
     }
 
     /// Renames the file into place; no reader ever sees half of it.
-    pub(crate) fn install(mut self) -> Result<Installed, Failure> {
+    pub(crate) fn install(self) -> Result<Installed, Failure> {
+        self.install_over(None, &Spares::default())
+    }
+
+    /// The same; what it replaces becomes a spare if it is `ours`, written by this
+    /// agent and not changed since.
+    pub(crate) fn install_over(mut self, ours: Option<Stamp>, spares: &Spares) -> Result<Installed, Failure> {
         let path = self.path.clone();
         let errno = |what: &'static str| Failure::errno(format!("{what} {path}"));
         // Again: it may have come to be since.
@@ -189,7 +221,11 @@ impl Incoming {
             let message = format!("cannot write {path}: it is a directory");
             return Err(Failure::new(ErrorKind::InvalidPath, message));
         }
+        if self.written < self.length {
+            self.file.set_len(self.written).map_err(Failure::io(format_args!("set the length of {path}")))?;
+        }
         let own = matches!(self.attributes.mode, ModeRule::Original(_));
+        let replaced = existing.as_ref().filter(|existing| ours == Some(Stamp::of(existing))).map(Identity::of);
         let existing = existing.filter(|_| !own);
         let owner = existing.as_ref().map_or(self.attributes.owner, |existing| Owner { uid: existing.st_uid, gid: existing.st_gid });
         let kept = existing.as_ref().map(|existing| existing.st_mode & PERMISSIONS);
@@ -207,8 +243,15 @@ impl Incoming {
         }
         let Place { parent, name } = &self.place;
         self.recorder.before(parent, name)?;
-        rustix::fs::renameat(parent, self.temporary.name(), parent, name).map_err(errno("rename the new file to"))?;
-        self.installed = true;
+        let Some(temporary) = self.temporary.take() else { return Err(errno("rename the new file to")(Errno::NOENT)) };
+        let exchanged = replaced.filter(|_| rustix::fs::renameat_with(parent, temporary.name(), parent, name, RenameFlags::EXCHANGE).is_ok());
+        if let Some(replaced) = exchanged {
+            let parent = parent.try_clone().map_err(Failure::io(format_args!("hold the folder of {path} open")))?;
+            spares.keep(parent, temporary, replaced);
+        } else if let Err(error) = rustix::fs::renameat(parent, temporary.name(), parent, name) {
+            self.temporary = Some(temporary);
+            return Err(errno("rename the new file to")(error));
+        }
         Ok(Installed { identity: Identity::of_file(&self.file)?, stamp: Stamp::of_file(&self.file)? })
         // Here the file is closed: the kernel runs no program that is open for
         // writing (ETXTBSY).
@@ -227,9 +270,9 @@ fn refuse_mount_point(place: &Place, path: &ContainerPath) -> Result<(), Failure
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.installed {
+        if let Some(temporary) = &self.temporary {
             // The container may be gone already; there is no one to tell.
-            let _ = rustix::fs::unlinkat(&self.place.parent, self.temporary.name(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.place.parent, temporary.name(), AtFlags::empty());
         }
     }
 }

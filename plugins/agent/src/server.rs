@@ -90,6 +90,7 @@ fn converse(session: &mut Session, mut input: impl Read, mut output: impl Write)
         if !send(&mut output, &mut held)? {
             return Ok(());
         }
+        session.rest();
         match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(length) => decoder.push(&buffer[..length]),

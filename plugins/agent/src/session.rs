@@ -4,6 +4,7 @@ mod transfers;
 
 use std::collections::HashMap;
 
+use self::transfers::Reached;
 use crate::bases::Bases;
 use crate::check::differing;
 use crate::failure::Failure;
@@ -18,6 +19,7 @@ use crate::remove::remove;
 use crate::restart::{self, Programs};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner};
 use crate::signal::send_signal;
+use crate::spare::Spares;
 use crate::swap::Previous;
 use crate::transfer::{Transfer, explained, vanished_or};
 use crate::undo::{Recorder, Stores};
@@ -57,6 +59,10 @@ pub(super) struct Session {
     ended: Option<u32>,
     previous: HashMap<ProcessId, Previous>,
     bases: Bases,
+    spares: Spares,
+    /// What a burst of files goes to, until it is over: a root that is held keeps its
+    /// container's file system busy.
+    reached: HashMap<ProcessId, Reached>,
     stores: Stores,
     /// Of located processes: the first process of the container.
     mains: HashMap<ProcessId, ProcessId>,
@@ -72,9 +78,17 @@ impl Session {
             ended: None,
             previous: HashMap::new(),
             bases: Bases::default(),
+            spares: Spares::default(),
+            reached: HashMap::new(),
             stores,
             mains: HashMap::new(),
         }
+    }
+
+    /// Nothing is to be done at present.
+    pub(super) fn rest(&mut self) {
+        self.spares.clear();
+        self.reached.clear();
     }
 
     /// Handles what the decoder holds until there is something to say; `None`
@@ -244,6 +258,7 @@ impl Session {
     pub(super) fn undo_all(&mut self, programs: Programs) -> Result<(), Failure> {
         // Its temporary files are in the containers.
         self.transfer = None;
+        self.rest();
         let mut failures = self.stores.undo_all_volumes(&self.proc);
         for (store, process) in self.stores.changed(&self.proc) {
             let undone = match process {

@@ -11,6 +11,7 @@ use crate::incoming::Incoming;
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, Failed, MAX_CHUNK, ProcessId, Response};
 use crate::root::ContainerPath;
+use crate::spare::Spares;
 use crate::swap::{Previous, Swap};
 
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Transfer {
     }
 
     /// Puts in place what was received.
-    pub(crate) fn finish(self, proc: &Proc, bases: &mut Bases) -> Result<Ended, Failure> {
+    pub(crate) fn finish(self, proc: &Proc, bases: &mut Bases, spares: &Spares) -> Result<Ended, Failure> {
         let hash = *self.hasher.finalize().as_bytes();
         match self.sink {
             Sink::Swap(process, swap) => {
@@ -127,7 +128,12 @@ impl Transfer {
             }
             Sink::Files { targets, mut failed } => {
                 let mut written = None;
-                for (process, installed) in fan_out::map(targets, |(process, incoming)| (process, incoming.install())) {
+                let known = &*bases;
+                let install = |(process, incoming): (ProcessId, Incoming)| {
+                    let ours = known.stamp(process, &self.path);
+                    (process, incoming.install_over(ours, spares))
+                };
+                for (process, installed) in fan_out::map(targets, install) {
                     match installed {
                         Ok(installed) => {
                             bases.remember(process, &self.path, hash, installed.stamp);

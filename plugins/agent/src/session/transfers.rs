@@ -1,5 +1,7 @@
 //! Transfers of a session: one is open at a time.
 
+use std::sync::Arc;
+
 use super::Session;
 use crate::failure::Failure;
 use crate::fan_out;
@@ -9,6 +11,20 @@ use crate::protocol::{ByteString, ProcessId, Response};
 use crate::root::{ContainerPath, ContainerRoot, Owner};
 use crate::swap::Swap;
 use crate::transfer::{Ended, Sink, Transfer, explained, vanished_or};
+
+/// A container that files are written to, and who owns what is new in it.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    root: Arc<ContainerRoot>,
+    owner: Owner,
+}
+
+impl Reached {
+    fn of(proc: &Proc, process: ProcessId) -> Result<Self, Failure> {
+        let root = Arc::new(ContainerRoot::of(proc, process)?);
+        Ok(Self { root, owner: Owner::of(proc, process.pid)? })
+    }
+}
 
 impl Session {
     pub(super) fn open(&mut self, id: u32, begin: impl FnOnce(&mut Self) -> Result<Transfer, Failure>) -> Result<Option<Response>, String> {
@@ -33,19 +49,24 @@ impl Session {
         let path = ContainerPath::parse(path)?;
         let base = base.map(|hash| self.bases.open(&self.proc, processes, &path, hash)).transpose()?;
         let attributes = |owner| Attributes { owner, mode, modified };
-        let begun: Vec<_> = processes.iter().map(|process| (*process, self.known_recorder(*process))).collect();
-        let proc = &self.proc;
-        let created = fan_out::map(begun, |(process, recorder)| {
+        let begin = |process: &ProcessId| (*process, self.known_recorder(*process), self.reached.get(process).cloned());
+        let begun: Vec<_> = processes.iter().map(begin).collect();
+        let (proc, spares) = (&self.proc, &self.spares);
+        let created = fan_out::map(begun, |(process, recorder, reached)| {
             let created = recorder.and_then(|recorder| {
-                let root = ContainerRoot::of(proc, process)?;
-                Incoming::create(&root, path.clone(), attributes(Owner::of(proc, process.pid)?), recorder)
+                let reached = reached.map_or_else(|| Reached::of(proc, process), Ok)?;
+                let incoming = Incoming::create_from(spares, &reached.root, path.clone(), attributes(reached.owner), recorder)?;
+                Ok((incoming, reached))
             });
-            created.map(|incoming| (process, incoming)).map_err(|failure| explained(proc, process, failure))
+            created.map(|(incoming, reached)| (process, incoming, reached)).map_err(|failure| explained(proc, process, failure))
         });
         let (mut targets, mut failed) = (Vec::new(), Vec::new());
         for created in created {
             match created {
-                Ok(target) => targets.push(target),
+                Ok((process, incoming, reached)) => {
+                    self.reached.insert(process, reached);
+                    targets.push((process, incoming));
+                }
                 Err(failure) => failed.push(failure),
             }
         }
@@ -102,7 +123,7 @@ impl Session {
             return None;
         }
         let (id, process) = (transfer.id, transfer.process());
-        let response = match transfer.finish(&self.proc, &mut self.bases) {
+        let response = match transfer.finish(&self.proc, &mut self.bases, &self.spares) {
             Ok(Ended { response, previous }) => {
                 self.previous.extend(previous);
                 response
