@@ -33,14 +33,15 @@ pub(crate) fn save_many(runs: usize, on: On) -> Figures {
     let (mut figures, mut peer) = (Figures::default(), Vec::new());
     for run in 0..=runs {
         let content = |number: usize| format!("{run} {number} ").repeat(4096).into_bytes()[..4096].to_vec();
+        let contents: Vec<Vec<u8>> = (0..MANY).map(content).collect();
         let started = Instant::now();
-        for number in 0..MANY {
-            std::fs::write(local.join(format!("{number}.bin")), content(number)).unwrap();
+        for (number, content) in contents.iter().enumerate() {
+            std::fs::write(local.join(format!("{number}.bin")), content).unwrap();
         }
         let written = started.elapsed();
-        for number in 0..MANY {
-            let (file, wanted) = (root.join(format!("{number}.bin")), content(number));
-            until("the same files", started, || std::fs::read(&file).is_ok_and(|bytes| bytes == wanted));
+        for (number, wanted) in contents.iter().enumerate() {
+            let file = root.join(format!("{number}.bin"));
+            until("the same files", started, || std::fs::read(&file).is_ok_and(|bytes| bytes == *wanted));
         }
         let took = started.elapsed();
         let other = copied.bring(&local, "many");

@@ -76,10 +76,17 @@ fn saves(runs: usize, bench: &Bench, via: &str, pods: usize) -> Figures {
         }
         let took = started.elapsed();
         let event = session.wait_for("synced");
+        let asked = Instant::now();
+        for address in &addresses {
+            until_served(address, "/bench.txt", &text, asked);
+        }
+        let asking = asked.elapsed();
         let other = copied.copy(&page, &text);
         // The first one meets cold caches on both sides.
         if run > 0 {
             figures.samples.push(ms(took));
+            // What of it is the measuring, one pod after the other.
+            figures.phase("ask all pods", ms(asking));
             add_phases(&mut figures, &event);
             peer.push(ms(other));
         }

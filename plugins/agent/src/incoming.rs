@@ -244,7 +244,8 @@ impl Incoming {
         let Place { parent, name } = &self.place;
         self.recorder.before(parent, name)?;
         let Some(temporary) = self.temporary.take() else { return Err(errno("rename the new file to")(Errno::NOENT)) };
-        let exchanged = replaced.filter(|_| rustix::fs::renameat_with(parent, temporary.name(), parent, name, RenameFlags::EXCHANGE).is_ok());
+        let exchanged =
+            replaced.filter(|_| rustix::fs::renameat_with(parent, temporary.name(), parent, name, RenameFlags::EXCHANGE).is_ok());
         if let Some(replaced) = exchanged {
             let parent = parent.try_clone().map_err(Failure::io(format_args!("hold the folder of {path} open")))?;
             spares.keep(parent, temporary, replaced);

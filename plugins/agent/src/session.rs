@@ -4,8 +4,6 @@ mod transfers;
 
 use std::collections::HashMap;
 
-use self::transfers::Reached;
-use crate::bases::Bases;
 use crate::check::differing;
 use crate::failure::Failure;
 use crate::incoming::ModeRule;
@@ -19,9 +17,8 @@ use crate::remove::remove;
 use crate::restart::{self, Programs};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner};
 use crate::signal::send_signal;
-use crate::spare::Spares;
 use crate::swap::Previous;
-use crate::transfer::{Transfer, explained, vanished_or};
+use crate::transfer::{Memory, Transfer, explained, vanished_or};
 use crate::undo::{Recorder, Stores};
 
 /// Of a new file, where the client names none.
@@ -58,11 +55,7 @@ pub(super) struct Session {
     /// The last transfer that ended: if early, more of it may be under way.
     ended: Option<u32>,
     previous: HashMap<ProcessId, Previous>,
-    bases: Bases,
-    spares: Spares,
-    /// What a burst of files goes to, until it is over: a root that is held keeps its
-    /// container's file system busy.
-    reached: HashMap<ProcessId, Reached>,
+    memory: Memory,
     stores: Stores,
     /// Of located processes: the first process of the container.
     mains: HashMap<ProcessId, ProcessId>,
@@ -77,9 +70,7 @@ impl Session {
             transfer: None,
             ended: None,
             previous: HashMap::new(),
-            bases: Bases::default(),
-            spares: Spares::default(),
-            reached: HashMap::new(),
+            memory: Memory::default(),
             stores,
             mains: HashMap::new(),
         }
@@ -87,8 +78,7 @@ impl Session {
 
     /// Nothing is to be done at present.
     pub(super) fn rest(&mut self) {
-        self.spares.clear();
-        self.reached.clear();
+        self.memory.rest();
     }
 
     /// Handles what the decoder holds until there is something to say; `None`
@@ -279,7 +269,7 @@ impl Session {
         let proc = &self.proc;
         self.previous.retain(|process, _| proc.is_running(*process));
         self.mains.retain(|process, _| proc.is_running(*process));
-        self.bases.forget_the_dead(proc);
+        self.memory.bases.forget_the_dead(proc);
         self.stores.forget_the_dead(proc);
     }
 }

@@ -1,18 +1,21 @@
 //! A transfer that is open: bytes that come once and go to one program, or to a
 //! file in each of several containers.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::bases::Bases;
 use crate::failure::Failure;
 use crate::fan_out;
-use crate::incoming::Incoming;
+use crate::incoming::{Attributes, Incoming, Installed, ModeRule};
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, Failed, MAX_CHUNK, ProcessId, Response};
-use crate::root::ContainerPath;
+use crate::root::{ContainerPath, ContainerRoot, Owner};
 use crate::spare::Spares;
 use crate::swap::{Previous, Swap};
+use crate::undo::Recorder;
 
 #[derive(Debug)]
 pub(crate) struct Transfer {
@@ -28,12 +31,52 @@ pub(crate) struct Transfer {
 
 #[derive(Debug)]
 pub(crate) enum Sink {
+    /// Held until it is whole: a small file is made and put in place in one go.
+    Small {
+        files: NewFiles,
+        bytes: Vec<u8>,
+    },
     Files {
         targets: Vec<(ProcessId, Incoming)>,
         /// The others.
         failed: Vec<Failed>,
     },
     Swap(ProcessId, Box<Swap>),
+}
+
+/// A file that each of several containers is to have.
+#[derive(Debug)]
+pub(crate) struct NewFiles {
+    pub(crate) path: ContainerPath,
+    pub(crate) mode: ModeRule,
+    pub(crate) modified: Option<(i64, u32)>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// A container that a file goes to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) process: ProcessId,
+    pub(crate) recorder: Result<Recorder, Failure>,
+    /// Looked up anew where it is not known.
+    pub(crate) reached: Option<Reached>,
+}
+
+/// A container that files are written to, and who owns what is new in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    root: Arc<ContainerRoot>,
+    owner: Owner,
+}
+
+/// What is remembered of files and containers.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) bases: Bases,
+    pub(crate) spares: Spares,
+    /// What a burst of files goes to, until it is over: a root that is held keeps its
+    /// container's file system busy.
+    pub(crate) reached: HashMap<ProcessId, Reached>,
 }
 
 /// How a transfer ended.
@@ -103,6 +146,10 @@ impl Transfer {
     fn write(&mut self, proc: &Proc, bytes: &[u8]) -> Result<(), Failure> {
         self.hasher.update(bytes);
         match &mut self.sink {
+            Sink::Small { bytes: held, .. } => {
+                held.extend_from_slice(bytes);
+                Ok(())
+            }
             Sink::Swap(_, swap) => swap.write(bytes),
             Sink::Files { targets, failed } => {
                 targets.retain_mut(|(process, incoming)| match incoming.write(bytes) {
@@ -118,41 +165,117 @@ impl Transfer {
     }
 
     /// Puts in place what was received.
-    pub(crate) fn finish(self, proc: &Proc, bases: &mut Bases, spares: &Spares) -> Result<Ended, Failure> {
+    pub(crate) fn finish(self, proc: &Proc, memory: &mut Memory) -> Result<Ended, Failure> {
         let hash = *self.hasher.finalize().as_bytes();
-        match self.sink {
+        let (done, mut failed) = match self.sink {
             Sink::Swap(process, swap) => {
                 let (swapped, previous, stamp) = swap.finish()?;
-                bases.remember(process, &self.path, hash, stamp);
-                Ok(Ended { response: Response::Swapped(swapped), previous: Some((process, previous)) })
+                memory.bases.remember(process, &self.path, hash, stamp);
+                return Ok(Ended { response: Response::Swapped(swapped), previous: Some((process, previous)) });
             }
-            Sink::Files { targets, mut failed } => {
-                let mut written = None;
-                let known = &*bases;
-                let install = |(process, incoming): (ProcessId, Incoming)| {
-                    let ours = known.stamp(process, &self.path);
-                    (process, incoming.install_over(ours, spares))
-                };
-                for (process, installed) in fan_out::map(targets, install) {
-                    match installed {
-                        Ok(installed) => {
-                            bases.remember(process, &self.path, hash, installed.stamp);
-                            written = Some(hash);
-                        }
-                        Err(failure) => failed.push(explained(proc, process, failure)),
-                    }
+            Sink::Small { files, bytes } => (files.put(proc, &bytes, memory), Vec::new()),
+            Sink::Files { targets, failed } => {
+                let known = &*memory;
+                let install = |(process, incoming)| (process, known.install(process, &self.path, incoming));
+                (fan_out::map(targets, install), failed)
+            }
+        };
+        let mut written = None;
+        for (process, installed) in done {
+            match installed {
+                Ok(installed) => {
+                    memory.bases.remember(process, &self.path, hash, installed.stamp);
+                    written = Some(hash);
                 }
-                Ok(Ended { response: Response::Written { blake3: written, failed }, previous: None })
+                Err(failure) => failed.push(explained(proc, process, failure)),
             }
         }
+        Ok(Ended { response: Response::Written { blake3: written, failed }, previous: None })
     }
 
     /// For what failed altogether: the process of a swap.
     pub(crate) fn process(&self) -> Option<ProcessId> {
         match &self.sink {
             Sink::Swap(process, _) => Some(*process),
-            Sink::Files { .. } => None,
+            Sink::Small { .. } | Sink::Files { .. } => None,
         }
+    }
+}
+
+impl NewFiles {
+    /// Begins all of them.
+    pub(crate) fn begin(self, proc: &Proc, memory: &mut Memory) -> Sink {
+        let spares = &memory.spares;
+        let begun = fan_out::map(self.targets, |target| {
+            let begun = target.begin(proc, &self.path, (self.mode, self.modified), spares);
+            (target.process, begun.map_err(|failure| explained(proc, target.process, failure)))
+        });
+        let (mut targets, mut failed) = (Vec::new(), Vec::new());
+        for (process, begun) in begun {
+            match begun {
+                Ok((incoming, reached)) => {
+                    memory.reached.insert(process, reached);
+                    targets.push((process, incoming));
+                }
+                Err(failure) => failed.push(failure),
+            }
+        }
+        Sink::Files { targets, failed }
+    }
+
+    /// Makes all of them.
+    fn put(self, proc: &Proc, bytes: &[u8], memory: &mut Memory) -> Vec<(ProcessId, Result<Installed, Failure>)> {
+        let known = &*memory;
+        let put = fan_out::map(self.targets, |target| {
+            let put = target.begin(proc, &self.path, (self.mode, self.modified), &known.spares).and_then(|(mut incoming, reached)| {
+                incoming.write(bytes)?;
+                Ok((known.install(target.process, &self.path, incoming)?, reached))
+            });
+            (target.process, put)
+        });
+        let mut remember = |(process, put): (ProcessId, Result<(Installed, Reached), Failure>)| {
+            let installed = put.map(|(installed, reached)| {
+                memory.reached.insert(process, reached);
+                installed
+            });
+            (process, installed)
+        };
+        put.into_iter().map(&mut remember).collect()
+    }
+}
+
+impl Target {
+    fn begin(
+        &self,
+        proc: &Proc,
+        path: &ContainerPath,
+        (mode, modified): (ModeRule, Option<(i64, u32)>),
+        spares: &Spares,
+    ) -> Result<(Incoming, Reached), Failure> {
+        let recorder = self.recorder.clone()?;
+        let reached = self.reached.clone().map_or_else(|| Reached::of(proc, self.process), Ok)?;
+        let attributes = Attributes { owner: reached.owner, mode, modified };
+        let incoming = Incoming::create_from(spares, &reached.root, path.clone(), attributes, recorder)?;
+        Ok((incoming, reached))
+    }
+}
+
+impl Reached {
+    fn of(proc: &Proc, process: ProcessId) -> Result<Self, Failure> {
+        let root = Arc::new(ContainerRoot::of(proc, process)?);
+        Ok(Self { root, owner: Owner::of(proc, process.pid)? })
+    }
+}
+
+impl Memory {
+    fn install(&self, process: ProcessId, path: &ContainerPath, incoming: Incoming) -> Result<Installed, Failure> {
+        incoming.install_over(self.bases.stamp(process, path), &self.spares)
+    }
+
+    /// Ends what is kept for the sake of a burst.
+    pub(crate) fn rest(&mut self) {
+        self.spares.clear();
+        self.reached.clear();
     }
 }
 

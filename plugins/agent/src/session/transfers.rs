@@ -1,30 +1,13 @@
 //! Transfers of a session: one is open at a time.
 
-use std::sync::Arc;
-
 use super::Session;
 use crate::failure::Failure;
-use crate::fan_out;
-use crate::incoming::{Attributes, Incoming, ModeRule};
+use crate::incoming::ModeRule;
 use crate::process::Proc;
-use crate::protocol::{ByteString, ProcessId, Response};
-use crate::root::{ContainerPath, ContainerRoot, Owner};
+use crate::protocol::{ByteString, MAX_CHUNK, ProcessId, Response};
+use crate::root::ContainerPath;
 use crate::swap::Swap;
-use crate::transfer::{Ended, Sink, Transfer, explained, vanished_or};
-
-/// A container that files are written to, and who owns what is new in it.
-#[derive(Clone, Debug)]
-pub(super) struct Reached {
-    root: Arc<ContainerRoot>,
-    owner: Owner,
-}
-
-impl Reached {
-    fn of(proc: &Proc, process: ProcessId) -> Result<Self, Failure> {
-        let root = Arc::new(ContainerRoot::of(proc, process)?);
-        Ok(Self { root, owner: Owner::of(proc, process.pid)? })
-    }
-}
+use crate::transfer::{Ended, NewFiles, Sink, Target, Transfer, vanished_or};
 
 impl Session {
     pub(super) fn open(&mut self, id: u32, begin: impl FnOnce(&mut Self) -> Result<Transfer, Failure>) -> Result<Option<Response>, String> {
@@ -47,30 +30,19 @@ impl Session {
         base: Option<[u8; 32]>,
     ) -> Result<Transfer, Failure> {
         let path = ContainerPath::parse(path)?;
-        let base = base.map(|hash| self.bases.open(&self.proc, processes, &path, hash)).transpose()?;
-        let attributes = |owner| Attributes { owner, mode, modified };
-        let begin = |process: &ProcessId| (*process, self.known_recorder(*process), self.reached.get(process).cloned());
-        let begun: Vec<_> = processes.iter().map(begin).collect();
-        let (proc, spares) = (&self.proc, &self.spares);
-        let created = fan_out::map(begun, |(process, recorder, reached)| {
-            let created = recorder.and_then(|recorder| {
-                let reached = reached.map_or_else(|| Reached::of(proc, process), Ok)?;
-                let incoming = Incoming::create_from(spares, &reached.root, path.clone(), attributes(reached.owner), recorder)?;
-                Ok((incoming, reached))
-            });
-            created.map(|(incoming, reached)| (process, incoming, reached)).map_err(|failure| explained(proc, process, failure))
-        });
-        let (mut targets, mut failed) = (Vec::new(), Vec::new());
-        for created in created {
-            match created {
-                Ok((process, incoming, reached)) => {
-                    self.reached.insert(process, reached);
-                    targets.push((process, incoming));
-                }
-                Err(failure) => failed.push(failure),
-            }
-        }
-        Ok(Transfer::new(id, size, path, base, Sink::Files { targets, failed }))
+        let base = base.map(|hash| self.memory.bases.open(&self.proc, processes, &path, hash)).transpose()?;
+        let target = |process: &ProcessId| Target {
+            process: *process,
+            recorder: self.known_recorder(*process),
+            reached: self.memory.reached.get(process).cloned(),
+        };
+        let targets = processes.iter().map(target).collect();
+        let files = NewFiles { path: path.clone(), mode, modified, targets };
+        let sink = match usize::try_from(size) {
+            Ok(size) if size <= MAX_CHUNK && base.is_none() => Sink::Small { files, bytes: Vec::with_capacity(size) },
+            _ => files.begin(&self.proc, &mut self.memory),
+        };
+        Ok(Transfer::new(id, size, path, base, sink))
     }
 
     pub(super) fn receive_program(
@@ -84,7 +56,7 @@ impl Session {
     ) -> Result<Transfer, Failure> {
         let path = ContainerPath::parse(executable)?;
         let begun = self.container(process).and_then(|place| {
-            let base = base.map(|hash| self.bases.open(&self.proc, &[process], &path, hash)).transpose()?;
+            let base = base.map(|hash| self.memory.bases.open(&self.proc, &[process], &path, hash)).transpose()?;
             let argv = argv.map(|argv| argv.into_iter().map(|word| word.0).collect());
             let swap = Swap::begin(&self.proc, process, path.clone(), argv, place)?;
             Ok(Transfer::new(id, size, path, base, Sink::Swap(process, Box::new(swap))))
@@ -123,7 +95,7 @@ impl Session {
             return None;
         }
         let (id, process) = (transfer.id, transfer.process());
-        let response = match transfer.finish(&self.proc, &mut self.bases, &self.spares) {
+        let response = match transfer.finish(&self.proc, &mut self.memory) {
             Ok(Ended { response, previous }) => {
                 self.previous.extend(previous);
                 response
