@@ -4,15 +4,17 @@
 //! the folder that holds it and stays inside. Mistakes are reported with file,
 //! line and column.
 
+mod deploy;
 mod document;
 mod parse;
 mod sync;
 
+pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
 use crate::target::Target;
 use document::parse;
-use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name, target};
+use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -227,21 +229,6 @@ pub struct FileMapping {
     pub to: String,
 }
 
-/// How a service gets into a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeploySpec {
-    /// Files or folders of Kubernetes manifests, relative to the root.
-    #[serde(default, deserialize_with = "inside_paths")]
-    pub manifests: Vec<PathBuf>,
-    /// The workload that runs the image.
-    #[serde(deserialize_with = "target")]
-    pub target: Target,
-    /// The container in it; the first one when absent.
-    #[serde(default)]
-    pub container: Option<String>,
-}
-
 /// Why there is no usable project file.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
@@ -327,6 +314,17 @@ pub fn load_if_any(explicit: Option<&Path>, start: &Path) -> crate::Result<Optio
         Err(ProjectError::NotFound { .. }) if explicit.is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A project that a text describes, as a `devloop.yaml` in `root` would.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(root: &Path, text: &str) -> crate::Result<ProjectFile> {
+    let path = root.join(FILE_NAME);
+    let services = parse(&path, text)?;
+    let root = root.canonicalize().map_err(|source| ProjectError::Read { path: root.to_owned(), source })?;
+    Ok(ProjectFile { path, root, services })
 }
 
 fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, ProjectError> {
