@@ -346,8 +346,10 @@ fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, P
 }
 
 /// The services in the text of a project file.
-#[cfg(test)]
-pub(crate) fn parse_text(text: &str) -> Result<Vec<Service>, ProjectError> {
+///
+/// # Errors
+/// [`ProjectError::Invalid`], with the line in the text.
+pub fn parse_text(text: &str) -> Result<Vec<Service>, ProjectError> {
     parse(Path::new(FILE_NAME), text)
 }
 
@@ -423,7 +425,7 @@ services:
         insta::assert_snapshot!(fail(&SHOP.replace("base: scratch", "base: debian:12")), @r#"devloop.yaml:7:13: services[0].image.base: base image "debian:12" can't be used: only scratch yet"#);
         insta::assert_snapshot!(fail(&SHOP.replace("./static/", "../static")), @r#"devloop.yaml:11:24: services[0].image.files[0].from: path "../static" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(fail(&SHOP.replace("ports: [8080]", "ports: [80800]")), @"devloop.yaml:12:15: services[0].image.ports[0]: invalid value: integer `80800`, expected u16");
-        insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `target`, `container`");
+        insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `helm`, `images`, `target`, `container`");
         insta::assert_snapshot!(fail(&SHOP.replace("devloop/v1", "devloop/v2")), @r#"devloop.yaml:1:13: apiVersion: version "devloop/v2" is not known; known: devloop/v1"#);
         insta::assert_snapshot!(fail(&SHOP.replace("binary: /app/shop", "binary: app/shop")), @r#"devloop.yaml:10:15: services[0].image.binary: "app/shop" is not an absolute path in the image"#);
         insta::assert_snapshot!(fail(&SHOP.replace("deploy/shop", "node/shop")), @r#"devloop.yaml:13:41: services[0].deploy.target: unknown kind "node" in target; known: pod, deploy, sts, ds, rs, job, svc"#);

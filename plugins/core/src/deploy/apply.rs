@@ -94,6 +94,7 @@ pub struct Trial {
     /// In the order in which they are applied.
     tried: Vec<Tried>,
     warnings: Vec<String>,
+    applied: Applied,
 }
 
 /// One manifest.
@@ -176,7 +177,7 @@ pub async fn try_apply(cluster: &Cluster, manifests: &[Manifest], options: Apply
         .zip(outcomes)
         .map(|((manifest, place), (before, after))| Tried { manifest, place, before, after })
         .collect();
-    Ok(Trial { cluster: cluster.clone(), kinds, options, inventory, tried, warnings })
+    Ok(Trial { cluster: cluster.clone(), kinds, options, inventory, tried, warnings, applied: Applied::default() })
 }
 
 fn id_of(manifest: &Manifest, place: Option<&Place>, cluster: &Cluster) -> ObjectId {
@@ -228,7 +229,6 @@ impl Trial {
     /// # Errors
     /// When the server refuses after all; the error names what was applied by then.
     pub async fn commit(&mut self) -> Result<Applied> {
-        let mut applied = Applied::default();
         let mut announced = false;
         let mut start = 0;
         while start < self.tried.len() {
@@ -251,13 +251,13 @@ impl Trial {
             let mut failure = None;
             for result in results {
                 match result {
-                    Ok(object) => applied.objects.push(object),
+                    Ok(object) => self.applied.objects.push(object),
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }
             if let Some(error) = failure {
                 let done: Vec<String> =
-                    applied.objects.iter().filter(|object| object.change != Change::Unchanged).map(AppliedObject::describe).collect();
+                    self.applied.objects.iter().filter(|object| object.change != Change::Unchanged).map(AppliedObject::describe).collect();
                 return Err(if done.is_empty() { error } else { error.with_hint(format!("applied before that: {}", done.join(", "))) });
             }
             start = end;
@@ -265,7 +265,12 @@ impl Trial {
         if !announced {
             self.announce().await?;
         }
-        Ok(applied)
+        Ok(self.applied.clone())
+    }
+
+    /// What was applied, also where [`Trial::commit`] failed on the way.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
     }
 
     async fn announce(&self) -> Result<()> {
@@ -283,7 +288,8 @@ impl Tried {
 
     async fn commit(&self, force: bool) -> Result<AppliedObject> {
         let expected = self.outcome();
-        let same_managers = || self.before.as_ref().zip(self.after.as_ref()).is_some_and(|(before, after)| managers(before) == managers(after));
+        let same_managers =
+            || self.before.as_ref().zip(self.after.as_ref()).is_some_and(|(before, after)| managers(before) == managers(after));
         if expected.change == Change::Unchanged && same_managers() {
             return Ok(expected);
         }
@@ -304,7 +310,9 @@ async fn established(place: &Place, manifest: &Manifest) -> Result<()> {
     };
     match tokio::time::timeout(ESTABLISHED, await_condition(place.api.clone(), manifest.name(), is_established)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(CommandError::new(format!("could not wait for {} of {}", manifest.describe(), manifest.place())).caused_by(error)),
+        Ok(Err(error)) => {
+            Err(CommandError::new(format!("could not wait for {} of {}", manifest.describe(), manifest.place())).caused_by(error))
+        }
         Err(_) => Err(CommandError::new(format!("{} of {} is not established", manifest.describe(), manifest.place()))
             .with_hint(format!("see its conditions with `kubectl describe crd {}`", manifest.name()))),
     }
@@ -375,9 +383,12 @@ async fn dry_run(place: &Place, manifest: &Manifest, force: bool) -> Result<(Opt
 async fn elsewhere(cluster: &Cluster, place: &Place, manifest: &Manifest) -> Result<()> {
     let mut other = manifest.clone();
     other.object["metadata"]["name"] = "devloop-dry-run".into();
-    let there = Place { api: place.kind.api(&cluster.client, Some("default")), kind: place.kind.clone(), namespace: Some("default".to_owned()) };
+    let there =
+        Place { api: place.kind.api(&cluster.client, Some("default")), kind: place.kind.clone(), namespace: Some("default".to_owned()) };
     match patch(&there, &other, true, true).await {
-        Err(kube::Error::Api(status)) if status.code == 400 || status.code == 422 => Err(Refused(kube::Error::Api(status)).explain(manifest)),
+        Err(kube::Error::Api(status)) if status.code == 400 || status.code == 422 => {
+            Err(Refused(kube::Error::Api(status)).explain(manifest))
+        }
         _ => Ok(()),
     }
 }

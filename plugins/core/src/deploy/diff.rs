@@ -112,7 +112,10 @@ mod tests {
                 "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": format!("{{{value}}}")}}})
         };
         let text = shown(&object("Secret", Some(secret("c2VjcmV0")), secret("c2VjcmV0Mg==")));
-        assert!(!text.contains("c2VjcmV0") && text.contains("-  password: <8 bytes>") && text.contains("+  password: <12 bytes>"), "{text}");
+        assert!(
+            !text.contains("c2VjcmV0") && text.contains("-  password: <8 bytes>") && text.contains("+  password: <12 bytes>"),
+            "{text}"
+        );
     }
 
     proptest::proptest! {

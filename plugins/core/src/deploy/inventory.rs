@@ -123,7 +123,8 @@ async fn list(cluster: &Cluster, kind: KindOnServer, namespace: Option<String>, 
             namespace: object.metadata.namespace.clone(),
             name: object.metadata.name.clone().unwrap_or_default(),
         };
-        let value = serde_json::to_value(object).map_err(|error| CommandError::new("an object of the cluster can't be read").caused_by(error))?;
+        let value =
+            serde_json::to_value(object).map_err(|error| CommandError::new("an object of the cluster can't be read").caused_by(error))?;
         members.push((id, value));
     }
     Ok(members)

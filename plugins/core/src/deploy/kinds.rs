@@ -51,9 +51,11 @@ impl Kinds {
             return Ok(Some(KindOnServer { resource, namespaced: capabilities.scope == Scope::Namespaced }));
         }
         match discovery::group(&self.client, group).await {
-            Ok(known) => Ok(known.recommended_resources().into_iter().find(|(resource, _)| resource.kind == kind).map(
-                |(resource, capabilities)| KindOnServer { resource, namespaced: capabilities.scope == Scope::Namespaced },
-            )),
+            Ok(known) => Ok(known
+                .recommended_resources()
+                .into_iter()
+                .find(|(resource, _)| resource.kind == kind)
+                .map(|(resource, capabilities)| KindOnServer { resource, namespaced: capabilities.scope == Scope::Namespaced })),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(kube::Error::Discovery(_)) => Ok(None),
             Err(error) => Err(explain_api(error, format!("could not ask the cluster for its kinds in {group:?}"))),

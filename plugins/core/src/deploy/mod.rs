@@ -27,7 +27,7 @@ pub use assess::{Cause, Verdict, assess};
 pub use diff::diff;
 pub use images::{images, replace_image, uses_image};
 pub use manifest::{Manifest, ManifestError};
-pub use rollout::{Rollout, Workload, wait_ready};
+pub use rollout::{Rollout, Workload, standing, stands, wait_ready};
 pub use set::{ApplySet, Orphan};
 pub use source::{HelmCluster, Loader, same_object};
 pub(crate) use source::{kustomization_file, kustomization_folder};

@@ -37,7 +37,8 @@ impl ApplySet {
     /// The set of a project: `name` is for people, `identity` tells it from
     /// others of that name.
     pub fn new(name: &str, identity: &str, namespace: &str) -> Self {
-        let plain: String = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' }).collect();
+        let plain: String =
+            name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' }).collect();
         let plain = plain.trim_matches('-');
         let plain = if plain.is_empty() { "project" } else { &plain[..plain.len().min(40)] };
         let hash = blake3::hash(identity.as_bytes()).to_hex();

@@ -152,9 +152,10 @@ async fn kustomize(folder: &Path) -> Result<Vec<Manifest>, ManifestError> {
     }
     Err(match said {
         Some(reason) => failed(reason, None),
-        None => {
-            failed("neither kubectl nor kustomize is on PATH".to_owned(), Some("install kubectl, or write the manifests to a file and name it"))
-        }
+        None => failed(
+            "neither kubectl nor kustomize is on PATH".to_owned(),
+            Some("install kubectl, or write the manifests to a file and name it"),
+        ),
     })
 }
 
@@ -172,10 +173,19 @@ async fn run(program: &str, arguments: &[OsString]) -> Result<String, Failed> {
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let words = said.trim().trim_start_matches("Error: ").trim_start_matches("error: ").to_owned();
+        let words = plain(said.trim());
         return Err(Failed::Said(if words.is_empty() { format!("{program} failed ({})", output.status) } else { words }));
     }
     String::from_utf8(output.stdout).map_err(|_| Failed::Said(format!("what {program} printed is no text")))
+}
+
+/// Without the label, or the frame of a log line, that some kubectls put around
+/// what they say.
+fn plain(said: &str) -> String {
+    match said.split_once(" err=\"").and_then(|(_, rest)| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\n", "\n"),
+        None => said.trim_start_matches("Error: ").trim_start_matches("error: ").to_owned(),
+    }
 }
 
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
@@ -233,15 +243,16 @@ mod tests {
     #[tokio::test]
     async fn kustomize_builds_its_folders_and_its_words_are_passed_on() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("over/sub")).unwrap();
-        std::fs::write(folder.path().join("map.yaml"), "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}").unwrap();
-        std::fs::write(folder.path().join("kustomization.yaml"), "resources: [map.yaml]\n").unwrap();
-        std::fs::write(folder.path().join("over/kustomization.yml"), "namePrefix: dev-\nresources: [..]\n").unwrap();
+        std::fs::create_dir_all(folder.path().join("over")).unwrap();
+        std::fs::create_dir_all(folder.path().join("base")).unwrap();
+        std::fs::write(folder.path().join("base/map.yaml"), "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}").unwrap();
+        std::fs::write(folder.path().join("base/kustomization.yaml"), "resources: [map.yaml]\n").unwrap();
+        std::fs::write(folder.path().join("over/kustomization.yml"), "namePrefix: dev-\nresources: [../base]\n").unwrap();
         assert_eq!(load(folder.path(), &["over"]).await.unwrap(), ["configmap/dev-a"]);
         assert_eq!(load(folder.path(), &["over/kustomization.yml"]).await.unwrap(), ["configmap/dev-a"]);
-        std::fs::write(folder.path().join("kustomization.yaml"), "resources: [gone.yaml]\n").unwrap();
-        let error = text(load(folder.path(), &["."]).await.unwrap_err(), folder.path());
-        assert!(error.starts_with("Error: kustomize can't make the manifests of [FOLDER]") && error.contains("gone.yaml"), "{error}");
+        std::fs::write(folder.path().join("base/kustomization.yaml"), "resources: [gone.yaml]\n").unwrap();
+        let error = text(load(folder.path(), &["base"]).await.unwrap_err(), folder.path());
+        assert!(error.starts_with("Error: kustomize can't make the manifests of [FOLDER]/base") && error.contains("gone.yaml"), "{error}");
     }
 
     #[test]
