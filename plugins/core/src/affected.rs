@@ -175,7 +175,9 @@ impl Inputs {
     /// What to watch.
     pub fn roots(&self) -> Vec<WatchRoot> {
         let mut roots: BTreeMap<PathBuf, WatchRoot> = BTreeMap::new();
-        let mut add = |root: WatchRoot| drop(roots.entry(root.path.clone()).or_insert(root));
+        let mut add = |root: WatchRoot| {
+            roots.entry(root.path.clone()).or_insert(root);
+        };
         add(WatchRoot::sources(&self.file));
         for inputs in &self.services {
             for (path, what) in &inputs.listed {

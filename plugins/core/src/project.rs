@@ -12,7 +12,6 @@ mod sync;
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
-use crate::target::Target;
 use document::parse;
 use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name};
 use serde::{Deserialize, Serialize};
@@ -387,7 +386,7 @@ mod schema_tests;
 mod tests {
     use super::parse::normalize_inside;
     use super::*;
-    use crate::target::Kind;
+    use crate::target::{Kind, Target};
     use std::path::Component;
 
     const SHOP: &str = r#"apiVersion: devloop/v1

@@ -7,6 +7,7 @@ use devloop_core::project::{self, DeploySpec, FILE_NAME, ProjectFile};
 use devloop_core::target::Target;
 use devloop_core::{CommandError, Result};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
@@ -87,7 +88,8 @@ fn work_out(local: &Local, folders: &[PathBuf], manifests: &[Manifest]) -> Resul
         let programs = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let wanted: Vec<String> =
             manifests.iter().filter(|manifest| is_workload(manifest)).flat_map(|manifest| images(manifest, &[])).collect();
-        let wanted = if wanted.is_empty() { "none".to_owned() } else { wanted.join(", ") };
+        let wanted: BTreeSet<String> = wanted.into_iter().collect();
+        let wanted = if wanted.is_empty() { "none".to_owned() } else { wanted.into_iter().collect::<Vec<_>>().join(", ") };
         return Err(format!("no program here has the name of an image in the manifests (programs: {programs}; images: {wanted})"));
     }
     Ok((services, lines))

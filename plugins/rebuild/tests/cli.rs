@@ -62,8 +62,8 @@ fn help_shows_what_it_can_do() {
 fn a_project_is_needed() {
     insta::assert_snapshot!(run(tempfile::tempdir().expect("the test set-up works").path(), &[]), @r"
     Error: no devloop.yaml in [FOLDER] or a folder above it
-    Hint: nothing could be worked out instead: there are no manifests in k8s/, deploy/ or manifests/
     Hint: write a devloop.yaml in the project's root, or name one with -f FILE
+    Hint: nothing could be worked out instead: there are no manifests in k8s/, deploy/ or manifests/
     [exit status: 2]
     ");
 }
@@ -92,7 +92,10 @@ fn mistakes_in_a_request_are_told_apart() {
         assert!(said.ends_with("[exit status: 2]"), "{wrong:?}: {said}");
     }
     std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("target:", "traget:")).unwrap();
-    insta::assert_snapshot!(run(folder.path(), &[]), @"");
+    insta::assert_snapshot!(run(folder.path(), &[]), @r#"
+    Error: [FOLDER]/devloop.yaml:6:33: services[0].deploy: unknown field `traget`, expected one of `manifests`, `helm`, `images`, `target`, `container`
+    [exit status: 2]
+    "#);
     std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("scratch", "debian")).unwrap();
     insta::assert_snapshot!(run(folder.path(), &[]), @r#"
     Error: [FOLDER]/devloop.yaml:5:32: services[0].image.base: base image "debian" can't be used: only scratch yet
@@ -113,9 +116,19 @@ fn manifests_are_checked_before_anything_is_built() {
     "#);
     let folder = project(DEPLOYMENT);
     std::fs::write(folder.path().join("k8s/kustomization.yaml"), "resources: [shop.yaml]\n").unwrap();
-    insta::assert_snapshot!(run(folder.path(), &[]), @"");
+    insta::assert_snapshot!(run(folder.path(), &[]), @r"
+    Error: kustomize can't make the manifests of k8s
+    Caused by: neither kubectl nor kustomize is on PATH
+    Hint: install kubectl, or write the manifests to a file and name it
+    [exit status: 1]
+    ");
     std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("manifests: [k8s]", "helm: { chart: ./chart }")).unwrap();
-    insta::assert_snapshot!(run(folder.path(), &[]), @"");
+    insta::assert_snapshot!(run(folder.path(), &[]), @r"
+    Error: helm can't make the manifests of ./chart
+    Caused by: helm is not on PATH
+    Hint: install Helm from https://helm.sh, or name manifests instead
+    [exit status: 1]
+    ");
     let folder = project(DEPLOYMENT);
     std::fs::remove_dir_all(folder.path().join("k8s")).unwrap();
     insta::assert_snapshot!(run(folder.path(), &[]), @r"
@@ -174,18 +187,33 @@ fn affected_services_are_named_with_the_reason() {
     cart
     [exit status: 0]
     ");
-    insta::assert_snapshot!(run_with_tools(folder.path(), &["affected", "--since", "nowhere"]), @"");
+    insta::assert_snapshot!(run_with_tools(folder.path(), &["affected", "--since", "nowhere", "-q"]), @r#"
+    Error: no revision "nowhere" in [FOLDER]
+    Hint: name a commit, branch or tag, such as HEAD~1 or origin/main; a shallow clone lacks older ones (`git fetch --unshallow`)
+    [exit status: 2]
+    "#);
 }
 
 #[test]
 fn a_project_without_a_file_is_worked_out_and_said() {
     let folder = repository();
-    insta::assert_snapshot!(run_with_tools(folder.path(), &[]), @"");
+    insta::assert_snapshot!(run_with_tools(folder.path(), &[]), @r#"
+    shop: cargo's binary shop of package shop is image "shop" of deployment/shop (k8s/shop.yaml:1)
+    cart: cargo's binary cart of package cart is image "cart" of deployment/cart (k8s/cart.yaml:1)
+    Error: no kubeconfig context is chosen
+    Hint: name one with --context, or bring up a cluster with `kubectl devenv up`
+    [exit status: 1]
+    "#);
     for name in ["shop", "cart", "kit"] {
         let manifest = DEPLOYMENT.replace("shop", name).replace(&format!("image: {name}"), "image: other");
         std::fs::write(folder.path().join(format!("k8s/{name}.yaml")), manifest).expect("the test set-up works");
     }
-    insta::assert_snapshot!(run_with_tools(folder.path(), &[]), @"");
+    insta::assert_snapshot!(run_with_tools(folder.path(), &[]), @r"
+    Error: no devloop.yaml in [FOLDER] or a folder above it
+    Hint: write a devloop.yaml in the project's root, or name one with -f FILE
+    Hint: nothing could be worked out instead: no program here has the name of an image in the manifests (programs: shop, cart; images: other)
+    [exit status: 2]
+    ");
 }
 
 #[test]

@@ -104,7 +104,6 @@ fn stamp_of(path: &Path) -> Option<Stamp> {
     Some(Stamp {
         device: metadata.dev(),
         inode: metadata.ino(),
-        // A folder's size and times are about what is in it, which is listed.
         size: metadata.len(),
         mode: metadata.mode(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -181,6 +180,8 @@ fn add_tools(inputs: &mut BTreeSet<PathBuf>) -> Option<()> {
 
 /// All files and folders below a folder, but for what is built there.
 fn add_all(folder: &Path, inputs: &mut BTreeSet<PathBuf>) -> Option<()> {
+    // A folder's own times tell of what is new in it.
+    inputs.insert(folder.to_owned());
     let mut next = vec![folder.to_owned()];
     let mut seen = 0;
     while let Some(folder) = next.pop() {

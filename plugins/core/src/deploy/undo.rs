@@ -15,7 +15,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersion, GroupVersionKind};
 use kube::discovery::pinned_kind;
 use kube::{Api, Client};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// What became of an object that an apply had changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,7 @@ fn extract_item(item: &Value, fields: &Fields) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn object(fields: Value, spec: Value) -> Value {
         json!({

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!((helm.chart.as_str(), helm.values.len(), &helm.set["replicas"]), ("./chart", 1, &2.into()));
         insta::assert_snapshot!(service("      helm: { chart: --post-renderer=x }\n").unwrap_err(), @r#"devloop.yaml:6:22: services[0].deploy.helm.chart: "--post-renderer=x" is no chart; for example ./charts/web, repo/web or oci://host/web"#);
         insta::assert_snapshot!(service("      helm: { chart: x, value: [a] }\n").unwrap_err(), @"devloop.yaml:6:25: services[0].deploy.helm: unknown field `value`, expected one of `chart`, `release`, `values`, `set`");
-        insta::assert_snapshot!(service("      images: [{ kind: X, path: 'a b' }]\n").unwrap_err(), @r#"devloop.yaml:6:36: services[0].deploy.images[0].path: "a b" is no path of a field; for example spec.image or spec.pools[*].image"#);
+        insta::assert_snapshot!(service("      images: [{ kind: X, path: 'a b' }]\n").unwrap_err(), @r#"devloop.yaml:6:33: services[0].deploy.images[0].path: "a b" is no path of a field; for example spec.image or spec.pools[*].image"#);
     }
 
     proptest::proptest! {
