@@ -21,7 +21,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub(crate) async fn run(context: &Context, request: &Request) -> Result<ExitStatus> {
-    match context.shutdown.guard(watch(context, request)).await {
+    // Not dropped by Ctrl-C as a whole: an apply that has begun comes to its end.
+    match watch(context, request).await {
         // That is how it ends.
         Err(error) if error.status() == ExitStatus::Interrupted => Ok(ExitStatus::Success),
         Err(error) => Err(error),
@@ -37,11 +38,11 @@ struct Watched {
 }
 
 async fn watch(context: &Context, request: &Request) -> Result<()> {
-    let found = project::find(request).await?;
+    let found = context.shutdown.guard(project::find(request)).await?;
     found.worked_out.iter().for_each(|line| context.ui.say(line));
     let mut names: BTreeSet<String> = selected(&found.project, request)?.iter().map(|service| service.name.clone()).collect();
     // Watched before the first build, so that no save in the meantime is missed.
-    let mut watched = start(context, request, &found.project).await?;
+    let mut watched = context.shutdown.guard(start(context, request, &found.project)).await?;
     context.ui.say(format!("watching {}; Ctrl-C ends", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
     loop {
         let outcome = if names.is_empty() { None } else { Some(attempt(context, request, &names, &mut watched).await?) };
@@ -54,7 +55,7 @@ async fn watch(context: &Context, request: &Request) -> Result<()> {
             }
             Some(Attempt::Done(None)) | None => {
                 names.clear();
-                match next(context, &mut watched).await? {
+                match context.shutdown.guard(next(context, &mut watched)).await? {
                     Some(saved) => saved,
                     None => continue,
                 }
@@ -64,7 +65,7 @@ async fn watch(context: &Context, request: &Request) -> Result<()> {
         if saved.shapes == Shapes::Nothing {
             continue;
         }
-        match look_again(context, request, saved.shapes, &mut watched).await {
+        match context.shutdown.guard(look_again(context, request, saved.shapes, &mut watched)).await {
             // What was saved between two watches is not told: all is looked at.
             Ok(Some(all)) => names = all,
             Ok(None) => {}
@@ -148,8 +149,8 @@ impl Saved {
 }
 
 async fn rebuild(context: &Context, request: &Request, commit: &Commit) -> Result<()> {
-    let found = project::find(request).await?;
-    let gathered = gather::gather(request, &found).await?;
+    let gathering = async { gather::gather(request, &project::find(request).await?).await };
+    let gathered = context.shutdown.guard(gathering).await?;
     match execute::execute(context, request, &gathered, commit).await? {
         Outcome::Report(report) => render::event(&context.ui, request, &report),
         Outcome::Ended(_) => Ok(()),
