@@ -272,7 +272,12 @@ impl Observed {
     }
 
     fn verdict(&self, events: &[ClusterEvent]) -> Verdict {
-        let workload = self.kind.zip(self.object()).and_then(|(kind, object)| Workload::read(kind, object));
+        let mut workload = self.kind.zip(self.object()).and_then(|(kind, object)| Workload::read(kind, object));
+        if let Some(workload) = workload.as_mut().filter(|workload| workload.kind == Kind::Deployment)
+            && let Some(object) = self.object()
+        {
+            refusals_of_newest(workload, object, self.replica_sets.objects.values());
+        }
         assess(workload.as_ref(), &self.current_pods(), events, Timestamp::now())
     }
 
@@ -303,21 +308,34 @@ enum VersionLabel {
     Is(&'static str, String),
 }
 
+/// What the pod template of a ReplicaSet has in addition to the Deployment's.
+const HASH: &str = "pod-template-hash";
+
+/// The Deployment controller finds its newest ReplicaSet the same way: it has the
+/// same template but for the hash.
+fn newest_set<'a>(object: &DynamicObject, mut replica_sets: impl Iterator<Item = &'a DynamicObject>) -> Option<&'a DynamicObject> {
+    replica_sets.find(|set| {
+        let mut template = set.data["spec"]["template"].clone();
+        if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+            labels.remove(HASH);
+        }
+        let owned = set.owner_references().iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
+        owned && template == object.data["spec"]["template"]
+    })
+}
+
+/// A Deployment says that pods are refused whichever of its versions they are of;
+/// only those of the newest count.
+fn refusals_of_newest<'a>(workload: &mut Workload, object: &DynamicObject, replica_sets: impl Iterator<Item = &'a DynamicObject>) {
+    workload.conditions.retain(|condition| condition.kind != "ReplicaFailure");
+    let newest = newest_set(object, replica_sets).and_then(|set| Workload::read(Kind::ReplicaSet, set));
+    workload.conditions.extend(newest.into_iter().flat_map(|set| set.conditions).filter(|condition| condition.kind == "ReplicaFailure"));
+}
+
 fn version_label<'a>(kind: Kind, object: &DynamicObject, replica_sets: impl Iterator<Item = &'a DynamicObject>) -> VersionLabel {
-    const HASH: &str = "pod-template-hash";
     match kind {
         Kind::Deployment => {
-            // The Deployment controller finds its newest ReplicaSet the same
-            // way: it has the same template but for the hash.
-            let owned = |set: &&DynamicObject| set.owner_references().iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
-            let same = |set: &&DynamicObject| {
-                let mut template = set.data["spec"]["template"].clone();
-                if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-                    labels.remove(HASH);
-                }
-                template == object.data["spec"]["template"]
-            };
-            let hash = replica_sets.filter(owned).find(same).and_then(|set| set.labels().get(HASH).cloned());
+            let hash = newest_set(object, replica_sets).and_then(|set| set.labels().get(HASH).cloned());
             hash.map_or(VersionLabel::Unknown, |hash| VersionLabel::Is(HASH, hash))
         }
         Kind::StatefulSet => match object.data["status"]["updateRevision"].as_str() {
@@ -480,6 +498,29 @@ mod tests {
             version_label(Kind::Deployment, &deployment, [&other, &old, &new].into_iter()),
             VersionLabel::Is("pod-template-hash", "b".into())
         );
+    }
+
+    #[test]
+    fn only_refusals_of_the_newest_version_count() {
+        let deployment = object(json!({
+            "metadata": {"name": "shop", "uid": "u"}, "spec": {"template": {"spec": {"x": 2}}},
+            "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "old"}]}
+        }));
+        let set = |x: i32, message: &str| {
+            object(json!({
+                "metadata": {"name": message, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "uid": "u"}]},
+                "spec": {"template": {"spec": {"x": x}}},
+                "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": message}]}
+            }))
+        };
+        let (old, new) = (set(1, "old"), set(2, "new"));
+        let refused = |sets: &[&DynamicObject]| {
+            let mut workload = Workload::read(Kind::Deployment, &deployment).unwrap();
+            refusals_of_newest(&mut workload, &deployment, sets.iter().copied());
+            workload.condition("ReplicaFailure").map(|condition| condition.message.clone())
+        };
+        assert_eq!(refused(&[&old]), None);
+        assert_eq!(refused(&[&old, &new]).as_deref(), Some("new"));
     }
 
     #[test]
