@@ -1,5 +1,7 @@
 //! `kubectl rebuild` on the example service.
 
+mod deploy;
+
 use crate::clusters::{Cluster, current};
 use crate::{Case, shared};
 use devloop_tests::program::Program;
@@ -8,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    let own: Vec<Case> = vec![
         ("rebuild::builds_delivers_and_rolls_out", builds),
         ("rebuild::equal_digest_means_no_rollout", unchanged),
         ("rebuild::code_that_does_not_compile_changes_nothing", does_not_compile),
@@ -16,7 +18,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
         ("rebuild::crash_is_reported_with_its_last_lines", crash),
         ("rebuild::bad_requests_are_errors", bad_requests),
-    ]
+    ];
+    own.into_iter().chain(deploy::cases()).collect()
 }
 
 /// The example on the shared environment, deployed once on each cluster.

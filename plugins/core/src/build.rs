@@ -3,6 +3,7 @@
 
 mod cargo;
 mod command;
+mod fresh;
 mod go;
 mod process;
 
@@ -10,7 +11,7 @@ use crate::error::CommandError;
 use crate::project::Build;
 use crate::shutdown::Shutdown;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A binary that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,4 +56,21 @@ pub async fn build(root: &Path, build: &Build, keep: &Path, shutdown: &Shutdown)
         Build::Go(build) => go::go(root, build, keep, shutdown).await.map(Some),
         Build::Command(build) => command::command(root, build, shutdown).await,
     }
+}
+
+/// The same, but a cargo build that would find nothing to do is not begun, as the
+/// files and the environment tell.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_unless_fresh(root: &Path, build: &Build, keep: &Path, shutdown: &Shutdown) -> Result<Option<BuiltBinary>, BuildError> {
+    let Build::Cargo(cargo) = build else { return self::build(root, build, keep, shutdown).await };
+    let (began, started) = (SystemTime::now(), Instant::now());
+    let record = fresh::record_path(keep, root, cargo);
+    if let Some(path) = fresh::binary(&record) {
+        return Ok(Some(BuiltBinary { path, fresh: true, duration: started.elapsed(), warnings: String::new() }));
+    }
+    let built = cargo::cargo(root, cargo, shutdown).await?;
+    fresh::note(&record, root, cargo, &built.path, began);
+    Ok(Some(built))
 }

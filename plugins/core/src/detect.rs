@@ -232,7 +232,7 @@ fn assemble(local: &Local, remote: &Remote, found: Found, process: Option<&Remot
         sync: found.sync,
         reload,
         restart: RestartSpec::default(),
-        deploy: DeploySpec { manifests: Vec::new(), target: remote.target.clone(), container: Some(remote.container.clone()) },
+        deploy: DeploySpec::of(remote.target.clone(), Some(remote.container.clone())),
     };
     Detected { service, reasons }
 }
@@ -288,7 +288,7 @@ fn example(remote: &Remote) -> String {
         reload: vec![ReloadRule { on: Vec::new(), action: ReloadAction::Restart }],
         sync: vec![rule],
         restart: RestartSpec::default(),
-        deploy: DeploySpec { manifests: Vec::new(), target: remote.target.clone(), container: Some(remote.container.clone()) },
+        deploy: DeploySpec::of(remote.target.clone(), Some(remote.container.clone())),
     };
     yaml::plain(&service)
 }

@@ -4,6 +4,7 @@
 //! Nothing here prints to stdout or stderr except through [`ui`], and nothing
 //! ends the process.
 
+pub mod affected;
 pub mod agent;
 pub mod app;
 pub mod args;

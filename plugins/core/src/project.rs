@@ -4,15 +4,16 @@
 //! the folder that holds it and stays inside. Mistakes are reported with file,
 //! line and column.
 
+mod deploy;
 mod document;
 mod parse;
 mod sync;
 
+pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
-use crate::target::Target;
 use document::parse;
-use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name, target};
+use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -227,21 +228,6 @@ pub struct FileMapping {
     pub to: String,
 }
 
-/// How a service gets into a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeploySpec {
-    /// Files or folders of Kubernetes manifests, relative to the root.
-    #[serde(default, deserialize_with = "inside_paths")]
-    pub manifests: Vec<PathBuf>,
-    /// The workload that runs the image.
-    #[serde(deserialize_with = "target")]
-    pub target: Target,
-    /// The container in it; the first one when absent.
-    #[serde(default)]
-    pub container: Option<String>,
-}
-
 /// Why there is no usable project file.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
@@ -329,6 +315,17 @@ pub fn load_if_any(explicit: Option<&Path>, start: &Path) -> crate::Result<Optio
     }
 }
 
+/// A project that a text describes, as a `devloop.yaml` in `root` would.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(root: &Path, text: &str) -> crate::Result<ProjectFile> {
+    let path = root.join(FILE_NAME);
+    let services = parse(&path, text)?;
+    let root = root.canonicalize().map_err(|source| ProjectError::Read { path: root.to_owned(), source })?;
+    Ok(ProjectFile { path, root, services })
+}
+
 fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, ProjectError> {
     let named = match explicit {
         Some(path) => start.join(path),
@@ -348,8 +345,10 @@ fn find_and_read(explicit: Option<&Path>, start: &Path) -> Result<ProjectFile, P
 }
 
 /// The services in the text of a project file.
-#[cfg(test)]
-pub(crate) fn parse_text(text: &str) -> Result<Vec<Service>, ProjectError> {
+///
+/// # Errors
+/// [`ProjectError::Invalid`], with the line in the text.
+pub fn parse_text(text: &str) -> Result<Vec<Service>, ProjectError> {
     parse(Path::new(FILE_NAME), text)
 }
 
@@ -387,7 +386,7 @@ mod schema_tests;
 mod tests {
     use super::parse::normalize_inside;
     use super::*;
-    use crate::target::Kind;
+    use crate::target::{Kind, Target};
     use std::path::Component;
 
     const SHOP: &str = r#"apiVersion: devloop/v1
@@ -425,7 +424,7 @@ services:
         insta::assert_snapshot!(fail(&SHOP.replace("base: scratch", "base: debian:12")), @r#"devloop.yaml:7:13: services[0].image.base: base image "debian:12" can't be used: only scratch yet"#);
         insta::assert_snapshot!(fail(&SHOP.replace("./static/", "../static")), @r#"devloop.yaml:11:24: services[0].image.files[0].from: path "../static" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(fail(&SHOP.replace("ports: [8080]", "ports: [80800]")), @"devloop.yaml:12:15: services[0].image.ports[0]: invalid value: integer `80800`, expected u16");
-        insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `target`, `container`");
+        insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `helm`, `images`, `target`, `container`");
         insta::assert_snapshot!(fail(&SHOP.replace("devloop/v1", "devloop/v2")), @r#"devloop.yaml:1:13: apiVersion: version "devloop/v2" is not known; known: devloop/v1"#);
         insta::assert_snapshot!(fail(&SHOP.replace("binary: /app/shop", "binary: app/shop")), @r#"devloop.yaml:10:15: services[0].image.binary: "app/shop" is not an absolute path in the image"#);
         insta::assert_snapshot!(fail(&SHOP.replace("deploy/shop", "node/shop")), @r#"devloop.yaml:13:41: services[0].deploy.target: unknown kind "node" in target; known: pod, deploy, sts, ds, rs, job, svc"#);

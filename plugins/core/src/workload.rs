@@ -13,7 +13,7 @@
 
 mod change;
 mod error;
-mod managers;
+pub(crate) mod managers;
 mod path;
 mod plan;
 mod record;

@@ -112,7 +112,7 @@ mod tests {
             sync: Vec::new(),
             reload: vec![ReloadRule { on: vec!["*.conf".to_owned()], action: ReloadAction::Signal("HUP".to_owned()) }],
             restart: RestartSpec::default(),
-            deploy: DeploySpec { manifests: Vec::new(), target: target.clone(), container: None },
+            deploy: DeploySpec::of(target.clone(), None),
         };
         let reason =
             Reason { what: "binary: /app/web".to_owned(), why: "it runs there, and cargo builds a binary of that name".to_owned() };

@@ -1,14 +1,16 @@
-//! Build, assemble, deliver, apply, wait.
+//! Build, assemble, ask the server, deliver; `rollout` does the rest.
 
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
-use crate::render::{self, PhasesMs, Report, ServiceReport};
+use crate::preview;
+use crate::render::{Outcome, PhasesMs};
 use crate::request::{Conflicts, Mode, Request};
+use crate::rollout::{self, Commit};
 use devloop_core::build::{self, BuildError, BuiltBinary};
-use devloop_core::cluster::Cluster;
 use devloop_core::deliver::Progress;
-use devloop_core::deploy::{self, Applied, ApplyOptions, Rollout};
+use devloop_core::deploy::{self, Applied, ApplyOptions, Change, Manifest};
 use devloop_core::image::{self, Image};
+use devloop_core::project::ImageField;
 use devloop_core::ui::human_bytes;
 use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
 use futures::future::try_join_all;
@@ -18,52 +20,74 @@ use std::time::{Duration, Instant};
 /// How often an image is begun again because files change under it.
 const ATTEMPTS: u32 = 5;
 
-/// How long an apply in progress may go on after Ctrl-C, so that it is not left
-/// half done.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// A service on its way.
-struct Work<'a> {
-    planned: &'a PlannedService,
-    image: Image,
-    phases: PhasesMs,
-    sent_bytes: u64,
+pub(crate) struct Work<'a> {
+    pub(crate) planned: &'a PlannedService,
+    pub(crate) image: Image,
+    pub(crate) phases: PhasesMs,
+    pub(crate) sent_bytes: u64,
 }
 
-/// Carries out a plan; or, in a dry run, says what would be done.
-pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gathered) -> Result<Report> {
+/// Carries out a plan; or, in a dry run, says what would be done. `commit` is told
+/// when the cluster begins to change.
+pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gathered, commit: &Commit) -> Result<Outcome> {
     // Everything is built before anything is sent: a mistake in one service
     // leaves the cluster as it is.
-    let mut work = Vec::with_capacity(gathered.plan.services.len());
+    let mut work = build_all(context, gathered).await?;
+    let mut manifests = gathered.plan.manifests.clone();
+    for work in &work {
+        deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference, &gathered.plan.fields);
+    }
+    let options = ApplyOptions { force: request.conflicts == Conflicts::Force, set: Some(gathered.set.clone()) };
+    // The server has accepted all manifests before an image is sent.
+    let step = context.ui.step("asking the cluster what would change");
+    let (trial, asked) = timed(context.shutdown.guard(deploy::try_apply(&gathered.cluster, &manifests, options))).await?;
+    step.clear();
+    trial.warnings().iter().for_each(|warning| context.ui.warn(warning));
+    match request.mode {
+        Mode::Diff => return preview::diff(context, request, &trial),
+        Mode::DryRun => return preview::dry_run(context, gathered, &trial, work).await.map(Outcome::Report),
+        Mode::Change | Mode::Watch => {}
+    }
+    let outcome = trial.outcome();
+    for work in &mut work {
+        work.phases.apply = asked;
+        if !runs_already(work, &outcome, &manifests, &gathered.plan.fields) {
+            deliver(context, gathered, work).await?;
+        }
+    }
+    rollout::roll_out(context, request, gathered, trial, work, commit).await.map(Outcome::Report)
+}
+
+/// Whether the pods that are to run the image do, so that nobody needs it sent.
+fn runs_already(work: &Work<'_>, outcome: &Applied, manifests: &[Manifest], fields: &[ImageField]) -> bool {
+    let Some(object) = outcome.find(&work.planned.service.deploy.target) else { return false };
+    let users = manifests.iter().filter(|manifest| deploy::images(manifest, fields).contains(&work.image.reference));
+    // A node may have lost it where only another object, that runs at times, needs it.
+    let only_user = users.map(Manifest::describe).eq([object.describe()]);
+    only_user && object.change == Change::Unchanged && deploy::stands(object)
+}
+
+async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<Vec<Work<'a>>> {
     let keep = gathered.cache.join("builds");
     std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
+    let mut compiled = Vec::with_capacity(gathered.plan.services.len());
     for planned in &gathered.plan.services {
         let (binary, compile) = timed(compile(context, &gathered.root, &keep, planned)).await?;
-        let (image, assemble) = timed(context.shutdown.guard(assemble(gathered, planned, &binary))).await?;
+        compiled.push((planned, binary, compile));
+    }
+    // Compilers use all of the machine by themselves; this does not.
+    let images = compiled.iter().map(|(planned, binary, _)| timed(assemble(gathered, planned, binary)));
+    let images = context.shutdown.guard(try_join_all(images)).await?;
+    let mut work = Vec::with_capacity(images.len());
+    for ((planned, _, compile), (image, assemble)) in compiled.into_iter().zip(images) {
         let image = gathered.destination.name(image);
         work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
     }
-    let mut manifests = gathered.plan.manifests.clone();
-    for work in &work {
-        deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference);
-    }
-    let options = ApplyOptions { force: request.conflicts == Conflicts::Force, dry_run: request.mode == Mode::DryRun };
-    if request.mode == Mode::DryRun {
-        return dry_run(context, gathered, work, &manifests, options).await;
-    }
-    for work in &mut work {
-        deliver(context, gathered, work).await?;
-    }
-    let (applied, apply) = timed(apply(context, &gathered.cluster, &manifests, options)).await?;
-    for work in &mut work {
-        work.phases.apply = apply;
-    }
-    render::applied(&context.ui, &applied);
-    let waits = work.into_iter().map(|work| wait(context, request, &gathered.cluster, &applied, work));
-    Ok(Report { dry_run: false, services: try_join_all(waits).await? })
+    Ok(work)
 }
 
-async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, u64)> {
+pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, u64)> {
     let started = Instant::now();
     let value = work.await?;
     Ok((value, milliseconds(started.elapsed())))
@@ -79,7 +103,7 @@ async fn compile(context: &Context, root: &Path, keep: &Path, planned: &PlannedS
     let Some(build) = &planned.service.build else {
         return Err(CommandError::usage(format!("service {name:?} has no build, which its image's binary is to come from")));
     };
-    match build::build(root, build, keep, &context.shutdown).await {
+    match build::build_unless_fresh(root, build, keep, &context.shutdown).await {
         Ok(None) => Err(CommandError::usage(format!("the build of service {name:?} makes no binary for its image"))
             .with_hint("name it in `build.command.output`")),
         Ok(Some(binary)) => {
@@ -139,73 +163,4 @@ async fn deliver(context: &Context, gathered: &Gathered, work: &mut Work<'_>) ->
     work.sent_bytes = delivered.sent_bytes;
     work.phases.deliver = delivered.ms;
     Ok(())
-}
-
-fn unchanged(error: CommandError, hint: &str) -> CommandError {
-    if error.status() == ExitStatus::Interrupted { error.with_hint(hint) } else { error }
-}
-
-/// Applies; once it has begun, Ctrl-C waits for its end.
-async fn apply(context: &Context, cluster: &Cluster, manifests: &[deploy::Manifest], options: ApplyOptions) -> Result<Applied> {
-    if context.shutdown.is_requested() {
-        return Err(CommandError::interrupted().with_hint("no manifest was applied"));
-    }
-    let step = context.ui.step("applying the manifests");
-    let work = deploy::apply_with(cluster, manifests, options);
-    tokio::pin!(work);
-    let applied = tokio::select! {
-        applied = &mut work => applied?,
-        () = context.shutdown.requested() => match tokio::time::timeout(GRACE, work).await {
-            Ok(applied) => {
-                applied?;
-                return Err(CommandError::interrupted().with_hint("the manifests were applied, and roll out now"));
-            }
-            Err(_) => return Err(CommandError::interrupted().with_hint("the API server did not answer; run the command again to apply what is missing")),
-        },
-    };
-    step.clear();
-    Ok(applied)
-}
-
-async fn wait(context: &Context, request: &Request, cluster: &Cluster, applied: &Applied, work: Work<'_>) -> Result<ServiceReport> {
-    let service = &work.planned.service;
-    let target = &service.deploy.target;
-    let cluster = Cluster { namespace: work.planned.namespace.clone().unwrap_or_else(|| cluster.namespace.clone()), ..cluster.clone() };
-    // Not ours to know for a target that the manifests don't have.
-    let rolled_out = applied.find(target).is_none_or(|object| object.new_generation);
-    let step = context.ui.step(format!("waiting for {target}"));
-    let waiting = deploy::wait_ready(&cluster, target, request.timeout, &context.shutdown);
-    let (Rollout { pods }, ready) = timed(waiting).await.map_err(|error| {
-        unchanged(error, &format!("the rollout goes on; see `kubectl rollout status {target} -n {}`", cluster.namespace))
-    })?;
-    let phases = PhasesMs { ready, ..work.phases };
-    if rolled_out {
-        step.done(format!("{target} is ready: {}", pods.join(", ")));
-    } else {
-        step.done(format!("{target} runs {} already, no rollout", work.image.reference));
-    }
-    Ok(ServiceReport::new(service, &work.image, work.sent_bytes, phases, pods, rolled_out))
-}
-
-async fn dry_run(
-    context: &Context,
-    gathered: &Gathered,
-    work: Vec<Work<'_>>,
-    manifests: &[deploy::Manifest],
-    options: ApplyOptions,
-) -> Result<Report> {
-    let mut services = Vec::with_capacity(work.len());
-    let applied = context.shutdown.guard(deploy::apply_with(&gathered.cluster, manifests, options)).await?;
-    for work in work {
-        let bytes = context.shutdown.guard(gathered.destination.missing_bytes(&work.image)).await?;
-        context.ui.say(match bytes {
-            Some(bytes) => format!("would deliver {}: {}", work.image.reference, human_bytes(bytes)),
-            None => format!("{} is on {} already", work.image.reference, gathered.destination.describe()),
-        });
-        let service = &work.planned.service;
-        let rolls_out = applied.find(&service.deploy.target).is_some_and(|object| object.new_generation);
-        services.push(ServiceReport::new(service, &work.image, bytes.unwrap_or(0), work.phases, Vec::new(), rolls_out));
-    }
-    render::would_apply(&context.ui, &applied);
-    Ok(Report { dry_run: true, services })
 }

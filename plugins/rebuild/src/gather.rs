@@ -2,10 +2,11 @@
 
 use crate::destination::Destination;
 use crate::plan::{self, Plan, Source};
+use crate::project::{self, Found, shorten};
 use crate::request::Request;
 use devloop_core::cluster::{self, Cluster};
-use devloop_core::deploy;
-use devloop_core::project::{self, ImageSpec, ProjectFile, Service};
+use devloop_core::deploy::{ApplySet, Loader, Manifest};
+use devloop_core::project::{ImageSpec, ProjectFile, Service};
 use devloop_core::{CommandError, Result};
 use std::path::PathBuf;
 
@@ -17,25 +18,42 @@ pub(crate) struct Gathered {
     /// Where layers are kept.
     pub(crate) cache: PathBuf,
     pub(crate) plan: Plan,
+    /// Whether the plan knows all manifests of the project.
+    pub(crate) is_whole: bool,
+    /// What the project has in the cluster.
+    pub(crate) set: ApplySet,
     pub(crate) cluster: Cluster,
     pub(crate) destination: Destination,
 }
 
-pub(crate) async fn gather(request: &Request) -> Result<Gathered> {
-    let project = project::load(request.file.as_deref(), &request.start)?;
-    let selected = with_images(project.select(&request.services)?, &project, request)?;
-    let mut sources = Vec::with_capacity(selected.len());
-    for (service, image) in selected {
-        // Relative to where the user is, so that messages are short.
-        let root = shorten(&project.root, &request.start);
-        let paths: Vec<PathBuf> = service.deploy.manifests.iter().map(|path| root.join(path)).collect();
-        sources.push(Source { service: service.clone(), image: image.clone(), manifests: deploy::load(&paths)? });
-    }
-    let plan = plan::plan(sources, &project.services)?;
-    let cluster = cluster::connect(&request.cluster).await?;
+pub(crate) async fn gather(request: &Request, found: &Found) -> Result<Gathered> {
+    let project = &found.project;
+    let plan = read_plan(request, project).await?;
+    let (connected, identity) = tokio::join!(cluster::connect(&request.cluster), project::identity(project));
+    let cluster = connected?;
     let destination = Destination::of(&cluster, request.via, request.registry.as_deref()).await?;
     let cache = devloop_core::environment::Directories::from_env()?.cache;
-    Ok(Gathered { root: project.root, cache, plan, cluster, destination })
+    let name = project.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let set = ApplySet::new(&name, &identity, &cluster.namespace);
+    Ok(Gathered { root: project.root.clone(), cache, plan, is_whole: request.needs_whole_project(), set, cluster, destination })
+}
+
+/// What is to be done, from the files alone.
+async fn read_plan(request: &Request, project: &ProjectFile) -> Result<Plan> {
+    let selected = with_images(project.select(&request.services)?, project, request)?;
+    let mut loader = Loader::new(shorten(&project.root, &request.start), request.helm_cluster());
+    let mut sources = Vec::with_capacity(selected.len());
+    for (service, image) in &selected {
+        let manifests = loader.load(&service.name, &service.deploy).await?;
+        sources.push(Source { service: (*service).clone(), image: (*image).clone(), manifests });
+    }
+    let mut others: Vec<Manifest> = Vec::new();
+    if request.needs_whole_project() {
+        for service in project.services.iter().filter(|service| !selected.iter().any(|(other, _)| other.name == service.name)) {
+            others.extend(loader.load(&service.name, &service.deploy).await?);
+        }
+    }
+    plan::plan(sources, others, &project.services)
 }
 
 /// The services whose images are made here. Of all, the others are passed over;
@@ -50,9 +68,4 @@ fn with_images<'a>(selected: Vec<&'a Service>, project: &ProjectFile, request: &
         }
         _ => Ok(found),
     }
-}
-
-fn shorten(root: &std::path::Path, start: &std::path::Path) -> PathBuf {
-    let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
-    root.strip_prefix(&start).map_or_else(|_| root.to_owned(), PathBuf::from)
 }

@@ -1,13 +1,23 @@
 //! What is said about a run.
 
 use crate::request::{Request, Timeline};
-use devloop_core::Result;
-use devloop_core::deploy::{Applied, AppliedObject, Change};
+use console::Style;
+use devloop_core::deploy::{Applied, AppliedObject, Change, Orphan};
 use devloop_core::image::Image;
-use devloop_core::output;
+use devloop_core::output::{self, Format};
 use devloop_core::project::Service;
 use devloop_core::ui::Ui;
+use devloop_core::{ErrorContext, ExitStatus, Result};
 use serde::Serialize;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It did, or would do, this.
+    Report(Report),
+    /// All is said.
+    Ended(ExitStatus),
+}
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,6 +26,35 @@ pub(crate) struct Report {
     /// Whether nothing was changed.
     pub(crate) dry_run: bool,
     pub(crate) services: Vec<ServiceReport>,
+    /// Objects that the project no longer has, and that were removed.
+    pub(crate) pruned: Vec<String>,
+    /// Those that are left.
+    pub(crate) leftovers: Vec<String>,
+}
+
+/// What would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct DiffReport {
+    pub(crate) changes: Vec<ChangeReport>,
+}
+
+/// What would change of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ChangeReport {
+    kind: String,
+    name: String,
+    namespace: Option<String>,
+    /// Whether it would be new.
+    created: bool,
+    /// A unified diff.
+    diff: String,
+}
+
+impl ChangeReport {
+    pub(crate) fn new(object: &AppliedObject, diff: String) -> Self {
+        let (kind, name, namespace) = (object.kind.clone(), object.name.clone(), object.namespace.clone());
+        Self { kind, name, namespace, created: object.change == Change::Created, diff }
+    }
 }
 
 /// What was done for one service.
@@ -59,6 +98,54 @@ pub(crate) fn finish(ui: &Ui, request: &Request, report: &Report) -> Result<()> 
         report.services.iter().for_each(|service| ui.say(timeline(service)));
     }
     output::print(request.format, report, || table(report))
+}
+
+/// Prints a report as one line of JSON, where JSON was asked for.
+pub(crate) fn event(ui: &Ui, request: &Request, report: &Report) -> Result<()> {
+    if request.timeline == Timeline::Print {
+        report.services.iter().for_each(|service| ui.say(timeline(service)));
+    }
+    match request.format {
+        Format::Text => Ok(()),
+        Format::Json => output::line(&serde_json::to_string(report).context("could not write JSON")?),
+        Format::Yaml => output::print(Format::Yaml, report, String::new).and_then(|()| output::line("---")),
+    }
+}
+
+/// Prints what would change.
+pub(crate) fn diff(ui: &Ui, request: &Request, report: &DiffReport) -> Result<()> {
+    if report.changes.is_empty() {
+        ui.say("nothing would change");
+        if request.format == Format::Text {
+            return Ok(());
+        }
+    }
+    output::print(request.format, report, || report.changes.iter().map(|change| colored(&change.diff)).collect::<String>())
+}
+
+/// Colours as git has them, where stdout has any.
+fn colored(diff: &str) -> String {
+    let lines = diff.lines().map(|line| {
+        let style = match line.as_bytes().first() {
+            _ if line.starts_with("---") || line.starts_with("+++") => Style::new().bold(),
+            Some(b'+') => Style::new().green(),
+            Some(b'-') => Style::new().red(),
+            Some(b'@') => Style::new().cyan(),
+            _ => Style::new(),
+        };
+        format!("{}\n", style.apply_to(line))
+    });
+    lines.collect()
+}
+
+/// What is said of an object that the project no longer has.
+pub(crate) fn leftover(orphan: &Orphan) -> String {
+    let place = orphan.id.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
+    let what = format!("{}{place} is no longer in the manifests", orphan.id);
+    match orphan.kept {
+        Some(reason) => format!("{what}; it is never removed, for {reason}"),
+        None => format!("{what}; --prune removes it"),
+    }
 }
 
 fn timeline(service: &ServiceReport) -> String {
@@ -116,7 +203,7 @@ mod tests {
             rolled_out: true,
             pods: vec!["shop-1".into()],
         };
-        Report { dry_run: false, services: vec![service] }
+        Report { dry_run: false, services: vec![service], pruned: vec![], leftovers: vec!["configmap/old".into()] }
     }
 
     #[test]
@@ -147,6 +234,10 @@ mod tests {
                 "shop-1"
               ]
             }
+          ],
+          "pruned": [],
+          "leftovers": [
+            "configmap/old"
           ]
         }
         "#);

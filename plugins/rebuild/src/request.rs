@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use devloop_core::args::{ClusterArgs, Via};
+use devloop_core::deploy::HelmCluster;
 use devloop_core::output::Format;
 use devloop_core::{CommandError, ErrorContext, Result};
 use std::path::PathBuf;
@@ -24,15 +25,20 @@ pub(crate) struct Request {
     pub(crate) timeout: Duration,
     pub(crate) mode: Mode,
     pub(crate) conflicts: Conflicts,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) on_failure: OnFailure,
     pub(crate) timeline: Timeline,
     pub(crate) format: Format,
 }
 
-/// Whether the cluster is changed.
+/// Whether the cluster is changed, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Change,
+    /// Again and again, as files are saved.
+    Watch,
     DryRun,
+    Diff,
 }
 
 /// What becomes of fields that someone else manages.
@@ -40,6 +46,21 @@ pub(crate) enum Mode {
 pub(crate) enum Conflicts {
     Refuse,
     Force,
+}
+
+/// What becomes of objects that the project no longer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// They are told of.
+    Tell,
+    Prune,
+}
+
+/// What becomes of a rollout that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    Leave,
+    RollBack,
 }
 
 /// Whether times are told.
@@ -51,6 +72,12 @@ pub(crate) enum Timeline {
 
 impl Request {
     pub(crate) fn new(args: Args) -> Result<Self> {
+        let mode = match (args.watch, args.dry_run, args.diff) {
+            (true, ..) => Mode::Watch,
+            (_, true, _) => Mode::DryRun,
+            (.., true) => Mode::Diff,
+            _ => Mode::Change,
+        };
         Ok(Self {
             services: args.services,
             file: args.file,
@@ -59,11 +86,25 @@ impl Request {
             via: args.via.via,
             registry: args.registry,
             timeout: duration(&args.timeout)?,
-            mode: if args.dry_run { Mode::DryRun } else { Mode::Change },
+            mode,
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },
+            leftovers: if args.prune { Leftovers::Prune } else { Leftovers::Tell },
+            on_failure: if args.rollback { OnFailure::RollBack } else { OnFailure::Leave },
             timeline: if args.print_timeline { Timeline::Print } else { Timeline::Hide },
             format: args.output.output,
         })
+    }
+
+    /// What charts are told about the cluster.
+    pub(crate) fn helm_cluster(&self) -> HelmCluster {
+        let ClusterArgs { kubeconfig, context, namespace } = self.cluster.clone();
+        HelmCluster { namespace, kubeconfig, context }
+    }
+
+    /// Whether it takes all manifests of the project, so that what none of them
+    /// has can be told.
+    pub(crate) fn needs_whole_project(&self) -> bool {
+        self.services.is_empty() || self.leftovers == Leftovers::Prune
     }
 }
 

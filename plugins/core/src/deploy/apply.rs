@@ -1,33 +1,33 @@
 //! Server-side apply of manifests
-//! (<https://kubernetes.io/docs/reference/using-api/server-side-apply/>).
+//! (<https://kubernetes.io/docs/reference/using-api/server-side-apply/>): first
+//! all of them in a dry run, then for good.
 
-use super::explain_api;
+use super::inventory::Inventory;
+use super::kinds::{Kinds, PARALLEL, Place, unknown_kind};
 use super::manifest::Manifest;
+use super::order::{creates_namespace, defined_by, rank};
+use super::set::{ApplySet, HASH_ANNOTATION, Orphan, in_force, orphans};
+use super::{FIELD_MANAGER, ObjectId, explain_api};
 use crate::cluster::Cluster;
 use crate::error::{CommandError, Result};
 use crate::target::Target;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
-use kube::core::{ApiResource, GroupVersion};
-use kube::discovery::{ApiGroup, Scope, pinned_group};
-use kube::{Api, Client};
+use kube::runtime::wait::await_condition;
 use serde_json::Value;
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-/// Who owns the fields that are applied.
-pub const FIELD_MANAGER: &str = "devloop";
-
-/// Requests to the API server at the same time.
-const PARALLEL: usize = 8;
+/// How long a definition of a kind may take to be established.
+const ESTABLISHED: Duration = Duration::from_secs(30);
 
 /// How to apply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
     /// Take over fields that someone else owns, instead of failing.
     pub force: bool,
-    /// Ask the server what would happen, change nothing.
-    pub dry_run: bool,
+    /// What the objects are to belong to; none leaves no mark on them.
+    pub set: Option<ApplySet>,
 }
 
 /// What became of the objects, in the order in which they were applied.
@@ -42,6 +42,8 @@ pub struct Applied {
 pub struct AppliedObject {
     /// `Deployment`, ...
     pub kind: String,
+    /// `apps/v1`, ...
+    pub api_version: String,
     /// Its name.
     pub name: String,
     /// Its namespace; none for kinds that have none.
@@ -51,6 +53,10 @@ pub struct AppliedObject {
     /// Whether its specification is another one now, as `metadata.generation`
     /// tells: for a workload, whether it rolls out.
     pub new_generation: bool,
+    /// What the server had; nothing for a new one.
+    pub before: Option<Value>,
+    /// What it has now, or would have; nothing where that can't be known yet.
+    pub after: Option<Value>,
 }
 
 /// What applying an object did.
@@ -72,141 +78,247 @@ impl Applied {
     }
 }
 
-/// Applies manifests; fields of others are left alone. See [`apply_with`].
-///
-/// # Errors
-/// As [`apply_with`].
-pub async fn apply(cluster: &Cluster, manifests: &[Manifest]) -> Result<Applied> {
-    apply_with(cluster, manifests, ApplyOptions::default()).await
+impl AppliedObject {
+    /// `deployment/shop`, as kubectl names it.
+    pub fn describe(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
 }
 
-/// Applies manifests: configuration before the workloads that use it. All of them
-/// are tried in a dry run first, so that a mistake in one changes nothing.
-/// Objects without a namespace get the cluster's.
+/// Manifests that the server accepted, or would accept: nothing is changed yet.
+pub struct Trial {
+    cluster: Cluster,
+    kinds: Kinds,
+    options: ApplyOptions,
+    inventory: Option<Inventory>,
+    /// In the order in which they are applied.
+    tried: Vec<Tried>,
+    warnings: Vec<String>,
+    applied: Applied,
+}
+
+/// One manifest.
+struct Tried {
+    manifest: Manifest,
+    /// None for a kind that another manifest defines.
+    place: Option<Place>,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+/// Asks the server what would become of the manifests. A mistake in any of them
+/// is found here, before one is applied. Objects without a namespace get the
+/// cluster's. What is in force already, as a look at the project's objects tells,
+/// is not asked for again.
 ///
 /// # Errors
-/// When a kind is unknown, the server refuses an object, or can't be asked. If it
-/// refuses after the dry run, the error names what was applied by then.
-pub async fn apply_with(cluster: &Cluster, manifests: &[Manifest], options: ApplyOptions) -> Result<Applied> {
-    let mut ordered: Vec<&Manifest> = manifests.iter().collect();
+/// When a kind is unknown, the server refuses an object, or can't be asked.
+pub async fn try_apply(cluster: &Cluster, manifests: &[Manifest], options: ApplyOptions) -> Result<Trial> {
+    let mut ordered: Vec<Manifest> = manifests.to_vec();
     ordered.sort_by_key(|manifest| rank(manifest.kind()));
-    let mut kinds = Kinds { client: &cluster.client, groups: HashMap::new() };
-    let mut prepared = Vec::with_capacity(ordered.len());
-    kinds.fetch_all(&ordered).await?;
-    for manifest in &ordered {
+    let mut options = options;
+    let mut warnings = Vec::new();
+    let parent = async {
+        match &options.set {
+            Some(set) => Inventory::parent(&cluster.client, set).await,
+            None => Ok(None),
+        }
+    };
+    let borrowed: Vec<&Manifest> = ordered.iter().collect();
+    let (kinds, parent) = tokio::try_join!(Kinds::of(&cluster.client, &borrowed), async { Ok(parent.await) })?;
+    let mut places = Vec::with_capacity(ordered.len());
+    for manifest in &borrowed {
         let kind = kinds.find(manifest);
-        if kind.is_none() && !defined_by(&ordered, manifest) {
+        if kind.is_none() && !defined_by(&borrowed, manifest) {
             return Err(unknown_kind(manifest));
         }
-        prepared.push(kind.map(|kind| kind.prepare(cluster, manifest)));
+        places.push(kind.map(|kind| kind.place(cluster, manifest)));
+    }
+    drop(borrowed);
+    let ids: Vec<ObjectId> = ordered.iter().zip(&places).map(|(manifest, place)| id_of(manifest, place.as_ref(), cluster)).collect();
+    let inventory = match (parent, &options.set) {
+        (Ok(parent), Some(set)) => Some(Inventory::look(cluster, &kinds, set, parent, &ids).await?),
+        (Ok(_), None) => None,
+        (Err(error), _) => {
+            warnings.push(format!("what is applied is not kept track of, so that nothing can be pruned: {}", error.chain().join(": ")));
+            options.set = None;
+            None
+        }
+    };
+    if let Some(set) = &options.set {
+        ordered.iter_mut().for_each(|manifest| set.stamp(manifest, &cluster.namespace));
     }
 
     // Trying costs no more than a round trip: all are asked at once.
-    let tries = prepared.iter().zip(&ordered).map(|(prepared, manifest)| async move {
-        let Some(prepared) = prepared else { return Ok(None) };
-        match prepared.dry_run(manifest, options.force).await {
-            // Its namespace is among what is to be applied.
-            Err(error) if error.missing_namespace() && creates_namespace(manifests, prepared.namespace.as_deref()) => Ok(None),
-            outcome => outcome.map(Some).map_err(|error| error.explain(manifest)),
+    let borrowed: Vec<&Manifest> = ordered.iter().collect();
+    let (all, force) = (&borrowed, options.force);
+    let tries = borrowed.iter().zip(&places).zip(&ids).map(|((manifest, place), id)| {
+        let member = inventory.as_ref().and_then(|inventory| inventory.members.get(id)).cloned();
+        async move {
+            let Some(place) = place else { return Ok((None, None)) };
+            if let Some(object) = member.filter(|object| in_force(manifest, object)) {
+                return Ok((Some(object.clone()), Some(object)));
+            }
+            match dry_run(place, manifest, force).await {
+                // Its namespace is among what is to be applied.
+                Err(error) if error.missing_namespace() && creates_namespace(all, place.namespace.as_deref()) => {
+                    elsewhere(cluster, place, manifest).await?;
+                    Ok((None, None))
+                }
+                Ok((before, after)) => Ok((before, Some(after))),
+                Err(error) => Err(error.explain(manifest)),
+            }
         }
     });
-    let tried: Vec<Option<Tried>> = stream::iter(tries).buffered(PARALLEL).try_collect().await?;
-    if options.dry_run {
-        let objects = prepared
-            .iter()
-            .zip(&tried)
-            .zip(&ordered)
-            .map(|((prepared, tried), manifest)| {
-                let namespace = prepared.as_ref().and_then(|prepared| prepared.namespace.clone());
-                let (before, after) = tried.as_ref().map_or((None, None), |tried| (tried.before.as_ref(), Some(&tried.after)));
-                outcome(manifest, namespace, before, after)
-            })
-            .collect();
-        return Ok(Applied { objects });
+    let outcomes: Vec<(Option<Value>, Option<Value>)> = stream::iter(tries).buffered(PARALLEL).try_collect().await?;
+    let tried = ordered
+        .into_iter()
+        .zip(places)
+        .zip(outcomes)
+        .map(|((manifest, place), (before, after))| Tried { manifest, place, before, after })
+        .collect();
+    Ok(Trial { cluster: cluster.clone(), kinds, options, inventory, tried, warnings, applied: Applied::default() })
+}
+
+fn id_of(manifest: &Manifest, place: Option<&Place>, cluster: &Cluster) -> ObjectId {
+    let namespace = match place {
+        Some(place) => place.namespace.clone(),
+        None => Some(manifest.namespace().unwrap_or(&cluster.namespace).to_owned()),
+    };
+    ObjectId { group: manifest.group().to_owned(), kind: manifest.kind().to_owned(), namespace, name: manifest.name().to_owned() }
+}
+
+impl Trial {
+    /// What would become of the objects.
+    pub fn outcome(&self) -> Applied {
+        Applied { objects: self.tried.iter().map(Tried::outcome).collect() }
     }
 
-    let mut applied = Applied::default();
-    let mut start = 0;
-    while start < ordered.len() {
-        // Objects of one rank don't wait for each other.
-        let end = start + ordered[start..].iter().take_while(|next| rank(next.kind()) == rank(ordered[start].kind())).count();
-        for index in start..end {
-            if prepared[index].is_none() {
-                prepared[index] = Some(kinds.wait_for(ordered[index]).await?.prepare(cluster, ordered[index]));
+    /// What can't be done, though all else can.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Objects that this project applied and that neither these manifests nor the
+    /// `others` of the project have any more.
+    pub fn orphans(&self, others: &[Manifest]) -> Vec<Orphan> {
+        let Some(inventory) = &self.inventory else { return Vec::new() };
+        let all = self.tried.iter().map(|tried| id_of(&tried.manifest, tried.place.as_ref(), &self.cluster)).chain(others.iter().map(
+            |manifest| {
+                let place = self.kinds.find(manifest).map(|kind| kind.place(&self.cluster, manifest));
+                id_of(manifest, place.as_ref(), &self.cluster)
+            },
+        ));
+        orphans(&inventory.members, &all.collect::<BTreeSet<ObjectId>>())
+    }
+
+    /// Removes objects that the project no longer has, those that need others
+    /// first; answers which are gone.
+    ///
+    /// # Errors
+    /// When the server refuses; the error names what was removed by then.
+    pub async fn prune(&self, orphans: &[Orphan]) -> Result<Vec<ObjectId>> {
+        let Some(inventory) = &self.inventory else { return Ok(Vec::new()) };
+        inventory.prune(&self.cluster, &self.kinds, orphans).await
+    }
+
+    /// Applies the manifests: what others need before what needs it, and a
+    /// definition established before objects of its kind. What would not change is
+    /// left alone.
+    ///
+    /// # Errors
+    /// When the server refuses after all; the error names what was applied by then.
+    pub async fn commit(&mut self) -> Result<Applied> {
+        let mut announced = false;
+        let mut start = 0;
+        while start < self.tried.len() {
+            let now = rank(self.tried[start].manifest.kind());
+            let end = start + self.tried[start..].iter().take_while(|next| rank(next.manifest.kind()) == now).count();
+            // Not before its namespace, which may be the first rank.
+            if now > 0 && !announced {
+                self.announce().await?;
+                announced = true;
             }
-        }
-        let requests = (start..end).filter_map(|index| {
-            let (prepared, manifest) = (prepared[index].as_ref()?, ordered[index]);
-            let before = tried[index].as_ref().and_then(|tried| tried.before.as_ref());
-            Some(async move {
-                let after = prepared.patch(manifest, options.force, false).await.map_err(|error| Refused(error).explain(manifest))?;
-                Ok::<_, CommandError>(outcome(manifest, prepared.namespace.clone(), before, Some(&after)))
-            })
-        });
-        let results: Vec<Result<AppliedObject>> = stream::iter(requests).buffered(PARALLEL).collect().await;
-        let mut failure = None;
-        for result in results {
-            match result {
-                Ok(object) => applied.objects.push(object),
-                Err(error) => failure = failure.or(Some(error)),
+            for index in start..end {
+                if self.tried[index].place.is_none() {
+                    let kind = self.kinds.wait_for(&self.tried[index].manifest).await?;
+                    self.tried[index].place = Some(kind.place(&self.cluster, &self.tried[index].manifest));
+                }
             }
+            let force = self.options.force;
+            let requests = self.tried[start..end].iter().map(|tried| tried.commit(force));
+            let results: Vec<Result<AppliedObject>> = stream::iter(requests).buffered(PARALLEL).collect().await;
+            let mut failure = None;
+            for result in results {
+                match result {
+                    Ok(object) => self.applied.objects.push(object),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            if let Some(error) = failure {
+                let done: Vec<String> =
+                    self.applied.objects.iter().filter(|object| object.change != Change::Unchanged).map(AppliedObject::describe).collect();
+                return Err(if done.is_empty() { error } else { error.with_hint(format!("applied before that: {}", done.join(", "))) });
+            }
+            start = end;
         }
-        if let Some(error) = failure {
-            let done: Vec<String> =
-                applied.objects.iter().map(|object| format!("{}/{}", object.kind.to_lowercase(), object.name)).collect();
-            return Err(if done.is_empty() { error } else { error.with_hint(format!("applied before that: {}", done.join(", "))) });
+        if !announced {
+            self.announce().await?;
         }
-        start = end;
+        Ok(self.applied.clone())
     }
-    Ok(applied)
-}
 
-/// What must be there first comes first.
-fn rank(kind: &str) -> u8 {
-    match kind {
-        "Namespace" => 0,
-        "CustomResourceDefinition" => 1,
-        "ServiceAccount"
-        | "Secret"
-        | "ConfigMap"
-        | "PersistentVolume"
-        | "PersistentVolumeClaim"
-        | "StorageClass"
-        | "PriorityClass"
-        | "ResourceQuota"
-        | "LimitRange"
-        | "NetworkPolicy"
-        | "Role"
-        | "ClusterRole" => 2,
-        "RoleBinding" | "ClusterRoleBinding" => 3,
-        "Service" => 4,
-        "Pod" | "ReplicaSet" | "ReplicationController" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" => 6,
-        "HorizontalPodAutoscaler" | "Ingress" | "PodDisruptionBudget" | "APIService" => 7,
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 8,
-        _ => 5,
+    /// What was applied, also where [`Trial::commit`] failed on the way.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    async fn announce(&self) -> Result<()> {
+        match &self.inventory {
+            Some(inventory) => inventory.announce(&self.cluster.client).await,
+            None => Ok(()),
+        }
     }
 }
 
-/// Whether one of the manifests defines the kind of another.
-fn defined_by(all: &[&Manifest], manifest: &Manifest) -> bool {
-    let group = manifest.api_version().rsplit_once('/').map_or("", |(group, _)| group);
-    all.iter().any(|other| {
-        other.kind() == "CustomResourceDefinition"
-            && other.object["spec"]["group"] == group
-            && other.object["spec"]["names"]["kind"] == manifest.kind()
-    })
+impl Tried {
+    fn outcome(&self) -> AppliedObject {
+        outcome(&self.manifest, self.place.as_ref(), self.before.as_ref(), self.after.as_ref())
+    }
+
+    async fn commit(&self, force: bool) -> Result<AppliedObject> {
+        let expected = self.outcome();
+        let same_managers =
+            || self.before.as_ref().zip(self.after.as_ref()).is_some_and(|(before, after)| managers(before) == managers(after));
+        if expected.change == Change::Unchanged && same_managers() {
+            return Ok(expected);
+        }
+        let Some(place) = &self.place else { return Err(unknown_kind(&self.manifest)) };
+        let after = patch(place, &self.manifest, force, false).await.map_err(|error| Refused(error).explain(&self.manifest))?;
+        if self.manifest.kind() == "CustomResourceDefinition" {
+            established(place, &self.manifest).await?;
+        }
+        Ok(outcome(&self.manifest, Some(place), self.before.as_ref(), Some(&after)))
+    }
 }
 
-fn creates_namespace(all: &[Manifest], namespace: Option<&str>) -> bool {
-    all.iter().any(|other| other.kind() == "Namespace" && Some(other.name()) == namespace)
+/// Waits until objects of a kind can be made.
+async fn established(place: &Place, manifest: &Manifest) -> Result<()> {
+    let is_established = |object: Option<&DynamicObject>| {
+        let conditions = object.and_then(|object| object.data["status"]["conditions"].as_array());
+        conditions.is_some_and(|all| all.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True"))
+    };
+    match tokio::time::timeout(ESTABLISHED, await_condition(place.api.clone(), manifest.name(), is_established)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => {
+            Err(CommandError::new(format!("could not wait for {} of {}", manifest.describe(), manifest.place())).caused_by(error))
+        }
+        Err(_) => Err(CommandError::new(format!("{} of {} is not established", manifest.describe(), manifest.place()))
+            .with_hint(format!("see its conditions with `kubectl describe crd {}`", manifest.name()))),
+    }
 }
 
-fn unknown_kind(manifest: &Manifest) -> CommandError {
-    CommandError::new(format!("{}: the cluster has no kind {} in {}", manifest.place(), manifest.kind(), manifest.api_version()))
-        .with_hint("check the spelling against `kubectl api-resources`, or install the CustomResourceDefinition first")
-}
-
-fn outcome(manifest: &Manifest, namespace: Option<String>, before: Option<&Value>, after: Option<&Value>) -> AppliedObject {
+fn outcome(manifest: &Manifest, place: Option<&Place>, before: Option<&Value>, after: Option<&Value>) -> AppliedObject {
     let generation = |object: &Value| object["metadata"]["generation"].as_i64();
     let (change, new_generation) = match (before, after) {
         (Some(before), Some(after)) => (
@@ -215,11 +327,29 @@ fn outcome(manifest: &Manifest, namespace: Option<String>, before: Option<&Value
         ),
         _ => (Change::Created, true),
     };
-    AppliedObject { kind: manifest.kind().to_owned(), name: manifest.name().to_owned(), namespace, change, new_generation }
+    AppliedObject {
+        kind: manifest.kind().to_owned(),
+        api_version: manifest.api_version().to_owned(),
+        name: manifest.name().to_owned(),
+        namespace: place.and_then(|place| place.namespace.clone()),
+        change,
+        new_generation,
+        before: before.cloned(),
+        after: after.cloned(),
+    }
 }
 
-/// An object without what changes by itself.
-fn essence(object: &Value) -> Value {
+/// Who manages which fields, without when they came to.
+fn managers(object: &Value) -> Vec<Value> {
+    let mut managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    for entry in managers.iter_mut().filter_map(Value::as_object_mut) {
+        entry.remove("time");
+    }
+    managers
+}
+
+/// An object without what changes by itself, and without our own notes.
+pub(super) fn essence(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
@@ -231,6 +361,7 @@ fn essence(object: &Value) -> Value {
         // The Deployment controller counts its revisions there.
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove("deployment.kubernetes.io/revision");
+            annotations.remove(HASH_ANNOTATION);
             if annotations.is_empty() {
                 metadata.remove("annotations");
             }
@@ -239,105 +370,43 @@ fn essence(object: &Value) -> Value {
     object
 }
 
-/// The kinds that the server has, asked once for each group and version.
-struct Kinds<'a> {
-    client: &'a Client,
-    groups: HashMap<String, Option<ApiGroup>>,
+async fn dry_run(place: &Place, manifest: &Manifest, force: bool) -> Result<(Option<Value>, Value), Refused> {
+    let before = async { place.api.get_opt(manifest.name()).await.map_err(Refused) };
+    let after = async { patch(place, manifest, force, true).await.map_err(Refused) };
+    let (before, after) = tokio::try_join!(before, after)?;
+    Ok((before.and_then(|object| serde_json::to_value(object).ok()), after))
 }
 
-impl Kinds<'_> {
-    async fn fetch_all(&mut self, manifests: &[&Manifest]) -> Result<()> {
-        let mut versions: Vec<&str> = manifests.iter().map(|manifest| manifest.api_version()).collect();
-        versions.sort_unstable();
-        versions.dedup();
-        let fetched: Vec<(String, Option<ApiGroup>)> =
-            stream::iter(versions.into_iter().map(|version| fetch(self.client, version))).buffered(PARALLEL).try_collect().await?;
-        self.groups.extend(fetched);
-        Ok(())
-    }
-
-    fn find(&self, manifest: &Manifest) -> Option<KindOnServer> {
-        let group = self.groups.get(manifest.api_version())?.as_ref()?;
-        let version = manifest.api_version().rsplit('/').next()?;
-        let found = group.versioned_resources(version).into_iter().find(|(resource, _)| resource.kind == manifest.kind())?;
-        Some(KindOnServer { resource: found.0, namespaced: found.1.scope == Scope::Namespaced })
-    }
-
-    /// Waits until the server serves a kind whose definition was just applied.
-    async fn wait_for(&mut self, manifest: &Manifest) -> Result<KindOnServer> {
-        let started = Instant::now();
-        loop {
-            let (version, group) = fetch(self.client, manifest.api_version()).await?;
-            self.groups.insert(version, group);
-            match self.find(manifest) {
-                Some(kind) => return Ok(kind),
-                None if started.elapsed() > Duration::from_secs(15) => return Err(unknown_kind(manifest)),
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
+/// Lets the server check an object whose namespace is not there yet, as if it
+/// were for another namespace under another name. Only what is wrong with the
+/// object itself counts.
+async fn elsewhere(cluster: &Cluster, place: &Place, manifest: &Manifest) -> Result<()> {
+    let mut other = manifest.clone();
+    other.object["metadata"]["name"] = "devloop-dry-run".into();
+    let there =
+        Place { api: place.kind.api(&cluster.client, Some("default")), kind: place.kind.clone(), namespace: Some("default".to_owned()) };
+    match patch(&there, &other, true, true).await {
+        Err(kube::Error::Api(status)) if status.code == 400 || status.code == 422 => {
+            Err(Refused(kube::Error::Api(status)).explain(manifest))
         }
+        _ => Ok(()),
     }
 }
 
-async fn fetch(client: &Client, version: &str) -> Result<(String, Option<ApiGroup>)> {
-    let Ok(parsed) = version.parse::<GroupVersion>() else { return Ok((version.to_owned(), None)) };
-    match pinned_group(client, &parsed).await {
-        Ok(group) => Ok((version.to_owned(), Some(group))),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok((version.to_owned(), None)),
-        Err(error) => Err(explain_api(error, format!("could not ask the cluster for its kinds in {version}"))),
+async fn patch(place: &Place, manifest: &Manifest, force: bool, dry_run: bool) -> Result<Value, kube::Error> {
+    let params = PatchParams {
+        dry_run,
+        force,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        // As kubectl does: an unknown field is a mistake.
+        field_validation: Some(ValidationDirective::Strict),
+    };
+    let mut object = manifest.object.clone();
+    if let Some(namespace) = &place.namespace {
+        object["metadata"]["namespace"] = namespace.as_str().into();
     }
-}
-
-struct KindOnServer {
-    resource: ApiResource,
-    namespaced: bool,
-}
-
-impl KindOnServer {
-    fn prepare(&self, cluster: &Cluster, manifest: &Manifest) -> Prepared {
-        let namespace = self.namespaced.then(|| manifest.namespace().unwrap_or(&cluster.namespace).to_owned());
-        let api = match &namespace {
-            Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &self.resource),
-            None => Api::all_with(cluster.client.clone(), &self.resource),
-        };
-        Prepared { api, namespace }
-    }
-}
-
-/// An object's place on the server.
-struct Prepared {
-    api: Api<DynamicObject>,
-    namespace: Option<String>,
-}
-
-/// What the server has and what it would have.
-struct Tried {
-    before: Option<Value>,
-    after: Value,
-}
-
-impl Prepared {
-    async fn dry_run(&self, manifest: &Manifest, force: bool) -> Result<Tried, Refused> {
-        let before = async { self.api.get_opt(manifest.name()).await.map_err(Refused) };
-        let after = async { self.patch(manifest, force, true).await.map_err(Refused) };
-        let (before, after) = tokio::try_join!(before, after)?;
-        Ok(Tried { before: before.and_then(|object| serde_json::to_value(object).ok()), after })
-    }
-
-    async fn patch(&self, manifest: &Manifest, force: bool, dry_run: bool) -> Result<Value, kube::Error> {
-        let params = PatchParams {
-            dry_run,
-            force,
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            // As kubectl does: an unknown field is a mistake.
-            field_validation: Some(ValidationDirective::Strict),
-        };
-        let mut object = manifest.object.clone();
-        if let Some(namespace) = &self.namespace {
-            object["metadata"]["namespace"] = namespace.as_str().into();
-        }
-        let applied = self.api.patch(manifest.name(), &params, &Patch::Apply(&object)).await?;
-        serde_json::to_value(applied).map_err(kube::Error::SerdeError)
-    }
+    let applied = place.api.patch(manifest.name(), &params, &Patch::Apply(&object)).await?;
+    serde_json::to_value(applied).map_err(kube::Error::SerdeError)
 }
 
 /// A request that was not carried out.

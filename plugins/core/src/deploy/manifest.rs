@@ -1,7 +1,6 @@
-//! Kubernetes manifests: from files to objects.
+//! Kubernetes manifests: from text to objects. Pure.
 
 use crate::error::CommandError;
-use crate::image::REGISTRY;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,11 @@ impl Manifest {
     /// `v1`, `apps/v1`, ...
     pub fn api_version(&self) -> &str {
         self.object["apiVersion"].as_str().unwrap_or_default()
+    }
+
+    /// The group of `apiVersion`: `apps`, ...; empty for the core's.
+    pub fn group(&self) -> &str {
+        self.api_version().rsplit_once('/').map_or("", |(group, _)| group)
     }
 
     /// `Deployment`, ...
@@ -68,11 +72,17 @@ pub enum ManifestError {
         /// The folder.
         path: PathBuf,
     },
-    /// A Kustomize folder.
-    #[error("{} is for Kustomize, which is not supported yet", path.display())]
-    Kustomize {
-        /// The kustomization file.
+    /// Kustomize or Helm did not make manifests.
+    #[error("{tool} can't make the manifests of {}", path.display())]
+    Tool {
+        /// `kustomize` or `helm`.
+        tool: &'static str,
+        /// The folder, or the chart.
         path: PathBuf,
+        /// Its own words, or why it can't be run.
+        reason: String,
+        /// What can be done, where that is known.
+        hint: Option<&'static str>,
     },
     /// Not a manifest.
     #[error("{}:{line}: {message} (document {document})", path.display())]
@@ -93,63 +103,20 @@ impl From<ManifestError> for CommandError {
         let message = error.to_string();
         match error {
             ManifestError::Read { source, .. } => Self::new(message).caused_by(source),
-            ManifestError::Kustomize { .. } => {
-                Self::new(message).with_hint("write its output to a file with `kubectl kustomize`, and name that file instead")
+            ManifestError::Tool { reason, hint, .. } => {
+                let error = Self::new(message).caused_by(reason);
+                match hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                }
             }
             ManifestError::EmptyFolder { .. } | ManifestError::Invalid { .. } => Self::new(message),
         }
     }
 }
 
-/// Reads manifest files, and those of folders (not of folders in them, as
-/// `kubectl apply -f` does), in the order of their names. Lists are taken apart.
-///
-/// # Errors
-/// [`ManifestError`], for the first mistake.
-pub fn load(paths: &[PathBuf]) -> crate::Result<Vec<Manifest>> {
-    let mut manifests: Vec<Manifest> = Vec::new();
-    for path in paths {
-        for file in files_of(path)? {
-            let text = std::fs::read_to_string(&file).map_err(|source| ManifestError::Read { path: file.clone(), source })?;
-            for manifest in parse(&file, &text)? {
-                if let Some(earlier) = manifests.iter().find(|earlier| same_object(earlier, &manifest)) {
-                    let message = format!("{} is in {} already", manifest.describe(), earlier.place());
-                    return Err(invalid(&manifest.path, manifest.line, manifest.document, message).into());
-                }
-                manifests.push(manifest);
-            }
-        }
-    }
-    Ok(manifests)
-}
-
-fn same_object(one: &Manifest, other: &Manifest) -> bool {
-    let group = |manifest: &Manifest| manifest.api_version().rsplit_once('/').map(|(group, _)| group.to_owned());
-    one.name() == other.name() && one.kind() == other.kind() && one.namespace() == other.namespace() && group(one) == group(other)
-}
-
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
-    let failed = |source| ManifestError::Read { path: path.to_owned(), source };
-    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.path();
-        if file.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("kustomization")) {
-            return Err(ManifestError::Kustomize { path: file });
-        }
-        let known = file.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        if known && file.is_file() {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() { Err(ManifestError::EmptyFolder { path: path.to_owned() }) } else { Ok(files) }
-}
-
 /// Parses the text of a manifest file; `path` is for messages. Pure.
-fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ManifestError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     let mut manifests = Vec::new();
     if path.extension().is_some_and(|extension| extension == "json") {
         let object = serde_json::from_str(text).map_err(|error| {
@@ -259,62 +226,8 @@ fn take(path: &Path, line: usize, document: usize, object: Value, manifests: &mu
     Ok(())
 }
 
-fn invalid(path: &Path, line: usize, document: usize, message: String) -> ManifestError {
+pub(super) fn invalid(path: &Path, line: usize, document: usize, message: String) -> ManifestError {
     ManifestError::Invalid { path: path.to_owned(), line, document, message }
-}
-
-/// Makes every container that runs the image `name` (bare, with any tag or
-/// digest, or as devloop built it before) run `reference`; answers how many there
-/// are. Containers are looked for in every pod spec, wherever it is in an object.
-///
-/// A pull policy of `Always` becomes `IfNotPresent`, for the image is nowhere to
-/// be pulled from. Pure.
-pub fn replace_image(manifests: &mut [Manifest], name: &str, reference: &str) -> usize {
-    let mut count = 0;
-    for manifest in manifests {
-        for_each_container(&mut manifest.object, &mut |container| {
-            if container["image"].as_str().is_some_and(|image| refers_to(image, name)) {
-                container["image"] = reference.into();
-                if container["imagePullPolicy"] == "Always" {
-                    container["imagePullPolicy"] = "IfNotPresent".into();
-                }
-                count += 1;
-            }
-        });
-    }
-    count
-}
-
-/// Whether a container of the object runs the image `name`. Pure.
-pub fn uses_image(manifest: &Manifest, name: &str) -> bool {
-    let mut found = false;
-    for_each_container(&mut manifest.object.clone(), &mut |container| {
-        found |= container["image"].as_str().is_some_and(|image| refers_to(image, name));
-    });
-    found
-}
-
-fn refers_to(image: &str, name: &str) -> bool {
-    let local = image.strip_prefix(REGISTRY).and_then(|rest| rest.strip_prefix('/')).unwrap_or(image);
-    local.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
-}
-
-fn for_each_container(value: &mut Value, visit: &mut impl FnMut(&mut Value)) {
-    match value {
-        Value::Object(fields) => {
-            for (key, field) in fields {
-                if ["containers", "initContainers", "ephemeralContainers"].contains(&key.as_str())
-                    && let Some(containers) = field.as_array_mut()
-                {
-                    containers.iter_mut().filter(|container| container.is_object()).for_each(&mut *visit);
-                } else {
-                    for_each_container(field, visit);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| for_each_container(item, visit)),
-        _ => {}
-    }
 }
 
 #[cfg(test)]
@@ -358,42 +271,6 @@ mod tests {
         assert_eq!(object["other"], serde_json::json!({"one": 1, "two": 2}));
         assert_eq!((&object["volume"]["defaultMode"], &object["env"]["value"]), (&420.into(), &"0644".into()));
         assert!(read("---\n# nothing\n---\n").is_empty());
-    }
-
-    #[test]
-    fn the_image_is_replaced_wherever_a_pod_is_described() {
-        for (image, fits) in [
-            ("shop", true),
-            ("shop:1", true),
-            ("shop@sha256:0", true),
-            ("devloop.local/shop:12", true),
-            ("shopping", false),
-            ("docker.io/shop", false),
-            ("devloop.local/shopping:1", false),
-        ] {
-            assert_eq!(refers_to(image, "shop"), fits, "{image}");
-        }
-        let mut manifests = read(TWO);
-        assert!(uses_image(&manifests[1], "shop") && !uses_image(&manifests[0], "shop"));
-        assert_eq!(replace_image(&mut manifests, "shop", "devloop.local/shop:abc"), 1);
-        let container = &manifests[1].object["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!((&container["image"], &container["imagePullPolicy"]), (&"devloop.local/shop:abc".into(), &"IfNotPresent".into()));
-        let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec: {jobTemplate: {spec: {template: {spec: {initContainers: [{image: shop}], containers: [{image: shop}]}}}}}";
-        assert_eq!(replace_image(&mut read(cron), "shop", "x"), 2);
-    }
-
-    #[test]
-    fn folders_are_read_in_order_and_an_object_only_once() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(load(&[folder.path().into()]).unwrap_err().to_string().starts_with("no manifest"));
-        std::fs::write(folder.path().join("b.yml"), "{apiVersion: v1, kind: Secret, metadata: {name: b}}").unwrap();
-        std::fs::write(folder.path().join("a.yaml"), "{apiVersion: v1, kind: Secret, metadata: {name: a}}").unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "x").unwrap();
-        let manifests = load(&[folder.path().into()]).unwrap();
-        assert_eq!(manifests.iter().map(Manifest::name).collect::<Vec<_>>(), ["a", "b"]);
-        std::fs::write(folder.path().join("c.yaml"), "{apiVersion: v1, kind: Secret, metadata: {name: a}}").unwrap();
-        assert!(load(&[folder.path().into()]).unwrap_err().to_string().contains("secret/a is in"));
-        assert!(load(&[folder.path().join("none.yaml")]).unwrap_err().to_string().starts_with("could not read"));
     }
 
     proptest::proptest! {

@@ -1,22 +1,62 @@
 //! Manifests into a cluster, and whether what they describe comes to run.
 //!
-//! Reading ([`load`]), changing ([`replace_image`]) and judging a rollout are
-//! pure; [`apply()`] and [`wait_ready`] talk to the API server. Nothing is changed
-//! in the cluster before all manifests are read and the server has accepted each
-//! in a dry run.
+//! [`Loader`] reads manifests, [`replace_image`] changes them, [`try_apply`] asks
+//! the server what would become of them, and [`Trial::commit`] makes it so;
+//! [`diff()`] shows it, [`wait_ready`] waits for it, [`undo`] takes it back.
+//! Judging a rollout, comparing and finding what is left over are pure.
+//!
+//! Architecture invariant: nothing is changed in the cluster before all manifests
+//! are read and the server has accepted each in a dry run; but for objects of a
+//! kind that is defined with them, which no server can judge before.
 
 mod apply;
 mod assess;
+mod diff;
+mod images;
+mod inventory;
+mod kinds;
 mod manifest;
+mod order;
 mod rollout;
+mod set;
+mod source;
+mod undo;
 
-pub use apply::{Applied, AppliedObject, ApplyOptions, Change, FIELD_MANAGER, apply, apply_with};
+pub use apply::{Applied, AppliedObject, ApplyOptions, Change, Trial, try_apply};
 pub use assess::{Cause, Verdict, assess};
-pub use manifest::{Manifest, ManifestError, load, replace_image, uses_image};
-pub use rollout::{Rollout, Workload, wait_ready};
+pub use diff::diff;
+pub use images::{images, replace_image, uses_image};
+pub use manifest::{Manifest, ManifestError};
+pub use rollout::{Rollout, Workload, standing, stands, wait_ready};
+pub use set::{ApplySet, Orphan};
+pub use source::{HelmCluster, Loader, same_object};
+pub(crate) use source::{kustomization_file, kustomization_folder};
+pub use undo::{Undone, undo};
 
 use crate::cluster::explain;
 use crate::error::CommandError;
+
+/// Who owns the fields that are applied.
+pub const FIELD_MANAGER: &str = "devloop";
+
+/// Which object: what `kubectl get` would need to find it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectId {
+    /// `apps`, ...; empty for the core's.
+    pub group: String,
+    /// `Deployment`, ...
+    pub kind: String,
+    /// None for kinds that have none.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.kind.to_lowercase(), self.name)
+    }
+}
 
 /// Like [`explain`], with the server's own words instead of the client's.
 fn explain_api(error: kube::Error, doing: impl Into<String>) -> CommandError {

@@ -1,5 +1,6 @@
 //! Watching a workload until it runs, or it is known why not.
 
+use super::apply::AppliedObject;
 use super::assess::{Cause, Verdict, assess};
 use super::explain_api;
 use crate::cluster::Cluster;
@@ -154,6 +155,43 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
     }
 }
 
+/// Whether a workload runs as its specification asks, as an object that was just
+/// read tells; not, where it has to be waited for, or can't be told.
+pub fn stands(object: &AppliedObject) -> bool {
+    live_of(object).is_some()
+}
+
+/// The workload as it was read, if it stands.
+fn live_of(object: &AppliedObject) -> Option<DynamicObject> {
+    let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+    let kind = kinds.into_iter().find(|kind| object.kind.eq_ignore_ascii_case(kind.name()))?;
+    let live = serde_json::from_value::<DynamicObject>(object.after.clone()?).ok()?;
+    let workload = Workload::read(kind, &live)?;
+    (assess(Some(&workload), &[], &[], Timestamp::now()) == Verdict::Ready).then_some(live)
+}
+
+/// The pods of a workload that stands; none when it doesn't.
+///
+/// # Errors
+/// When the API server can't be asked for the pods.
+pub async fn standing(cluster: &Cluster, object: &AppliedObject) -> Result<Option<Rollout>> {
+    let Some(live) = live_of(object) else { return Ok(None) };
+    let Some(labels) =
+        live.data["spec"]["selector"]["matchLabels"].as_object().filter(|_| live.data["spec"]["selector"]["matchExpressions"].is_null())
+    else {
+        return Ok(None);
+    };
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let namespace = object.namespace.as_deref().unwrap_or(&cluster.namespace);
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let pods = api.list_metadata(&ListParams::default().labels(&labels.join(","))).await;
+    let pods = pods.map_err(|error| explain_api(error, format!("could not list the pods of {}", object.describe())))?;
+    let mut names: Vec<String> =
+        pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(|pod| pod.name_any()).collect();
+    names.sort();
+    Ok(Some(Rollout { pods: names }))
+}
+
 /// Something new from the cluster.
 enum Update {
     Workload(Result<Event<DynamicObject>, watcher::Error>),
@@ -234,7 +272,12 @@ impl Observed {
     }
 
     fn verdict(&self, events: &[ClusterEvent]) -> Verdict {
-        let workload = self.kind.zip(self.object()).and_then(|(kind, object)| Workload::read(kind, object));
+        let mut workload = self.kind.zip(self.object()).and_then(|(kind, object)| Workload::read(kind, object));
+        if let Some(workload) = workload.as_mut().filter(|workload| workload.kind == Kind::Deployment)
+            && let Some(object) = self.object()
+        {
+            refusals_of_newest(workload, object, self.replica_sets.objects.values());
+        }
         assess(workload.as_ref(), &self.current_pods(), events, Timestamp::now())
     }
 
@@ -265,21 +308,34 @@ enum VersionLabel {
     Is(&'static str, String),
 }
 
+/// What the pod template of a ReplicaSet has in addition to the Deployment's.
+const HASH: &str = "pod-template-hash";
+
+/// The Deployment controller finds its newest ReplicaSet the same way: it has the
+/// same template but for the hash.
+fn newest_set<'a>(object: &DynamicObject, mut replica_sets: impl Iterator<Item = &'a DynamicObject>) -> Option<&'a DynamicObject> {
+    replica_sets.find(|set| {
+        let mut template = set.data["spec"]["template"].clone();
+        if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+            labels.remove(HASH);
+        }
+        let owned = set.owner_references().iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
+        owned && template == object.data["spec"]["template"]
+    })
+}
+
+/// A Deployment says that pods are refused whichever of its versions they are of;
+/// only those of the newest count.
+fn refusals_of_newest<'a>(workload: &mut Workload, object: &DynamicObject, replica_sets: impl Iterator<Item = &'a DynamicObject>) {
+    workload.conditions.retain(|condition| condition.kind != "ReplicaFailure");
+    let newest = newest_set(object, replica_sets).and_then(|set| Workload::read(Kind::ReplicaSet, set));
+    workload.conditions.extend(newest.into_iter().flat_map(|set| set.conditions).filter(|condition| condition.kind == "ReplicaFailure"));
+}
+
 fn version_label<'a>(kind: Kind, object: &DynamicObject, replica_sets: impl Iterator<Item = &'a DynamicObject>) -> VersionLabel {
-    const HASH: &str = "pod-template-hash";
     match kind {
         Kind::Deployment => {
-            // The Deployment controller finds its newest ReplicaSet the same
-            // way: it has the same template but for the hash.
-            let owned = |set: &&DynamicObject| set.owner_references().iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
-            let same = |set: &&DynamicObject| {
-                let mut template = set.data["spec"]["template"].clone();
-                if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-                    labels.remove(HASH);
-                }
-                template == object.data["spec"]["template"]
-            };
-            let hash = replica_sets.filter(owned).find(same).and_then(|set| set.labels().get(HASH).cloned());
+            let hash = newest_set(object, replica_sets).and_then(|set| set.labels().get(HASH).cloned());
             hash.map_or(VersionLabel::Unknown, |hash| VersionLabel::Is(HASH, hash))
         }
         Kind::StatefulSet => match object.data["status"]["updateRevision"].as_str() {
@@ -442,6 +498,29 @@ mod tests {
             version_label(Kind::Deployment, &deployment, [&other, &old, &new].into_iter()),
             VersionLabel::Is("pod-template-hash", "b".into())
         );
+    }
+
+    #[test]
+    fn only_refusals_of_the_newest_version_count() {
+        let deployment = object(json!({
+            "metadata": {"name": "shop", "uid": "u"}, "spec": {"template": {"spec": {"x": 2}}},
+            "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "old"}]}
+        }));
+        let set = |x: i32, message: &str| {
+            object(json!({
+                "metadata": {"name": message, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "uid": "u"}]},
+                "spec": {"template": {"spec": {"x": x}}},
+                "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": message}]}
+            }))
+        };
+        let (old, new) = (set(1, "old"), set(2, "new"));
+        let refused = |sets: &[&DynamicObject]| {
+            let mut workload = Workload::read(Kind::Deployment, &deployment).unwrap();
+            refusals_of_newest(&mut workload, &deployment, sets.iter().copied());
+            workload.condition("ReplicaFailure").map(|condition| condition.message.clone())
+        };
+        assert_eq!(refused(&[&old]), None);
+        assert_eq!(refused(&[&old, &new]).as_deref(), Some("new"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::document::parse;
 use super::*;
+use crate::target::Target;
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -103,6 +103,8 @@ fn what_the_parser_reads_fits_the_schema() {
         service("    reload: [{ do: { http: { path: '/x?y', port: 80, method: GET } } }]\n    restart: { by: in-place, grace: 500ms }\n"),
         service("").replace("target: web", "target: deployments.v1.apps/web, manifests: [k8s], container: x"),
         service("").replace("target: web", "target: { selector: app=web }"),
+        service("").replace("target: web", "target: web, helm: { chart: ./x, release: y, values: [a.yaml], set: { a.b: 1, c: x } }"),
+        service("").replace("target: web", "target: web, images: [{ kind: X, path: '{.spec.a[*].image}' }, { kind: Y, path: spec.image }]"),
     ];
     for text in files {
         parse(Path::new("devloop.yaml"), &text).unwrap();
@@ -120,6 +122,10 @@ fn what_the_parser_refuses_does_not_fit_the_schema() {
         service("").replace("name: web", "nme: web"),
         service("").replace("target: web", "target: a/b/c"),
         service("").replace("target: web", "target: { selector: '' }"),
+        service("").replace("target: web", "target: web, helm: { values: [a] }"),
+        service("").replace("target: web", "target: web, helm: { chart: -x }"),
+        service("").replace("target: web", "target: web, images: [{ kind: X }]"),
+        service("").replace("target: web", "target: web, images: [{ kind: X, path: '.' }]"),
         service("    buld: { go: {} }\n"),
         service("    build: { go: {}, command: { run: [x], watch: [] } }\n    binary: /x\n"),
         service("    build: {}\n"),

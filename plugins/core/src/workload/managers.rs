@@ -9,7 +9,7 @@
 use crate::deploy::FIELD_MANAGER;
 use serde_json::{Map, Value};
 
-type Fields = Map<String, Value>;
+pub(crate) type Fields = Map<String, Value>;
 
 /// The managers after a restore: those of `now`, but what we took over belongs
 /// to whom it belonged `before`. Nothing when that changes nothing.
@@ -84,7 +84,8 @@ fn without(one: &Fields, other: &Fields) -> Fields {
     rest.collect()
 }
 
-fn united(one: &Fields, other: &Fields) -> Fields {
+/// All that is in one or the other.
+pub(crate) fn united(one: &Fields, other: &Fields) -> Fields {
     let mut united = one.clone();
     for (key, value) in other {
         let merged = match (united.get(key).and_then(inner), inner(value)) {

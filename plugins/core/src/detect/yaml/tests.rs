@@ -54,7 +54,7 @@ fn service() -> impl Strategy<Value = Service> {
         "[a-z]{1,4}( in \\([a-z,]{1,4}\\)|=[a-z0-9]{0,3}|!=x)?".prop_map(Target::Selector),
     ];
     let deploy = (proptest::collection::vec(path(), 0..3), target, of("[a-z0-9][a-z0-9-]{0,8}"))
-        .prop_map(|(manifests, target, container)| DeploySpec { manifests, target, container });
+        .prop_map(|(manifests, target, container)| DeploySpec { manifests, ..DeploySpec::of(target, container) });
     let lists = (proptest::collection::vec(sync, 0..3), proptest::collection::vec(reload, 0..3));
     let made = of((build(), container_path()));
     ("[a-z0-9_.][a-z0-9._-]{0,8}", made, lists, restart, deploy).prop_map(|(name, made, (sync, reload), restart, deploy)| {
