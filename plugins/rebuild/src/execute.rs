@@ -1,5 +1,6 @@
 //! Build, assemble, deliver, apply, wait.
 
+use crate::destination::Destination;
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
 use crate::render::{self, PhasesMs, Report, ServiceReport};
@@ -40,8 +41,13 @@ pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gat
     for planned in &gathered.plan.services {
         let (binary, compile) = timed(compile(context, &gathered.root, &keep, planned)).await?;
         let (image, assemble) = timed(context.shutdown.guard(assemble(gathered, planned, &binary))).await?;
-        let image = gathered.destination.name(image);
         work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
+    }
+    let images: Vec<&Image> = work.iter().map(|work| &work.image).collect();
+    let (destination, why) = context.shutdown.guard(async { Ok(gathered.destination.clone().choose(&images).await) }).await?;
+    work = work.into_iter().map(|work| Work { image: destination.name(work.image), ..work }).collect();
+    if let Some(why) = why {
+        context.ui.say(why);
     }
     let mut manifests = gathered.plan.manifests.clone();
     for work in &work {
@@ -49,10 +55,10 @@ pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gat
     }
     let options = ApplyOptions { force: request.conflicts == Conflicts::Force, dry_run: request.mode == Mode::DryRun };
     if request.mode == Mode::DryRun {
-        return dry_run(context, gathered, work, &manifests, options).await;
+        return dry_run(context, gathered, &destination, work, &manifests, options).await;
     }
     for work in &mut work {
-        deliver(context, gathered, work).await?;
+        deliver(context, &destination, work).await?;
     }
     let (applied, apply) = timed(apply(context, &gathered.cluster, &manifests, options)).await?;
     for work in &mut work {
@@ -119,16 +125,16 @@ async fn assemble(gathered: &Gathered, planned: &PlannedService, binary: &BuiltB
     Err(CommandError::new("could not make the image"))
 }
 
-async fn deliver(context: &Context, gathered: &Gathered, work: &mut Work<'_>) -> Result<()> {
+async fn deliver(context: &Context, destination: &Destination, work: &mut Work<'_>) -> Result<()> {
     let name = &work.planned.service.name;
     let step = context.ui.step(format!("delivering {name}"));
     let progress = Progress::default();
-    let delivered = context.shutdown.guard(gathered.destination.deliver(&work.image, &progress)).await;
+    let delivered = context.shutdown.guard(destination.deliver(&work.image, &progress)).await;
     let delivered = delivered.map_err(|error| match error.status() {
         ExitStatus::Interrupted => error.with_hint("no manifest was applied"),
         _ => CommandError::new(format!("could not deliver {name}")).caused_by(error),
     })?;
-    let place = gathered.destination.describe();
+    let place = destination.describe();
     if delivered.already_present {
         step.done(format!("{} is on {place} already", work.image.reference));
     } else {
@@ -190,6 +196,7 @@ async fn wait(context: &Context, request: &Request, cluster: &Cluster, applied: 
 async fn dry_run(
     context: &Context,
     gathered: &Gathered,
+    destination: &Destination,
     work: Vec<Work<'_>>,
     manifests: &[deploy::Manifest],
     options: ApplyOptions,
@@ -197,10 +204,10 @@ async fn dry_run(
     let mut services = Vec::with_capacity(work.len());
     let applied = context.shutdown.guard(deploy::apply_with(&gathered.cluster, manifests, options)).await?;
     for work in work {
-        let bytes = context.shutdown.guard(gathered.destination.missing_bytes(&work.image)).await?;
+        let bytes = context.shutdown.guard(destination.missing_bytes(&work.image)).await?;
         context.ui.say(match bytes {
             Some(bytes) => format!("would deliver {}: {}", work.image.reference, human_bytes(bytes)),
-            None => format!("{} is on {} already", work.image.reference, gathered.destination.describe()),
+            None => format!("{} is on {} already", work.image.reference, destination.describe()),
         });
         let service = &work.planned.service;
         let rolls_out = applied.find(&service.deploy.target).is_some_and(|object| object.new_generation);

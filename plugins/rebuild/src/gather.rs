@@ -33,7 +33,7 @@ pub(crate) async fn gather(request: &Request) -> Result<Gathered> {
     }
     let plan = plan::plan(sources, &project.services)?;
     let cluster = cluster::connect(&request.cluster).await?;
-    let destination = Destination::of(&cluster, request.via, request.registry.as_deref()).await?;
+    let destination = Destination::of(&cluster, &request.wishes, plan.services.len()).await?;
     let cache = devloop_core::environment::Directories::from_env()?.cache;
     Ok(Gathered { root: project.root, cache, plan, cluster, destination })
 }
