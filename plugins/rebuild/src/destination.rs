@@ -58,6 +58,15 @@ pub(crate) struct Delivered {
     pub(crate) ms: u64,
 }
 
+impl Wishes {
+    /// # Errors
+    /// When `--push` can't be understood, whatever the images are.
+    pub(crate) fn check(self) -> Result<Self> {
+        self.push.as_deref().map(|text| Place::parse(text, 1)).transpose()?;
+        Ok(self)
+    }
+}
+
 impl Destination {
     /// Finds the ways into a cluster for so many images.
     pub(crate) async fn of(cluster: &Cluster, wishes: &Wishes, images: usize) -> Result<Self> {

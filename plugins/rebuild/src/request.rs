@@ -56,7 +56,7 @@ impl Request {
             file: args.file,
             start: std::env::current_dir().context("could not find out the working directory")?,
             cluster: args.cluster,
-            wishes: Wishes { via: args.via.via, push: args.push, insecure: args.insecure_registry },
+            wishes: Wishes { via: args.via.via, push: args.push, insecure: args.insecure_registry }.check()?,
             timeout: duration("--timeout", &args.timeout)?,
             mode: if args.dry_run { Mode::DryRun } else { Mode::Change },
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },

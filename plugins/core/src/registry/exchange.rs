@@ -44,6 +44,10 @@ pub(super) enum Payload {
         size: u64,
         total: u64,
     },
+    /// Nothing, to end an upload of so many bytes: a registry may read them again.
+    End {
+        total: u64,
+    },
 }
 
 impl Payload {
