@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const BASE_BYTES: u64 = 200 << 20;
 const LAYER_BYTES: u64 = 20 << 20;
 const BASE: &str = "devloop-bench-base:1";
-const IMAGE: &str = "devloop-bench:dev";
+pub(crate) const IMAGE: &str = "devloop-bench:dev";
 
 /// One changed layer into a cluster of one node.
 pub(crate) fn one_node(runs: usize) -> Figures {
@@ -68,12 +68,12 @@ fn ours(environment: &Environment) -> (Duration, serde_json::Value) {
 }
 
 /// The images, gone from the engine when dropped.
-struct Images {
+pub(crate) struct Images {
     folder: std::path::PathBuf,
 }
 
 impl Images {
-    fn new(environment: &Environment) -> Self {
+    pub(crate) fn new(environment: &Environment) -> Self {
         let folder = environment.scratch("load");
         random(&folder.join("base"), BASE_BYTES);
         let archive = folder.join("base.tar");
@@ -86,7 +86,7 @@ impl Images {
     }
 
     /// Makes the image anew, with other bytes in its last layer.
-    fn change(&self) {
+    pub(crate) fn change(&self) {
         random(&self.folder.join("app"), LAYER_BYTES);
         let before = docker(&["images", "--quiet", "--no-trunc", IMAGE]);
         // The builder that every engine has.
@@ -124,7 +124,7 @@ fn docker(arguments: &[&str]) -> String {
 }
 
 /// Bytes that no compression makes smaller.
-fn random(path: &Path, bytes: u64) {
+pub(crate) fn random(path: &Path, bytes: u64) {
     let mut source = std::fs::File::open("/dev/urandom").unwrap().take(bytes);
     let mut file = std::fs::File::create(path).unwrap();
     std::io::copy(&mut source, &mut file).unwrap();

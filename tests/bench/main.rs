@@ -9,6 +9,8 @@ mod files;
 mod kind_up;
 mod load;
 mod measure;
+mod push;
+mod rebuild;
 mod route;
 mod session;
 mod up;
@@ -47,7 +49,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 12] = [
+const BENCHMARKS: [Benchmark; 15] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -58,6 +60,14 @@ const BENCHMARKS: [Benchmark; 12] = [
         Measure::There(load::one_node),
     ),
     ("load-three", "the same onto three nodes", 10, Measure::There(load::three_nodes)),
+    ("push", "a changed 20 MB layer of a 200 MB image to a registry here, next to `docker push`", 10, Measure::There(push::changed)),
+    (
+        "rebuild",
+        "20 MB changed in an image of 220 MB -> a new pod serves it on kind, next to `docker build`, `kind load` and `kubectl set image`",
+        10,
+        Measure::There(rebuild::changed),
+    ),
+    ("rebuild-noop", "`kubectl rebuild` of 20 services when nothing has changed", 10, Measure::Anywhere(rebuild::unchanged)),
     ("save-static", "file saved -> served by the pod, next to `kubectl cp` of the same file", 30, Measure::Anywhere(session::save_static)),
     ("save-static-10", "the same, until the last of ten pods serves it", 30, Measure::Anywhere(session::save_static_ten)),
     ("save-static-api", "the same in one pod, through nothing but the API", 30, Measure::Anywhere(session::save_static_api)),

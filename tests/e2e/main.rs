@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod clusters;
+mod delivery;
 mod devenv;
 mod faults;
 mod hot_reload;
@@ -59,6 +60,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kubectl::cases(),
                 devenv::embedded_cases(),
                 rebuild::cases(),
+                delivery::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
@@ -66,14 +68,22 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
             vec![logs_tail::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
         ),
         Cluster::Kind => (
-            vec![kubectl::cases(), devenv::cases(), kind::cases(), rebuild::cases(), hot_reload::cases(), hot_reload::commands::cases()],
+            vec![
+                kubectl::cases(),
+                devenv::cases(),
+                kind::cases(),
+                rebuild::cases(),
+                delivery::cases(),
+                hot_reload::cases(),
+                hot_reload::commands::cases(),
+            ],
             vec![logs_tail::cases(), devenv::late_cases(), kubectl::late_cases(), kind::fault_cases()],
         ),
         Cluster::Kind3 => (
             vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
             vec![logs_tail::cases(), kubectl::late_cases()],
         ),
-        Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), hot_reload::cases()], vec![logs_tail::cases()]),
+        Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), delivery::api_cases(), hot_reload::cases()], vec![logs_tail::cases()]),
     }
 }
 

@@ -1,18 +1,33 @@
 //! Image registries: finding the one that a cluster has (KEP-1755), and pushing
 //! images to it (<https://github.com/opencontainers/distribution-spec>).
 
+//!
+//! `push` sends an image by way of `upload` (one blob), both by `exchange` (one
+//! question, in several attempts as `retry` has it), which asks `auth` for what
+//! goes along and `transport` for a connection. The code is devloop's own and no
+//! library's because layers are files that are streamed, in parts where an
+//! upload was cut, whatever their size.
+
+mod access;
+mod auth;
+mod credentials;
 mod endpoint;
 mod exchange;
 mod hosting;
 mod push;
 mod retry;
+mod tls;
+mod transport;
+mod upload;
 
+pub use access::Access;
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
-pub use push::{Pushed, missing_bytes, push, wait_until_serving};
+pub use push::{PushOptions, Pushed, missing_bytes, push, push_with, wait_until_serving};
 
 use crate::error::CommandError;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why an image could not be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +61,28 @@ pub enum RegistryError {
         status: u16,
         /// Its own words, which may be none.
         message: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// What it stored, or what it was sent, is not what was meant.
+    #[error("{what} is {found} instead of {expected} at registry {registry}")]
+    DigestMismatch {
+        /// The registry.
+        registry: String,
+        /// What was sent.
+        what: String,
+        /// The digest that it should have.
+        expected: String,
+        /// The digest that it has.
+        found: String,
+    },
+    /// Docker's configuration or a credential helper fails.
+    #[error("could not get the credentials for registry {registry}: {reason}")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// What is wrong; no secret is in it.
+        reason: String,
     },
     /// It answers something that a registry doesn't.
     #[error("{registry} does not answer like a registry: {reason}")]
@@ -71,15 +108,27 @@ fn said(message: &str) -> String {
 
 impl From<RegistryError> for CommandError {
     fn from(error: RegistryError) -> Self {
-        let hint = match &error {
+        let hint: &str = match &error {
             RegistryError::Address { .. } => "name a registry as HOST or HOST:PORT, such as localhost:5001",
+            // Certificates are mentioned where there may be some.
+            RegistryError::Unreachable { source, registry, .. } if format!("{source:?}").contains("InvalidCertificate") => {
+                &format!("put its authority into /etc/docker/certs.d/{registry}/ca.crt")
+            }
+            RegistryError::Unreachable { source, registry, .. } if format!("{source:?}").contains("InvalidContentType") => {
+                &format!("it speaks without encryption; allow that with --insecure-registry {registry}")
+            }
             RegistryError::Unreachable { .. } => "is the registry running? see `kubectl devenv doctor`",
-            RegistryError::Refused { status: 401 | 403, .. } => "registries that ask for credentials are not supported yet",
+            RegistryError::Refused { status: 401 | 403, registry, .. } => {
+                &format!("log in with `docker login {registry}`, as somebody who may push there")
+            }
+            RegistryError::Refused { status: 429, .. } => "it is asked too often; run the command again later",
             RegistryError::Refused { .. } => "see the registry's log, then run the command again",
+            RegistryError::DigestMismatch { .. } => "run the command again; if it happens again, the disk or the registry is damaged",
+            RegistryError::Credentials { registry, .. } => &format!("try `docker login {registry}`"),
             RegistryError::NotARegistry { .. } => "check the host and port",
             RegistryError::Layer { .. } => "run the command again; the layer is made anew",
         };
-        let message = error.to_string();
+        let (message, hint) = (error.to_string(), hint.to_owned());
         let command = match error {
             RegistryError::Unreachable { source, .. } => Self::new(message).caused_by(source),
             RegistryError::Layer { source, .. } => Self::new(message).caused_by(source),

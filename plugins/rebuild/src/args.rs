@@ -1,5 +1,9 @@
 //! The command line.
 
+mod image;
+
+pub(crate) use image::{ImageArgs, ImageCommand, ListForm};
+
 use clap::{Parser, Subcommand, ValueEnum};
 use devloop_core::args::{ClusterArgs, GlobalArgs, OutputArgs, ViaArgs};
 use std::path::PathBuf;
@@ -8,8 +12,8 @@ use std::path::PathBuf;
 ///
 /// Builds each service's binary, makes an image of it, sends each node the layers
 /// that it lacks, applies the manifests and waits until the new pods are ready.
-/// Where nodes can't be reached, the image goes to the registry that the cluster
-/// announces (KEP-1755), or to the one named with --registry.
+/// Where the registry that the cluster announces (KEP-1755) is the cheaper way, or
+/// the only one, the image goes there; with --push, to the registry named.
 /// Nothing is changed in the cluster before everything is built and the server
 /// has accepted every manifest in a dry run. What runs already is not rolled out
 /// again.
@@ -60,9 +64,12 @@ pub struct Args {
     /// Say how long each phase took, in milliseconds
     #[arg(long)]
     pub print_timeline: bool,
-    /// The registry that the nodes pull from, instead of delivering to the nodes
-    #[arg(long, value_name = "HOST[:PORT][/PREFIX]")]
-    pub registry: Option<String>,
+    /// Push to this registry, which the nodes pull from: a place for all images, or the whole name of one
+    #[arg(long, visible_alias = "registry", value_name = "HOST[:PORT][/PATH][:TAG]")]
+    pub push: Option<String>,
+    /// A registry that is spoken to without encryption; those on this machine always are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
     /// The way to the nodes.
     #[command(flatten)]
     pub via: ViaArgs,
@@ -90,6 +97,8 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
         output: AffectedForm,
     },
+    /// List and remove the images that devloop delivered
+    Image(ImageArgs),
 }
 
 /// The form in which affected services are told.
@@ -132,6 +141,13 @@ Examples:
 
   # Through the cluster's own registry, as for a cluster that is far away
   kubectl rebuild --via api
+
+  # To a registry that the nodes pull from, with the credentials of `docker login`
+  kubectl rebuild --push registry.example.com/team
+
+  # What devloop delivered, and what of it nothing uses any more
+  kubectl rebuild image ls
+  kubectl rebuild image gc --dry-run
 
   # For a tool
   kubectl rebuild shop -o json | jq -r '.services[].image'

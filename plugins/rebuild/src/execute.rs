@@ -1,5 +1,6 @@
 //! Build, assemble, ask the server, deliver; `rollout` does the rest.
 
+use crate::destination::Destination;
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
 use crate::preview;
@@ -33,7 +34,7 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gathered, commit: &Commit) -> Result<Outcome> {
     // Everything is built before anything is sent: a mistake in one service
     // leaves the cluster as it is.
-    let mut work = build_all(context, gathered).await?;
+    let (destination, mut work) = build_all(context, gathered).await?;
     let mut manifests = gathered.plan.manifests.clone();
     for work in &work {
         deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference, &gathered.plan.fields);
@@ -46,14 +47,14 @@ pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gat
     trial.warnings().iter().for_each(|warning| context.ui.warn(warning));
     match request.mode {
         Mode::Diff => return preview::diff(context, request, &trial),
-        Mode::DryRun => return preview::dry_run(context, gathered, &trial, work).await.map(Outcome::Report),
+        Mode::DryRun => return preview::dry_run(context, gathered, &destination, &trial, work).await.map(Outcome::Report),
         Mode::Change | Mode::Watch => {}
     }
     let outcome = trial.outcome();
     for work in &mut work {
         work.phases.apply = asked;
         if !runs_already(work, &outcome, &manifests, &gathered.plan.fields) {
-            deliver(context, gathered, work).await?;
+            deliver(context, &destination, work).await?;
         }
     }
     rollout::roll_out(context, request, gathered, trial, work, commit).await.map(Outcome::Report)
@@ -68,7 +69,8 @@ fn runs_already(work: &Work<'_>, outcome: &Applied, manifests: &[Manifest], fiel
     only_user && object.change == Change::Unchanged && deploy::stands(object)
 }
 
-async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<Vec<Work<'a>>> {
+/// Builds all services and makes their images, named for where they are to go.
+async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
     let keep = gathered.cache.join("builds");
     std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
     let mut compiled = Vec::with_capacity(gathered.plan.services.len());
@@ -81,10 +83,15 @@ async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<Vec<
     let images = context.shutdown.guard(try_join_all(images)).await?;
     let mut work = Vec::with_capacity(images.len());
     for ((planned, _, compile), (image, assemble)) in compiled.into_iter().zip(images) {
-        let image = gathered.destination.name(image);
         work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
     }
-    Ok(work)
+    let images: Vec<&Image> = work.iter().map(|work| &work.image).collect();
+    let (destination, why) = context.shutdown.guard(async { Ok(gathered.destination.clone().choose(&images).await) }).await?;
+    if let Some(why) = why {
+        context.ui.say(why);
+    }
+    let work = work.into_iter().map(|work| Work { image: destination.name(work.image), ..work }).collect();
+    Ok((destination, work))
 }
 
 pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, u64)> {
@@ -143,16 +150,16 @@ async fn assemble(gathered: &Gathered, planned: &PlannedService, binary: &BuiltB
     Err(CommandError::new("could not make the image"))
 }
 
-async fn deliver(context: &Context, gathered: &Gathered, work: &mut Work<'_>) -> Result<()> {
+async fn deliver(context: &Context, destination: &Destination, work: &mut Work<'_>) -> Result<()> {
     let name = &work.planned.service.name;
     let step = context.ui.step(format!("delivering {name}"));
     let progress = Progress::default();
-    let delivered = context.shutdown.guard(gathered.destination.deliver(&work.image, &progress)).await;
+    let delivered = context.shutdown.guard(destination.deliver(&work.image, &progress)).await;
     let delivered = delivered.map_err(|error| match error.status() {
         ExitStatus::Interrupted => error.with_hint("no manifest was applied"),
         _ => CommandError::new(format!("could not deliver {name}")).caused_by(error),
     })?;
-    let place = gathered.destination.describe();
+    let place = destination.describe();
     if delivered.already_present {
         step.done(format!("{} is on {place} already", work.image.reference));
     } else {

@@ -31,7 +31,7 @@ pub(crate) async fn gather(request: &Request, found: &Found) -> Result<Gathered>
     let plan = read_plan(request, project).await?;
     let (connected, identity) = tokio::join!(cluster::connect(&request.cluster), project::identity(project));
     let cluster = connected?;
-    let destination = Destination::of(&cluster, request.via, request.registry.as_deref()).await?;
+    let destination = Destination::of(&cluster, &request.wishes, plan.services.len()).await?;
     let cache = devloop_core::environment::Directories::from_env()?.cache;
     let name = project.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let set = ApplySet::new(&name, &identity, &cluster.namespace);

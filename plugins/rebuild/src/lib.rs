@@ -5,7 +5,8 @@
 //! what is applied) -> `execute` (build, assemble, ask the server, deliver by way
 //! of `destination`) -> `rollout` (apply, wait, roll back, prune) or `preview` (say
 //! what would be done) -> `render` (what is said about it). `watch` does it again
-//! for each save; `affected` tells what a change is about, without a cluster.
+//! for each save; `affected` tells what a change is about, without a cluster;
+//! `image` lists and removes what was delivered.
 //!
 //! Architecture invariant: the cluster is not touched before everything is built
 //! and every manifest is read and accepted by the server.
@@ -15,6 +16,7 @@ mod args;
 mod destination;
 mod execute;
 mod gather;
+mod image;
 mod plan;
 mod preview;
 mod project;
@@ -38,11 +40,14 @@ use rollout::Commit;
 /// was done by then.
 pub async fn run(context: Context, args: Args) -> Result<ExitStatus> {
     let command = args.command.clone();
+    if let Some(Command::Image(image)) = &command {
+        return image::run(&context, &args.cluster, image).await;
+    }
     let request = Request::new(args)?;
     match command {
         Some(Command::Affected { since, output }) => return affected::run(&context, &request, &since, output).await,
         None if request.mode == Mode::Watch => return watch::run(&context, &request).await,
-        None => {}
+        Some(Command::Image(_)) | None => {}
     }
     match rebuild(&context, &request).await {
         // As with `kubectl diff`: 1 means that there is a difference.

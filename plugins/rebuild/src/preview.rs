@@ -1,5 +1,6 @@
 //! What would be done, said without doing it.
 
+use crate::destination::Destination;
 use crate::execute::Work;
 use crate::gather::Gathered;
 use crate::render::{self, ChangeReport, DiffReport, Outcome, Report, ServiceReport};
@@ -10,14 +11,20 @@ use devloop_core::{Context, ExitStatus, Result};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-pub(crate) async fn dry_run(context: &Context, gathered: &Gathered, trial: &Trial, work: Vec<Work<'_>>) -> Result<Report> {
+pub(crate) async fn dry_run(
+    context: &Context,
+    gathered: &Gathered,
+    destination: &Destination,
+    trial: &Trial,
+    work: Vec<Work<'_>>,
+) -> Result<Report> {
     let mut services = Vec::with_capacity(work.len());
     let applied = trial.outcome();
     for work in work {
-        let bytes = context.shutdown.guard(gathered.destination.missing_bytes(&work.image)).await?;
+        let bytes = context.shutdown.guard(destination.missing_bytes(&work.image)).await?;
         context.ui.say(match bytes {
             Some(bytes) => format!("would deliver {}: {}", work.image.reference, human_bytes(bytes)),
-            None => format!("{} is on {} already", work.image.reference, gathered.destination.describe()),
+            None => format!("{} is on {} already", work.image.reference, destination.describe()),
         });
         let service = &work.planned.service;
         let rolls_out = applied.find(&service.deploy.target).is_some_and(|object| object.new_generation);

@@ -1,7 +1,8 @@
 //! What the user asks for.
 
 use crate::args::Args;
-use devloop_core::args::{ClusterArgs, Via};
+use crate::destination::Wishes;
+use devloop_core::args::ClusterArgs;
 use devloop_core::deploy::HelmCluster;
 use devloop_core::output::Format;
 use devloop_core::{CommandError, ErrorContext, Result};
@@ -18,9 +19,8 @@ pub(crate) struct Request {
     /// Where to look for it otherwise.
     pub(crate) start: PathBuf,
     pub(crate) cluster: ClusterArgs,
-    pub(crate) via: Via,
-    /// A registry, if it was named.
-    pub(crate) registry: Option<String>,
+    /// Where images are to go.
+    pub(crate) wishes: Wishes,
     /// For the pods of each service.
     pub(crate) timeout: Duration,
     pub(crate) mode: Mode,
@@ -83,9 +83,8 @@ impl Request {
             file: args.file,
             start: std::env::current_dir().context("could not find out the working directory")?,
             cluster: args.cluster,
-            via: args.via.via,
-            registry: args.registry,
-            timeout: duration(&args.timeout)?,
+            wishes: Wishes { via: args.via.via, push: args.push, insecure: args.insecure_registry }.check()?,
+            timeout: duration("--timeout", &args.timeout)?,
             mode,
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },
             leftovers: if args.prune { Leftovers::Prune } else { Leftovers::Tell },
@@ -108,11 +107,11 @@ impl Request {
     }
 }
 
-fn duration(text: &str) -> Result<Duration> {
+/// Reads the value of a flag.
+pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     parsed.filter(|duration| !duration.is_zero()).ok_or_else(|| {
-        CommandError::usage(format!("{text:?} is not a duration for --timeout"))
-            .with_hint("write a number and a unit, as in 90s, 2m or 1h30m")
+        CommandError::usage(format!("{text:?} is not a duration for {flag}")).with_hint("write a number and a unit, as in 90s, 2m or 1h30m")
     })
 }
 
@@ -122,11 +121,11 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_and_are_not_zero() {
-        assert_eq!(duration("120s").unwrap(), Duration::from_secs(120));
-        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
-        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("--timeout", "120s").unwrap(), Duration::from_secs(120));
+        assert_eq!(duration("--timeout", "1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("--timeout", "500ms").unwrap(), Duration::from_millis(500));
         for text in ["", "120", "0s", "-1s", "soon"] {
-            assert_eq!(duration(text).unwrap_err().status().code(), 2, "{text}");
+            assert_eq!(duration("--timeout", text).unwrap_err().status().code(), 2, "{text}");
         }
     }
 }

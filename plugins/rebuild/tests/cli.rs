@@ -56,6 +56,7 @@ fn project(manifest: &str) -> tempfile::TempDir {
 #[test]
 fn help_shows_what_it_can_do() {
     insta::assert_snapshot!(run(tempfile::tempdir().expect("the test set-up works").path(), &["--help"]));
+    insta::assert_snapshot!(run(tempfile::tempdir().expect("the test set-up works").path(), &["image", "gc", "--help"]));
 }
 
 #[test]
@@ -94,6 +95,16 @@ fn mistakes_in_a_request_are_told_apart() {
     std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("target:", "traget:")).unwrap();
     insta::assert_snapshot!(run(folder.path(), &[]), @r#"
     Error: [FOLDER]/devloop.yaml:6:33: services[0].deploy: unknown field `traget`, expected one of `manifests`, `helm`, `images`, `target`, `container`
+    [exit status: 2]
+    "#);
+    insta::assert_snapshot!(run(folder.path(), &["--push", "me/shop:dev"]), @r#"
+    Error: --push "me/shop:dev" names no registry
+    Hint: write HOST[:PORT][/PATH] for all images, or HOST[:PORT]/NAME:TAG for one, such as localhost:5001 or docker.io/me/shop:dev
+    [exit status: 2]
+    "#);
+    insta::assert_snapshot!(run(folder.path(), &["image", "gc", "--older-than", "soon"]), @r#"
+    Error: "soon" is not a duration for --older-than
+    Hint: write a number and a unit, as in 90s, 2m or 1h30m
     [exit status: 2]
     "#);
     std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("scratch", "debian")).unwrap();

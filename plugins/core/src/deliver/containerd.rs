@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to unpack an image that it has received.
 const UNPACKING: Duration = Duration::from_secs(600);
 
-/// What both scripts begin with: `$1` is the socket, if it is not the usual one.
+/// What all scripts begin with: `$1` is the socket, if it is not the usual one.
 /// Kubernetes keeps its images in the namespace `k8s.io`, unpacked as the
 /// configuration says.
-const PRELUDE: &str = r#"
+pub(super) const PRELUDE: &str = r#"
 address=$1
 export CONTAINERD_NAMESPACE=k8s.io
 [ -z "$address" ] || export CONTAINERD_ADDRESS="$address"
@@ -256,7 +256,7 @@ impl<'a> Containerd<'a> {
         DeliverError::Silent { node: self.node.describe() }
     }
 
-    async fn run(&self, doing: &'static str, script: &str, arguments: &[String]) -> Result<String, DeliverError> {
+    pub(super) async fn run(&self, doing: &'static str, script: &str, arguments: &[String]) -> Result<String, DeliverError> {
         let output = async { self.script(script, arguments).await?.output().await };
         let output = self.in_time(PATIENCE, output).await?;
         if output.code != 0 {

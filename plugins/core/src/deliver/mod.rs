@@ -7,13 +7,17 @@
 //!
 //! `supply` (where images come from: `archive`, `engine` with `tar_split`) gives
 //! `package`s, `spread` decides what each node lacks and sends it, `containerd`
-//! speaks to a node.
+//! speaks to a node. `inventory` is what nodes have from here, `ledger` what was
+//! pushed to registries, `rates` what the ways have cost.
 
 mod archive;
 mod containerd;
 mod engine;
+pub mod inventory;
+pub mod ledger;
 mod package;
 mod progress;
+pub mod rates;
 mod spread;
 mod supply;
 mod tar_split;

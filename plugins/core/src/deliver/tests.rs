@@ -345,3 +345,37 @@ fn an_archive_that_was_cut_short_never_ends_well() {
     let all = whole.windows(5).filter(|window| window == b"ustar").count();
     assert_eq!(last + 1, all, "the index is the last entry");
 }
+
+#[tokio::test]
+async fn what_was_delivered_is_listed_and_taken_away_and_nothing_else() {
+    let Some(server) = Server::start().await else { return };
+    let (one, two) = (server.image("static", "one"), server.image("static", "two"));
+    deliver(&server, &one).await.unwrap();
+    deliver(&server, &two).await.unwrap();
+    // Somebody else's name for the first, and an image that is nobody's of ours.
+    let foreign = Image { reference: "docker.io/library/other:1".into(), ..one.clone() };
+    deliver(&server, &foreign).await.unwrap();
+    let stored = inventory::list_on(&server.containerd(), &[]).await.unwrap();
+    let mut expected: Vec<(String, String, String, u64)> = [&one, &two]
+        .map(|image| {
+            let bytes = image.layers.iter().map(|layer| layer.size).sum();
+            (image.reference.clone(), image.manifest_digest.clone(), image.config_digest(), bytes)
+        })
+        .into();
+    expected.sort();
+    let found: Vec<_> = stored.iter().map(|image| (image.name.clone(), image.digest.clone(), image.id.clone(), image.bytes)).collect();
+    assert_eq!(found, expected);
+    let with_pushed = inventory::list_on(&server.containerd(), &[one.manifest_digest.clone()]).await.unwrap();
+    assert_eq!(with_pushed.len(), 3);
+    inventory::remove_from(&server.containerd(), &[one.reference.clone(), two.reference.clone(), "devloop.local/gone:1".into()])
+        .await
+        .unwrap();
+    // The first still has another name, and so its id.
+    let mut left = vec![foreign.reference.clone(), one.config_digest()];
+    left.sort();
+    assert_eq!(names(&server).await, left);
+    assert!(deliver(&server, &foreign).await.unwrap().already_present, "it is whole");
+    // It is sent again as a whole: nothing is thought to be there that isn't.
+    assert_eq!(deliver(&server, &two).await.unwrap().sent_layers, 1);
+    assert!(deliver(&server, &one).await.unwrap().sent_bytes == 0);
+}

@@ -1,8 +1,11 @@
 //! Pushing an image: its blobs, where they are missing, then the manifest.
 
 use super::RegistryError;
+use super::access::Access;
 use super::endpoint::Endpoint;
-use super::exchange::{Exchange, Payload, Question, with_attempts};
+use super::exchange::{Exchange, Payload, Question};
+use super::upload::{BLOB_TYPE, Blob, Sent, Uploads};
+use crate::deliver::Progress;
 use crate::image::Image;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -10,9 +13,21 @@ use http::{Method, StatusCode};
 use std::time::{Duration, Instant};
 
 /// So many blobs are on their way at once.
-const AT_ONCE: usize = 3;
-const BLOB_TYPE: &str = "application/octet-stream";
+const AT_ONCE: usize = 4;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// How an image is pushed.
+#[derive(Clone, Debug, Default)]
+pub struct PushOptions {
+    /// Credentials and certificates.
+    pub access: Access,
+    /// Repositories of the same registry that may have some of the layers, such
+    /// as the base's: they are taken from there without being sent.
+    pub mount_from: Vec<String>,
+    /// Larger blobs are sent in pieces of so many bytes, so that a cut costs a
+    /// piece at most; by default more on this machine than over a network.
+    pub piece_bytes: Option<u64>,
+}
 
 /// What a push took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +42,14 @@ pub struct Pushed {
     pub duration: Duration,
 }
 
-/// A blob to be there.
-struct Blob {
-    digest: String,
-    payload: Payload,
-    is_layer: bool,
+/// Pushes an image as `REGISTRY/REPOSITORY:TAG`, with what Docker's files say of
+/// credentials.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) -> Result<Pushed, RegistryError> {
+    let options = PushOptions { access: Access::from_env(), ..PushOptions::default() };
+    push_with(registry, image, repository, tag, &options, &Progress::default()).await
 }
 
 /// Pushes an image as `REGISTRY/REPOSITORY:TAG`. What the registry has is not
@@ -40,9 +58,17 @@ struct Blob {
 ///
 /// # Errors
 /// [`RegistryError`].
-pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) -> Result<Pushed, RegistryError> {
+pub async fn push_with(
+    registry: &str,
+    image: &Image,
+    repository: &str,
+    tag: &str,
+    options: &PushOptions,
+    progress: &Progress,
+) -> Result<Pushed, RegistryError> {
     let started = Instant::now();
-    let exchange = Exchange::with(Endpoint::parse(registry)?)?;
+    let exchange = Exchange::with_access(Endpoint::reached_by(registry, &options.access)?, &options.access);
+    exchange.expect(&format!("repository:{repository}:pull,push")).await;
     let manifest_url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
     let pushed =
         |sent_bytes, sent_layers| Pushed { digest: image.manifest_digest.clone(), sent_bytes, sent_layers, duration: started.elapsed() };
@@ -50,21 +76,26 @@ pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) ->
     if is_there(&exchange, &manifest_url, &media_type, &image.manifest_digest).await? {
         return Ok(pushed(0, 0));
     }
+    for from in &options.mount_from {
+        exchange.expect(&format!("repository:{from}:pull")).await;
+    }
     let doing = format!("take the manifest of {repository}:{tag}");
     let payload = Payload::Bytes(Bytes::copy_from_slice(&image.manifest));
     let put = Question { method: Method::PUT, url: manifest_url, media_type, payload };
+    let uploads = Uploads::new(&exchange, repository, options, progress);
     let (mut sent_bytes, mut sent_layers) = (0, 0);
     let mut again = true;
     loop {
-        let uploads = blobs(image).into_iter().map(|blob| {
-            let exchange = &exchange;
-            async move { upload(exchange, repository, &blob).await.map(|sent| (sent, blob.is_layer)) }
+        let each = blobs(image).into_iter().map(|(blob, is_layer)| {
+            let uploads = &uploads;
+            async move { uploads.bring(&blob).await.map(|sent| (sent, is_layer)) }
         });
-        let sent: Vec<(Option<u64>, bool)> = futures::stream::iter(uploads).buffer_unordered(AT_ONCE).try_collect().await?;
-        sent_bytes += sent.iter().filter_map(|(sent, _)| *sent).sum::<u64>();
-        sent_layers += sent.iter().filter(|(sent, is_layer)| *is_layer && sent.is_some()).count();
+        let sent: Vec<(Sent, bool)> = futures::stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+        sent_bytes += sent.iter().map(|(sent, _)| sent.bytes()).sum::<u64>();
+        sent_layers += sent.iter().filter(|(sent, is_layer)| *is_layer && matches!(sent, Sent::Bytes(_))).count();
         let answer = exchange.ask(&doing, &put).await?;
         if answer.status == StatusCode::CREATED {
+            answer.check_digest(&exchange, &format!("the manifest of {repository}:{tag}"), &image.manifest_digest)?;
             return Ok(pushed(sent_bytes + put.payload.size(), sent_layers));
         }
         // Blobs that no manifest names yet may have been collected meanwhile.
@@ -80,24 +111,33 @@ pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) ->
 ///
 /// # Errors
 /// [`RegistryError`].
-pub async fn missing_bytes(registry: &str, image: &Image, repository: &str, tag: &str) -> Result<Option<u64>, RegistryError> {
-    let exchange = Exchange::with(Endpoint::parse(registry)?)?;
+pub async fn missing_bytes(
+    registry: &str,
+    image: &Image,
+    repository: &str,
+    tag: &str,
+    access: &Access,
+) -> Result<Option<u64>, RegistryError> {
+    let exchange = Exchange::with_access(Endpoint::reached_by(registry, access)?, access);
     let manifest_url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
     if is_there(&exchange, &manifest_url, &media_type(&image.manifest), &image.manifest_digest).await? {
         return Ok(None);
     }
-    let mut bytes = 0;
-    for layer in &image.layers {
+    let looks = image.layers.iter().map(|layer| {
         let url = exchange.endpoint.url(&format!("/v2/{repository}/blobs/{}", layer.digest));
         let look = Question { method: Method::HEAD, url, media_type: BLOB_TYPE.to_owned(), payload: Payload::Nothing };
-        let answer = exchange.ask("look for a layer", &look).await?;
-        match answer.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => bytes += layer.size,
-            _ => return Err(exchange.refused("look for a layer", &answer)),
+        let exchange = &exchange;
+        async move {
+            let answer = exchange.ask("look for a layer", &look).await?;
+            match answer.status {
+                status if status.is_success() || status.is_redirection() => Ok(0),
+                StatusCode::NOT_FOUND => Ok(layer.size),
+                _ => Err(exchange.refused("look for a layer", &answer)),
+            }
         }
-    }
-    Ok(Some(bytes))
+    });
+    let missing: Vec<u64> = futures::stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(Some(missing.iter().sum()))
 }
 
 /// Waits, for some seconds, until a registry answers.
@@ -105,7 +145,7 @@ pub async fn missing_bytes(registry: &str, image: &Image, repository: &str, tag:
 /// # Errors
 /// [`RegistryError`]; a registry that asks for credentials is one that answers.
 pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
-    let exchange = Exchange::with(Endpoint::parse(registry)?)?;
+    let exchange = Exchange::with(Endpoint::parse(registry)?);
     let url = exchange.endpoint.url("/v2/");
     let question = Question { method: Method::GET, url, media_type: "*/*".to_owned(), payload: Payload::Nothing };
     let answer = exchange.ask("reach the registry", &question).await?;
@@ -115,14 +155,14 @@ pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
     }
 }
 
-/// The configuration and the layers, each once.
-fn blobs(image: &Image) -> Vec<Blob> {
-    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), is_layer: false };
-    let mut blobs = vec![config];
+/// The configuration and the layers, each once, and whether it is a layer.
+fn blobs(image: &Image) -> Vec<(Blob, bool)> {
+    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()) };
+    let mut blobs = vec![(config, false)];
     for layer in &image.layers {
-        if blobs.iter().all(|blob| blob.digest != layer.digest) {
+        if blobs.iter().all(|(blob, _)| blob.digest != layer.digest) {
             let payload = Payload::File { path: layer.path.clone(), size: layer.size };
-            blobs.push(Blob { digest: layer.digest.clone(), payload, is_layer: true });
+            blobs.push((Blob { digest: layer.digest.clone(), payload }, true));
         }
     }
     blobs
@@ -144,37 +184,4 @@ async fn is_there(exchange: &Exchange, manifest_url: &str, media_type: &str, dig
         StatusCode::NOT_FOUND => Ok(false),
         _ => Err(exchange.refused("look for the image", &answer)),
     }
-}
-
-/// Makes sure that the registry has a blob; answers the bytes sent, `None` when
-/// it was there. An upload that breaks is begun anew: its place is lost when
-/// the registry restarts.
-async fn upload(exchange: &Exchange, repository: &str, blob: &Blob) -> Result<Option<u64>, RegistryError> {
-    with_attempts(|| async move {
-        let short = blob.digest.get(..19).unwrap_or(&blob.digest);
-        let doing = format!("take blob {short}");
-        let url = exchange.endpoint.url(&format!("/v2/{repository}/blobs/{}", blob.digest));
-        let look = Question { method: Method::HEAD, url, media_type: BLOB_TYPE.to_owned(), payload: Payload::Nothing };
-        let answer = exchange.ask_once(&doing, &look).await?;
-        match answer.status {
-            StatusCode::OK => return Ok(None),
-            StatusCode::NOT_FOUND => {}
-            _ => return Err(exchange.refused(&doing, &answer)),
-        }
-        let url = exchange.endpoint.url(&format!("/v2/{repository}/blobs/uploads/"));
-        let begin = Question { method: Method::POST, url, media_type: BLOB_TYPE.to_owned(), payload: Payload::Nothing };
-        let answer = exchange.ask_once(&doing, &begin).await?;
-        if answer.status != StatusCode::ACCEPTED {
-            return Err(exchange.refused(&doing, &answer));
-        }
-        let location = answer.location().ok_or_else(|| exchange.not_a_registry("it names no place for an upload".to_owned()))?;
-        let url = exchange.endpoint.upload_url(location, &blob.digest);
-        let send = Question { method: Method::PUT, url, media_type: BLOB_TYPE.to_owned(), payload: blob.payload.clone() };
-        let answer = exchange.ask_once(&doing, &send).await?;
-        if answer.status != StatusCode::CREATED {
-            return Err(exchange.refused(&doing, &answer));
-        }
-        Ok(Some(blob.payload.size()))
-    })
-    .await
 }
