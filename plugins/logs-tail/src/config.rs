@@ -43,7 +43,7 @@ fn merge(text: &str, path: &Path, command_line: Vec<OsString>) -> Result<Args> {
     };
     let mut command = Args::command();
     command.build();
-    let matches = command.clone().try_get_matches_from(&command_line).map_err(|error| wrong(error.to_string()))?;
+    let matches = command.clone().try_get_matches_from(&command_line).map_err(|error| wrong(brief(&error)))?;
     let mut added = Vec::new();
     for (key, value) in &settings {
         let key = key.as_str().ok_or_else(|| wrong("a flag's name is no text".into()))?;
@@ -58,8 +58,14 @@ fn merge(text: &str, path: &Path, command_line: Vec<OsString>) -> Result<Args> {
     }
     let (program, rest) = command_line.split_at(command_line.len().min(1));
     let all = program.iter().cloned().chain(added.into_iter().map(OsString::from)).chain(rest.iter().cloned());
-    let matches = command.try_get_matches_from(all).map_err(|error| wrong(error.to_string().trim_end().replace("error: ", "")))?;
-    Args::from_arg_matches(&matches).map_err(|error| wrong(error.to_string()))
+    let matches = command.try_get_matches_from(all).map_err(|error| wrong(brief(&error)))?;
+    Args::from_arg_matches(&matches).map_err(|error| wrong(brief(&error)))
+}
+
+/// What clap says of it, without the advice for a command line.
+fn brief(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// A setting as arguments.
@@ -93,7 +99,8 @@ mod tests {
     #[test]
     fn the_file_gives_defaults_and_the_command_line_decides() {
         // The keys are stern's own where they mean the same.
-        let text = "tail: 10\ntimestamps: short\npod-colors: \"32,33\"\ninclude: [a, b]\nonly-log-lines: true\nno-follow: false\nverbose: 2\n";
+        let text =
+            "tail: 10\ntimestamps: short\npod-colors: \"32,33\"\ninclude: [a, b]\nonly-log-lines: true\nno-follow: false\nverbose: 2\n";
         let args = merged(text, &["web", "--tail", "3"]).unwrap();
         assert_eq!(args.range.tail, Some(3));
         assert_eq!(args.output.timestamps.as_deref(), Some("short"));

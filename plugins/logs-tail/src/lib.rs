@@ -32,7 +32,13 @@ use devloop_core::{Context, ErrorContext, ExitStatus, Result};
 pub async fn run(context: Context, args: Args) -> Result<ExitStatus> {
     let args = config::apply(args)?;
     devloop_core::app::apply_color(args.global.color);
-    let template = args.output.template_file.as_deref().map(std::fs::read_to_string).transpose().context("could not read the file of --template-file")?;
+    let template = args
+        .output
+        .template_file
+        .as_deref()
+        .map(std::fs::read_to_string)
+        .transpose()
+        .context("could not read the file of --template-file")?;
     let request = request::Request::new(args, template.as_deref(), console::colors_enabled())?;
     execute::execute(&context, request).await
 }

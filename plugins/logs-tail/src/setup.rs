@@ -60,7 +60,8 @@ impl Setup {
             0 => LINE_LIMIT,
             size => size.min(LINE_LIMIT),
         };
-        let around = lines.around.map_or(Around { before: lines.before, after: lines.after }, |count| Around { before: count, after: count });
+        let around =
+            lines.around.map_or(Around { before: lines.before, after: lines.after }, |count| Around { before: count, after: count });
         let is_filtered = !filter.is_empty() || lines.group;
         let joining = Joining {
             folds: !lines.no_fold && (lines.fold || is_filtered),
@@ -84,9 +85,10 @@ impl Setup {
 fn look(lines: &LineArgs, output: &OutputArgs, file: Option<&str>, colors: bool) -> Result<Look> {
     let template = match (&output.stern_template, file.or(output.template.as_deref())) {
         (Some(text), _) => Some(Template::parse_go(text, colors).map_err(|problem| usage("--stern-template", &problem))?),
-        (None, Some(text)) => {
-            Some(Template::parse(text, colors).map_err(|problem| usage(if file.is_some() { "--template-file" } else { "--template" }, &problem))?)
-        }
+        (None, Some(text)) => Some(
+            Template::parse(text, colors)
+                .map_err(|problem| usage(if file.is_some() { "--template-file" } else { "--template" }, &problem))?,
+        ),
         (None, None) => None,
     };
     let form = match output.output {

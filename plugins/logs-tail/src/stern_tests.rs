@@ -66,8 +66,25 @@ const FLAGS: [(&str, Option<char>, Here); 44] = [
 
 /// Flags of stern that this plugin has had from the start, whatever is added.
 const HELD: [&str; 19] = [
-    "color", "config", "container", "container-colors", "context", "diff-container", "exclude", "highlight", "include", "kubeconfig", "namespace",
-    "no-follow", "only-log-lines", "output", "pod-colors", "selector", "stdin", "tail", "template",
+    "color",
+    "config",
+    "container",
+    "container-colors",
+    "context",
+    "diff-container",
+    "exclude",
+    "highlight",
+    "include",
+    "kubeconfig",
+    "namespace",
+    "no-follow",
+    "only-log-lines",
+    "output",
+    "pod-colors",
+    "selector",
+    "stdin",
+    "tail",
+    "template",
 ];
 
 fn has(long: &str, short: Option<char>) -> (bool, bool) {
@@ -83,14 +100,18 @@ fn table() -> String {
     );
     for (long, short, here) in &FLAGS {
         let name = match short {
-            _ if long.contains(' ') => format!("`{}`{}", long.split(" (").next().unwrap_or(long), long.find(" (").map_or("", |at| &long[at..])),
+            _ if long.contains(' ') => {
+                format!("`{}`{}", long.split(" (").next().unwrap_or(long), long.find(" (").map_or("", |at| &long[at..]))
+            }
             Some(short) => format!("`--{long}`, `-{short}`"),
             None => format!("`--{long}`"),
         };
         let (here, note) = match here {
             Same(note) => match has(long, *short) {
                 (true, true) => ("the same".to_owned(), (*note).to_owned()),
-                (true, false) => (format!("`--{long}`"), format!("without the short name{}{note}", if note.is_empty() { "" } else { "; " })),
+                (true, false) => {
+                    (format!("`--{long}`"), format!("without the short name{}{note}", if note.is_empty() { "" } else { "; " }))
+                }
                 (false, _) => ("not yet".to_owned(), String::new()),
             },
             Renamed(name, note) => {

@@ -40,7 +40,8 @@ impl<W: Write> Writer<W> {
         }
         self.flush()?;
         let filter = &judge.filter;
-        for (what, count, first) in [("--jq", filter.failures, &filter.first_failure), ("the template", self.failures, &self.first_failure)] {
+        for (what, count, first) in [("--jq", filter.failures, &filter.first_failure), ("the template", self.failures, &self.first_failure)]
+        {
             if let Some(first) = first {
                 ui.warn(format!("{what} failed on {count} records, which are left out; the first time: {first}"));
             }

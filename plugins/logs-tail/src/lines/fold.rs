@@ -159,7 +159,8 @@ fn frame_of_at(line: &[u8]) -> Option<Trace> {
 
 /// `java.lang.IllegalStateException: ...`: a class with its package.
 fn is_java_error(line: &[u8]) -> bool {
-    let class = &line[..line.iter().position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$'))).unwrap_or(line.len())];
+    let class =
+        &line[..line.iter().position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$'))).unwrap_or(line.len())];
     let Some(dot) = memchr::memrchr(b'.', class) else { return false };
     let name = &class[dot + 1..];
     dot > 0
@@ -261,15 +262,33 @@ mod tests {
     #[test]
     fn traces_are_one_record() {
         let traces = [
-            (Trace::Go, "panic: runtime error: index out of range [5] with length 3\n\tpanic: again\n[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x4]\n\ngoroutine 1 [running]:\nmain.(*Server).handle(0xc000012345, {0x1, 0x2})\n\t/src/main.go:12 +0x1d\nmain.main()\n\t/src/main.go:5 +0x17\n\ngoroutine 7 [chan receive]:\nnet/http.(*conn).serve(0x1)\n\t/go/x.go:1 +0x1\ncreated by main.main in goroutine 1\n\t/src/main.go:4 +0x2\nexit status 2"),
-            (Trace::Go, "2026/01/02 03:04:05 http: panic serving 10.0.0.1:5: nil map\ngoroutine 9 [running]:\nnet/http.(*conn).serve.func1()\n\t/go/server.go:1 +0x1"),
-            (Trace::Rust, "thread 'main' panicked at src/main.rs:2:5:\nassertion `left == right` failed\n  left: 1\n right: 2\nstack backtrace:\n   0: rust_begin_unwind\n             at /rustc/lib.rs:1:2\n   1: app::main\nnote: run with `RUST_BACKTRACE=full`"),
-            (Trace::Java, "Exception in thread \"main\" java.lang.IllegalStateException: no\n\tat com.x.Y.z(Y.java:12)\n\tat com.x.Y.main(Native Method)\nCaused by: java.io.IOException: gone\n\tat a.b.c(D.java:1)\n\t... 2 more\n\tSuppressed: a.B: c\n\t\tat x.y(Z.kt:3)"),
+            (
+                Trace::Go,
+                "panic: runtime error: index out of range [5] with length 3\n\tpanic: again\n[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x4]\n\ngoroutine 1 [running]:\nmain.(*Server).handle(0xc000012345, {0x1, 0x2})\n\t/src/main.go:12 +0x1d\nmain.main()\n\t/src/main.go:5 +0x17\n\ngoroutine 7 [chan receive]:\nnet/http.(*conn).serve(0x1)\n\t/go/x.go:1 +0x1\ncreated by main.main in goroutine 1\n\t/src/main.go:4 +0x2\nexit status 2",
+            ),
+            (
+                Trace::Go,
+                "2026/01/02 03:04:05 http: panic serving 10.0.0.1:5: nil map\ngoroutine 9 [running]:\nnet/http.(*conn).serve.func1()\n\t/go/server.go:1 +0x1",
+            ),
+            (
+                Trace::Rust,
+                "thread 'main' panicked at src/main.rs:2:5:\nassertion `left == right` failed\n  left: 1\n right: 2\nstack backtrace:\n   0: rust_begin_unwind\n             at /rustc/lib.rs:1:2\n   1: app::main\nnote: run with `RUST_BACKTRACE=full`",
+            ),
+            (
+                Trace::Java,
+                "Exception in thread \"main\" java.lang.IllegalStateException: no\n\tat com.x.Y.z(Y.java:12)\n\tat com.x.Y.main(Native Method)\nCaused by: java.io.IOException: gone\n\tat a.b.c(D.java:1)\n\t... 2 more\n\tSuppressed: a.B: c\n\t\tat x.y(Z.kt:3)",
+            ),
             (Trace::Java, "2026-01-02 03:04:05 ERROR [main] x - it failed\norg.app.BadException: no\n\tat com.x.Y.z(Y.java:12)"),
-            (Trace::Python, "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x = 1 / 0\n        ~~^~~\nZeroDivisionError: division by zero\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n  File \"a.py\", line 3, in g\nKeyError: 'k'"),
+            (
+                Trace::Python,
+                "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x = 1 / 0\n        ~~^~~\nZeroDivisionError: division by zero\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n  File \"a.py\", line 3, in g\nKeyError: 'k'",
+            ),
             (Trace::Python, "ERROR:root:it failed\nTraceback (most recent call last):\n  File \"a.py\", line 1\napp.errors.Bad: no"),
             (Trace::Node, "TypeError: x is not a function\n    at f (/app/a.js:1:2)\n    at async /app/b.js:3:4 {\n  code: 'X'\n}"),
-            (Trace::Node, "/app/a.js:12\n  throw new Error('x')\n  ^\n\nError: x\n    at f (/app/a.js:12:9)\n    at node:internal/main:1:2\n\nNode.js v22.1.0"),
+            (
+                Trace::Node,
+                "/app/a.js:12\n  throw new Error('x')\n  ^\n\nError: x\n    at f (/app/a.js:12:9)\n    at node:internal/main:1:2\n\nNode.js v22.1.0",
+            ),
         ];
         for (trace, text) in traces {
             let found = records(&format!("2026-01-02 INFO before\n{text}\nafter it\n{{\"a\":1}}"));
@@ -283,7 +302,8 @@ mod tests {
 
     #[test]
     fn ordinary_lines_stay_alone() {
-        let lines = "INFO a\n  indented\n\ttabbed\n{\"x\":1}\n\tat x.y(Z.java:1)\n\ndone\nat the end)\nError: alone\nSomething.Error is here";
+        let lines =
+            "INFO a\n  indented\n\ttabbed\n{\"x\":1}\n\tat x.y(Z.java:1)\n\ndone\nat the end)\nError: alone\nSomething.Error is here";
         assert_eq!(records(lines).len(), lines.lines().count());
     }
 

@@ -19,7 +19,8 @@ pub(crate) struct Normaliser {
 impl Normaliser {
     pub(crate) fn new() -> Self {
         // In this order: an id may have numbers in it.
-        let changing = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]+|\b[0-9a-f]{16,}\b|[0-9]+";
+        let changing =
+            r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]+|\b[0-9a-f]{16,}\b|[0-9]+";
         let offset = r"0x[0-9a-fA-F]+|goroutine [0-9]+|, [0-9]+ minutes|@[0-9a-f]{4,}\b";
         Self { changing: regex(changing), offset: regex(offset) }
     }
@@ -127,7 +128,10 @@ mod tests {
     fn lines_are_equal_but_for_numbers_and_ids() {
         let normaliser = Normaliser::new();
         let line = |text: &str| normaliser.line(text.as_bytes());
-        assert_eq!(line("10:00:01 user 17 took 1.5ms id 123e4567-e89b-12d3-a456-426614174000"), line("09:59:02 user 9 took 23.75ms id 00000000-e89b-12d3-a456-426614174111"));
+        assert_eq!(
+            line("10:00:01 user 17 took 1.5ms id 123e4567-e89b-12d3-a456-426614174000"),
+            line("09:59:02 user 9 took 23.75ms id 00000000-e89b-12d3-a456-426614174111")
+        );
         assert_ne!(line("connected to db"), line("connected to cache"));
     }
 }

@@ -4,8 +4,8 @@
 use super::Record;
 use super::diff::Before;
 use super::filter::{Filter, Verdict};
-use super::format::Format;
 use super::fold::Trace;
+use super::format::Format;
 use super::group::Groups;
 use jiff::Timestamp;
 use std::collections::VecDeque;

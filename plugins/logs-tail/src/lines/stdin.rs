@@ -149,7 +149,7 @@ impl Lines {
     /// The next line ends at `end`, and the one behind it starts at `next`.
     fn line(&mut self, end: usize, next: usize, judge: &mut Judge, output: &mut dyn Output) -> Result<()> {
         let start = self.scan;
-        let is_long = end - start > self.joining.max_line;
+        let is_long = end - start > self.joining.max_line || self.cut > 0;
         if self.joining.folds && !is_long {
             let is_small = end - self.record < MOST_BYTES;
             let so_far = if self.is_open { &self.buffer[self.record..start - 1] } else { &[][..] };

@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(text("default", 9), "2026-01-02T12:04:05.067000000+09:00");
         assert_eq!(text("short", 0), "01-02 03:04:05");
         assert_eq!(text("%H:%M:%S%.3f", 0), "03:04:05.067");
-        assert!(StampForm::parse("shrot").is_err() && StampForm::parse("%Q!").is_err());
+        assert!(StampForm::parse("shrot").is_err() && StampForm::parse("%!").is_err());
     }
 }

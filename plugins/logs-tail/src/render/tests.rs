@@ -19,7 +19,8 @@ const SAMPLES: [Sample; 7] = [
 ];
 
 fn print(renderer: &mut Renderer, (pod, container, text, cut): (&str, &str, &[u8], u64), namespace: &str) -> Vec<u8> {
-    let source = Arc::new(Source { namespace: namespace.into(), pod: pod.into(), container: container.into(), has_siblings: container != "app" });
+    let source =
+        Arc::new(Source { namespace: namespace.into(), pod: pod.into(), container: container.into(), has_siblings: container != "app" });
     let timestamp = "2026-01-02T03:04:05.67Z".parse().ok();
     let record = Record { source: &source, place: &Place::from(&*source), timestamp, text, cut, format: Format::sniff(text), trace: None };
     let mut output = Vec::new();
@@ -65,7 +66,8 @@ fn as_json() {
 
 #[test]
 fn as_json_of_stern() {
-    let text = [Form::ExtendedJson, Form::PrettyJson].map(|form| printed(Look { form, colors: form == Form::PrettyJson, ..Look::default() }));
+    let text =
+        [Form::ExtendedJson, Form::PrettyJson].map(|form| printed(Look { form, colors: form == Form::PrettyJson, ..Look::default() }));
     insta::assert_snapshot!(text.join("\n"));
 }
 

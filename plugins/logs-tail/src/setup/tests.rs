@@ -11,7 +11,8 @@ fn setup(arguments: &[&str]) -> Result<Setup> {
 fn traces_are_joined_when_something_is_filtered() {
     let folds = |arguments: &[&str]| setup(arguments).unwrap().joining.folds;
     assert!(!folds(&[]) && folds(&["--fold"]) && folds(&["-i", "x"]) && folds(&["--group"]) && !folds(&["-i", "x", "--no-fold"]));
-    let setup = setup(&["-C", "2", "--max-line", "64k", "-t=short", "-d", "-o", "raw", "--output-dir", "x", "--output-max-size", "1G"]).unwrap();
+    let setup =
+        setup(&["-C", "2", "--max-line", "64k", "-t=short", "-d", "-o", "raw", "--output-dir", "x", "--output-max-size", "1G"]).unwrap();
     assert_eq!(setup.judge.around, Around { before: 2, after: 2 });
     assert_eq!((setup.joining.max_line, setup.look.colors, setup.says_sources), (65536, false, false));
     assert_eq!(setup.files, Some(FileOptions { folder: "x".into(), max_size: 1 << 30, keep: 5 }));

@@ -44,7 +44,8 @@ fn including(pattern: &str) -> Filter {
 
 #[test]
 fn traces_of_two_pods_are_joined_although_their_lines_alternate() {
-    let lines = [("a", "panic: x"), ("b", "Error: y"), ("a", ""), ("b", "    at f (/a.js:1:2)"), ("a", "goroutine 1 [running]:"), ("b", "done")];
+    let lines =
+        [("a", "panic: x"), ("b", "Error: y"), ("a", ""), ("b", "    at f (/a.js:1:2)"), ("a", "goroutine 1 [running]:"), ("b", "done")];
     let found = through(JOINING, &mut Judge::default(), &lines);
     assert_eq!(found, ["b:Error: y\n    at f (/a.js:1:2)", "a:panic: x\n\ngoroutine 1 [running]:", "b:done"]);
     // A word of a frame brings the whole trace.
@@ -69,7 +70,8 @@ fn a_line_is_held_no_longer_than_a_moment() {
 #[test]
 fn records_around_are_those_of_the_same_container() {
     let mut judge = Judge::new(including("x"), Around { before: 1, after: 1 }, None, None);
-    let lines = [("a", "1"), ("a", "2"), ("b", "3"), ("a", "x4"), ("b", "5"), ("a", "6"), ("a", "7"), ("a", "8"), ("a", "x9"), ("a", "x10")];
+    let lines =
+        [("a", "1"), ("a", "2"), ("b", "3"), ("a", "x4"), ("b", "5"), ("a", "6"), ("a", "7"), ("a", "8"), ("a", "x9"), ("a", "x10")];
     let found = through(Joining { folds: false, ..JOINING }, &mut judge, &lines);
     assert_eq!(found, ["a:2", "a:x4", "a:6", "--", "a:8", "a:x9", "a:x10"]);
 }

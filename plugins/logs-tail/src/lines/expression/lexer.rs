@@ -24,11 +24,8 @@ pub(super) fn lex(text: &str) -> Result<Vec<(usize, Token)>, ExpressionError> {
     let mut index = 0;
     while let Some(character) = text[index..].chars().next() {
         let rest = &text[index..];
-        let error = |problem: &str, offset: usize| ExpressionError {
-            text: text.to_owned(),
-            position: index + offset,
-            problem: problem.to_owned(),
-        };
+        let error =
+            |problem: &str, offset: usize| ExpressionError { text: text.to_owned(), position: index + offset, problem: problem.to_owned() };
         let (token, length) = if character.is_whitespace() {
             index += character.len_utf8();
             continue;

@@ -6,11 +6,14 @@ use proptest::prelude::*;
 fn holds(expression: &str, line: &str) -> bool {
     let place = Place { pod: "web-1".into(), container: "app".into(), namespace: "shop".into(), ..Place::default() };
     let text = line.as_bytes();
-    Expression::parse(expression).unwrap_or_else(|error| panic!("{error}")).holds(Subject { text, format: Format::sniff(text), place: &place })
+    Expression::parse(expression).unwrap_or_else(|error| panic!("{error}")).holds(Subject {
+        text,
+        format: Format::sniff(text),
+        place: &place,
+    })
 }
 
-const JSON: &str =
-    r#"{"level":"warn","status":503,"path":"/api/x","took":"1.5s","secs":0.25,"ok":false,"id":9007199254740993,"a":{"b":[{"c":"x"}]},"e.f":1,"n":null}"#;
+const JSON: &str = r#"{"level":"warn","status":503,"path":"/api/x","took":"1.5s","secs":0.25,"ok":false,"id":9007199254740993,"a":{"b":[{"c":"x"}]},"e.f":1,"n":null}"#;
 const LOGFMT: &str = r#"level=error status=200 took=15ms ok=true path="/a b" a.b=2"#;
 
 #[test]

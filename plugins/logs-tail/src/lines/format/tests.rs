@@ -3,8 +3,7 @@ use proptest::prelude::*;
 
 const JSON: &str = r#"{"level":"warn","ts":1700000000.5,"msg":"caf\u00e9 \ud83d\ude00","status":503}"#;
 const KLOG: &str = r#"E0102 15:04:05.678901   12345 pod_workers.go:965] "Error syncing pod" err="x y" pod="a/b" n=3"#;
-const COMBINED: &str =
-    r#"10.0.0.1 - bob [02/Jan/2026:03:04:05 +0000] "GET /api/a?b=c HTTP/1.1" 502 1234 "-" "curl/8.0 (x)" 0.123"#;
+const COMBINED: &str = r#"10.0.0.1 - bob [02/Jan/2026:03:04:05 +0000] "GET /api/a?b=c HTTP/1.1" 502 1234 "-" "curl/8.0 (x)" 0.123"#;
 const ENVOY: &str = r#"[2026-01-02T03:04:05.678Z] "POST /pay HTTP/2" 200 - 5 11 37 36 "-" "agent x" "id-1" "shop:80" "10.0.0.9:80""#;
 const LOGFMT: &str = r#"time=2026-01-02T03:04:05Z level=info msg="all good" duration=1.5ms"#;
 

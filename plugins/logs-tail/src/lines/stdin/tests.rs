@@ -49,14 +49,23 @@ impl Output for Texts {
 
 fn read(joining: Joining, chunks: Vec<Option<Vec<u8>>>) -> Vec<(Vec<u8>, u64)> {
     let mut texts = Texts::default();
-    run(&mut Chunks(chunks.into_iter().filter(|chunk| chunk.as_ref().is_none_or(|chunk| !chunk.is_empty())).collect()), joining, &mut Judge::default(), &mut texts).unwrap();
+    run(
+        &mut Chunks(chunks.into_iter().filter(|chunk| chunk.as_ref().is_none_or(|chunk| !chunk.is_empty())).collect()),
+        joining,
+        &mut Judge::default(),
+        &mut texts,
+    )
+    .unwrap();
     texts.0
 }
 
 const JOINING: Joining = Joining { folds: true, recognises: true, max_line: 1000 };
 
 fn texts(found: &[(Vec<u8>, u64)]) -> Vec<String> {
-    found.iter().map(|(text, cut)| format!("{}{}", String::from_utf8_lossy(text), if *cut > 0 { format!("+{cut}") } else { String::new() })).collect()
+    found
+        .iter()
+        .map(|(text, cut)| format!("{}{}", String::from_utf8_lossy(text), if *cut > 0 { format!("+{cut}") } else { String::new() }))
+        .collect()
 }
 
 #[test]

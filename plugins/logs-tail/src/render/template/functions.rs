@@ -143,8 +143,7 @@ fn parse_object(text: &str) -> Result<Value, String> {
 }
 
 fn parts(object: &Value, keys: &[Value]) -> Value {
-    let parts: Vec<String> =
-        keys.iter().map(|key| object.get(text(key)).map_or_else(|| "<nil>".into(), text)).collect();
+    let parts: Vec<String> = keys.iter().map(|key| object.get(text(key)).map_or_else(|| "<nil>".into(), text)).collect();
     parts.join(", ").into()
 }
 
@@ -155,19 +154,27 @@ fn rfc3339(timestamp: Timestamp) -> String {
 /// Text in RFC 3339, or seconds since 1970: also in milli-, micro- and nanoseconds.
 fn time(value: &Value) -> Result<Timestamp, String> {
     let wrong = || format!("{value} is no time");
-    let seconds = match value {
+    let text = match value {
         Value::String(text) => match text.parse::<Timestamp>() {
             Ok(timestamp) => return Ok(timestamp),
-            Err(_) => text.parse::<f64>().map_err(|_| wrong())?,
+            Err(_) => text.clone(),
         },
-        other => other.as_f64().ok_or_else(wrong)?,
+        Value::Number(number) => number.to_string(),
+        _ => return Err(wrong()),
     };
-    let magnitude = seconds.abs();
-    let nanoseconds = match magnitude {
-        _ if magnitude < 1e11 => seconds * 1e9,
-        _ if magnitude < 1e14 => seconds * 1e6,
-        _ if magnitude < 1e17 => seconds * 1e3,
-        _ => seconds,
+    // As text, because a float holds no nanoseconds of today.
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let whole: i128 = whole.parse().map_err(|_| wrong())?;
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let unit = match whole.unsigned_abs() {
+        0..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
+        _ => 1,
     };
-    Timestamp::from_nanosecond(nanoseconds as i128).map_err(|_| wrong())
+    let part = format!("{fraction:0<9.9}").parse::<i128>().unwrap_or_default() * unit / 1_000_000_000;
+    let nanoseconds = whole.checked_mul(unit).ok_or_else(wrong)? + if whole < 0 { -part } else { part };
+    Timestamp::from_nanosecond(nanoseconds).map_err(|_| wrong())
 }

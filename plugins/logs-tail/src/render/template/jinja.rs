@@ -2,9 +2,9 @@
 
 use super::functions::{NAMES, call};
 use minijinja::value::{Rest, Serde, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
-/// Steps that filling in a template may take: an endless loop is an error.
+/// The template's name in its environment.
 const NAME: &str = "template";
 
 /// A template.
@@ -16,6 +16,8 @@ pub(crate) struct Jinja {
 impl Jinja {
     pub(super) fn parse(text: &str, colors: bool) -> Result<Self, String> {
         let mut environment = Environment::new();
+        // Not every line has every field.
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         for name in NAMES {
             let function = move |arguments: Rest<Value>| -> Result<Value, Error> {
                 let arguments: Result<Vec<serde_json::Value>, _> = arguments.iter().map(serde_json::to_value).collect();

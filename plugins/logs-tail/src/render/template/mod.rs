@@ -106,7 +106,14 @@ fn jinja_values(context: &Context<'_>) -> Value {
         ("format", record.format.name().into()),
         ("timestamp", record.timestamp.map_or(Value::Null, |timestamp| timestamp.to_string().into())),
     ];
-    for (name, known) in [("pod", "PodName"), ("container", "ContainerName"), ("namespace", "Namespace"), ("node", "NodeName")] {
+    for (name, known) in [
+        ("pod", "PodName"),
+        ("container", "ContainerName"),
+        ("namespace", "Namespace"),
+        ("node", "NodeName"),
+        ("labels", "Labels"),
+        ("annotations", "Annotations"),
+    ] {
         let value = map[known].clone();
         map.insert(name.into(), value);
     }

@@ -42,7 +42,9 @@ fn stern_templates_give_what_stern_gives() {
     ];
     let text: Vec<String> = templates
         .iter()
-        .flat_map(|template| [format!("=== {template}"), filled(Template::parse_go, template, JSON, true), filled(Template::parse, template, "plain", false)])
+        .flat_map(|template| {
+            [format!("=== {template}"), filled(Template::parse_go, template, JSON, true), filled(Template::parse, template, "plain", false)]
+        })
         .collect();
     insta::assert_snapshot!(text.join("\n").replace('\u{1b}', "^"));
 }
@@ -83,14 +85,24 @@ fn jinja_templates_have_fields_and_functions() {
     ];
     let text: Vec<String> = templates
         .iter()
-        .flat_map(|template| [format!("=== {template}"), filled(Template::parse, template, JSON, true), filled(Template::parse, template, "plain", false)])
+        .flat_map(|template| {
+            [format!("=== {template}"), filled(Template::parse, template, JSON, true), filled(Template::parse, template, "plain", false)]
+        })
         .collect();
     insta::assert_snapshot!(text.join("\n").replace('\u{1b}', "^"));
 }
 
 #[test]
 fn both_kinds_are_told_apart() {
-    for (template, is_go) in [("{{.Message}}", true), ("{{ message }}", false), ("{{- json . -}}", true), ("{{ a.b }}", false), ("{{if $x}}", true), ("text", false), ("{{ (.A) }}", true)] {
+    for (template, is_go) in [
+        ("{{.Message}}", true),
+        ("{{ message }}", false),
+        ("{{- json . -}}", true),
+        ("{{ a.b }}", false),
+        ("{{if $x}}", true),
+        ("text", false),
+        ("{{ (.A) }}", true),
+    ] {
         assert_eq!(go::is_go(template), is_go, "{template}");
     }
 }

@@ -212,7 +212,8 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
     while let Some(percent) = rest.find('%') {
         output.push_str(&rest[..percent]);
         rest = &rest[percent + 1..];
-        let length = rest.find(|next: char| !next.is_ascii_digit() && !matches!(next, '-' | '+' | '.' | '0' | ' ' | '#')).unwrap_or(rest.len());
+        let length =
+            rest.find(|next: char| !next.is_ascii_digit() && !matches!(next, '-' | '+' | '.' | '0' | ' ' | '#')).unwrap_or(rest.len());
         let (flags, verb) = (&rest[..length], rest[length..].chars().next());
         let Some(verb) = verb else { return Err("printf: the format ends in the middle of a verb".into()) };
         rest = &rest[length + verb.len_utf8()..];
@@ -224,10 +225,12 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             output.push_str(&format!("%!{verb}(MISSING)"));
             continue;
         };
-        let (width, precision) = flags.trim_start_matches(['-', '+', ' ', '#', '0']).split_once('.').map_or(
-            (flags.trim_start_matches(['-', '+', ' ', '#', '0']), None),
-            |(width, precision)| (width, precision.parse::<usize>().ok().map(|precision| precision.min(1000))),
-        );
+        let (width, precision) = flags
+            .trim_start_matches(['-', '+', ' ', '#', '0'])
+            .split_once('.')
+            .map_or((flags.trim_start_matches(['-', '+', ' ', '#', '0']), None), |(width, precision)| {
+                (width, precision.parse::<usize>().ok().map(|precision| precision.min(1000)))
+            });
         let shown = match verb {
             's' | 'v' | 't' | 'd' => {
                 let shown = text(value);

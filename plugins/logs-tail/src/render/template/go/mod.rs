@@ -22,7 +22,8 @@ type Problem = (usize, String);
 
 impl Go {
     pub(super) fn parse(text: &str, colors: bool) -> Result<Self, String> {
-        let nodes = lexer::lex(text).and_then(parser::parse).map_err(|(position, problem)| format!("{problem}\n{}", pointer(text, position)))?;
+        let nodes =
+            lexer::lex(text).and_then(parser::parse).map_err(|(position, problem)| format!("{problem}\n{}", pointer(text, position)))?;
         Ok(Self { nodes, colors })
     }
 
