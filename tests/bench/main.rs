@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod route;
 mod session;
+mod stdin;
 mod up;
 
 use clap::Parser;
@@ -47,7 +48,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 12] = [
+const BENCHMARKS: [Benchmark; 13] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -75,6 +76,7 @@ const BENCHMARKS: [Benchmark; 12] = [
         30,
         Measure::Anywhere(files::large_tree),
     ),
+    ("logs-stdin", "1 GB of JSON lines through `kubectl logs-tail --stdin`, next to grep and jq", 3, Measure::There(stdin::stdin)),
 ];
 
 fn main() -> std::process::ExitCode {

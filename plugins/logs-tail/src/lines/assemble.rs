@@ -36,6 +36,8 @@ pub(crate) struct Joining {
 pub(crate) struct Assembler {
     joining: Joining,
     streams: HashMap<Arc<Source>, Stream>,
+    /// No held record has to go before.
+    due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ struct Held {
 
 impl Assembler {
     pub(crate) fn new(joining: Joining) -> Self {
-        Self { joining, streams: HashMap::new() }
+        Self { joining, streams: HashMap::new(), due: None }
     }
 
     /// Takes a line that came at `now`.
@@ -95,13 +97,16 @@ impl Assembler {
         }
         stream.fold.continues(&[], &line.message);
         let is_whole = line.message.first() == Some(&b'{');
+        if !is_whole {
+            self.due.get_or_insert(now + PATIENCE);
+        }
         stream.held = Some(Held { timestamp: line.timestamp, text: line.message, cut: line.cut, until: now + PATIENCE });
         if is_whole { stream.let_go(self.joining, &line.source, judge, sink) } else { Ok(()) }
     }
 
-    /// When the next held record has waited long enough.
+    /// When the next held record may have waited long enough.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.streams.values().filter_map(|stream| stream.held.as_ref().map(|held| held.until)).min()
+        self.due
     }
 
     /// Lets go of what has waited long enough by `now`; of all, at the end.
@@ -109,12 +114,17 @@ impl Assembler {
     /// # Errors
     /// When the sink can't take a record.
     pub(crate) fn release(&mut self, now: Option<Instant>, judge: &mut Judge, sink: &mut dyn Sink) -> Result<()> {
+        if now.is_some_and(|now| self.due.is_none_or(|due| now < due)) {
+            return Ok(());
+        }
         let is_due = |held: &Held| now.is_none_or(|now| held.until <= now);
         let mut due: Vec<(&Arc<Source>, &mut Stream)> =
             self.streams.iter_mut().filter(|(_, stream)| stream.held.as_ref().is_some_and(is_due)).collect();
         // In the order in which they were said.
         due.sort_by_key(|(_, stream)| stream.held.as_ref().map(|held| held.timestamp));
-        due.into_iter().try_for_each(|(source, stream)| stream.let_go(self.joining, source, judge, sink))
+        due.into_iter().try_for_each(|(source, stream)| stream.let_go(self.joining, source, judge, sink))?;
+        self.due = self.streams.values().filter_map(|stream| stream.held.as_ref().map(|held| held.until)).min();
+        Ok(())
     }
 }
 
