@@ -48,10 +48,10 @@ impl Filter {
         if !included || self.exclude.iter().any(|regex| regex.is_match(text)) {
             return Verdict::Unwanted;
         }
-        if let Some(expression) = &mut self.expression {
-            if !expression.holds(Subject { text, format: record.format, place: record.place }) {
-                return Verdict::Unwanted;
-            }
+        if let Some(expression) = &mut self.expression
+            && !expression.holds(Subject { text, format: record.format, place: record.place })
+        {
+            return Verdict::Unwanted;
         }
         let Some(jq) = &self.jq else { return Verdict::Wanted };
         match jq.run(record.format, text) {

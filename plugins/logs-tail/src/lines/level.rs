@@ -96,10 +96,12 @@ pub(crate) fn in_plain(line: &[u8]) -> Option<(Level, Range<usize>)> {
         let is_alone =
             (start == 0 || !joins(reach[start - 1])) && !line.get(start + length).is_some_and(|byte| matches!(byte, b'_' | b'0'..=b'9'));
         let is_bracketed = start > 0 && reach[start - 1] == b'[' && reach.get(start + length) == Some(&b']');
-        if is_alone && word.len() > 2 && (is_bracketed || word.iter().all(u8::is_ascii_uppercase)) {
-            if let Some(level) = Level::parse(word) {
-                return Some((level, start..start + length));
-            }
+        if is_alone
+            && word.len() > 2
+            && (is_bracketed || word.iter().all(u8::is_ascii_uppercase))
+            && let Some(level) = Level::parse(word)
+        {
+            return Some((level, start..start + length));
         }
         start += length;
     }

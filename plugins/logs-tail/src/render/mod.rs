@@ -151,10 +151,10 @@ impl Renderer {
             spans.extend(regex.find_iter(line).filter(|found| !found.is_empty()).map(|found| (found.range(), "31;1")));
         }
         let level = if is_first { Facts::of(record.format, line).level } else { None };
-        if let Some((level, range)) = level {
-            if spans.iter().all(|(other, _)| other.end <= range.start || range.end <= other.start) {
-                spans.push((range, level.sgr()));
-            }
+        if let Some((level, range)) = level
+            && spans.iter().all(|(other, _)| other.end <= range.start || range.end <= other.start)
+        {
+            spans.push((range, level.sgr()));
         }
         spans.sort_by_key(|(range, _)| range.start);
         spans

@@ -39,10 +39,10 @@ fn pair<'a>(line: &'a [u8], index: &mut usize) -> Option<(&'a [u8], Slot, usize)
         if length > 0 && line.get(equals) == Some(&b'=') {
             let key = &line[*index..equals];
             let start = equals + 1;
-            if line.get(start) == Some(&b'"') {
-                if let Some(end) = quoted_end(line, start + 1) {
-                    return Some((key, Slot { kind: Kind::Text, start: start + 1, end }, end + 1));
-                }
+            if line.get(start) == Some(&b'"')
+                && let Some(end) = quoted_end(line, start + 1)
+            {
+                return Some((key, Slot { kind: Kind::Text, start: start + 1, end }, end + 1));
             }
             let end = start + line[start..].iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
             return Some((key, Slot { kind: Kind::Bare, start, end }, end));

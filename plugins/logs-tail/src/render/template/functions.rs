@@ -71,7 +71,9 @@ pub(super) fn call(name: &str, arguments: &[Value], colors: bool) -> Result<Valu
         "toRFC3339Nano" | "toUTC" => rfc3339(time(argument(0)?)?).into(),
         "toTimestamp" => {
             let zone = match arguments.get(2) {
-                Some(zone) if text(zone) != "" && text(zone) != "UTC" => TimeZone::get(&text(zone)).map_err(|error| error.to_string())?,
+                Some(zone) if !["", "UTC"].contains(&text(zone).as_str()) => {
+                    TimeZone::get(&text(zone)).map_err(|error| error.to_string())?
+                }
                 _ => TimeZone::UTC,
             };
             go_layout(&string(1)?, &time(argument(0)?)?.to_zoned(zone)).into()

@@ -32,10 +32,10 @@ impl Jinja {
         // An unknown filter or function is only found when it is used.
         let template = environment.get_template(NAME).map_err(|error| explain(&error, text))?;
         let context = serde_json::json!({ "message": "", "Message": "{}", "fields": {} });
-        if let Err(error) = template.render(Value::from(Serde(context))) {
-            if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest) {
-                return Err(explain(&error, text));
-            }
+        if let Err(error) = template.render(Value::from(Serde(context)))
+            && matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest)
+        {
+            return Err(explain(&error, text));
         }
         Ok(Self { environment })
     }

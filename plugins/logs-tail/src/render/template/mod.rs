@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub(crate) enum Template {
     /// With a newline after each record.
-    Jinja(jinja::Jinja),
+    Jinja(Box<jinja::Jinja>),
     /// With none: a Go template brings its own.
     Go(go::Go),
 }
@@ -34,7 +34,11 @@ impl Template {
     /// # Errors
     /// When it can't be read; with the place.
     pub(crate) fn parse(text: &str, colors: bool) -> Result<Self, String> {
-        if go::is_go(text) { Self::parse_go(text, colors) } else { jinja::Jinja::parse(text, colors).map(Self::Jinja) }
+        if go::is_go(text) {
+            Self::parse_go(text, colors)
+        } else {
+            jinja::Jinja::parse(text, colors).map(|template| Self::Jinja(Box::new(template)))
+        }
     }
 
     /// From a Go template as stern takes it.
