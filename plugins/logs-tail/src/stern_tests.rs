@@ -43,7 +43,7 @@ const FLAGS: [(&str, Option<char>, Here); 44] = [
     ("no-follow", None, Same("")),
     ("node", None, Same("")),
     ("only-log-lines", None, Same("")),
-    ("output", Some('o'), Same("`json` has stern's keys, and `timestamp`, `pod` and `container`; its message has no newline at the end")),
+    ("output", Some('o'), Same("`json` has stern's keys, and `timestamp`, `pod` and `container`")),
     ("pod-colors", None, Same("")),
     ("prompt", Some('p'), Same("")),
     ("qps", None, Absent("there is no client-side throttling; the API server has priority and fairness")),
