@@ -13,6 +13,7 @@ mod push;
 mod rebuild;
 mod route;
 mod session;
+mod stdin;
 mod up;
 
 use clap::Parser;
@@ -49,7 +50,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 15] = [
+const BENCHMARKS: [Benchmark; 16] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -85,6 +86,7 @@ const BENCHMARKS: [Benchmark; 15] = [
         30,
         Measure::Anywhere(files::large_tree),
     ),
+    ("logs-stdin", "1 GB of JSON lines through `kubectl logs-tail --stdin`, next to grep and jq", 3, Measure::There(stdin::stdin)),
 ];
 
 fn main() -> std::process::ExitCode {

@@ -12,6 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("logs_tail::every_line_once_across_restarts", restarts),
         ("logs_tail::json_and_raw_of_what_is_there", forms),
         ("logs_tail::bad_requests_are_errors", bad_requests),
+        ("logs_tail::records_are_chosen_counted_and_written_to_files", records),
     ]
 }
 
@@ -89,4 +90,42 @@ fn bad_requests() {
     run(&["cron/x"]).fails_with(2);
     let error = shared().plugin("kubectl-logs_tail", ["--context", "nowhere", "deploy/x"]).run().fails_with(1);
     assert!(error.contains("context \"nowhere\" is not in the kubeconfig"), "{error}");
+}
+
+/// What is done with lines, over the log of a real pod.
+fn records() {
+    let script = "echo '{\"level\":\"info\",\"status\":200,\"path\":\"/api/a\"}'; echo '{\"level\":\"error\",\"status\":503,\"path\":\"/api/b\"}'; \
+        echo 'panic: no user 1'; echo; echo 'goroutine 1 [running]:'; echo 'main.f(0x1)'; echo '	/m.go:1 +0x1'; \
+        echo 'panic: no user 22'; echo; echo 'goroutine 9 [running]:'; echo 'main.f(0x7)'; echo '	/m.go:1 +0x9'; echo ready; sleep 3600";
+    deployment("writer", 1, script);
+    shared().kubectl(["rollout", "status", "deployment/writer", "--timeout=60s"]).run().ok();
+    let context = shared().context();
+    let tail = |more: &[&str]| {
+        let arguments = ["--context", &context, "deploy/writer", "--no-follow"].into_iter().chain(more.iter().copied());
+        shared().plugin("kubectl-logs_tail", arguments).run()
+    };
+    eventually("all was written", Duration::from_secs(30), || {
+        let text = tail(&["-o", "raw"]).ok();
+        if text.ends_with("ready\n") { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(
+        tail(&["-o", "raw", "--where", "status >= 500 && path ~ \"^/api\""]).ok(),
+        "{\"level\":\"error\",\"status\":503,\"path\":\"/api/b\"}\n"
+    );
+    assert_eq!(tail(&["--jq", "select(.status) | .path", "-o", "raw"]).ok(), "/api/a\n/api/b\n");
+    // A word of a frame brings the whole trace, and what is behind it stays out.
+    let trace = tail(&["-o", "raw", "-i", "goroutine 9"]).ok();
+    assert_eq!(trace, "panic: no user 22\n\ngoroutine 9 [running]:\nmain.f(0x7)\n\t/m.go:1 +0x9\n");
+    let template = "{{with tryParseJSON .Message}}{{$.ContainerName}} {{.level}} {{.status}}{{\"\\n\"}}{{end}}";
+    assert_eq!(tail(&["--template", template]).ok(), "main info 200\nmain error 503\n");
+    let group: serde_json::Value = serde_json::from_str(&tail(&["--group", "-o", "json"]).ok()).unwrap();
+    assert_eq!(group["count"], 2, "{group}");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(tail(&["--output-dir", folder.path().to_str().unwrap()]).ok(), "");
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(std::fs::read_to_string(&files[0]).unwrap().ends_with("ready\n"));
+    let error = tail(&["--where", "status >= "]).fails_with(2);
+    assert!(error.contains("status >= \n") && error.contains('^'), "{error}");
+    shared().kubectl(["delete", "deployment", "writer", "--wait=false"]).run().ok();
 }

@@ -71,7 +71,8 @@ where
     })
 }
 
-fn apply_color(choice: ColorChoice) {
+/// Makes the choice that of all that is printed from now on.
+pub fn apply_color(choice: ColorChoice) {
     match choice {
         ColorChoice::Auto => {}
         ColorChoice::Always => {

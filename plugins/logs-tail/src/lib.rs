@@ -1,17 +1,28 @@
 //! Follows the logs of every pod of a target, across restarts.
 //!
-//! `args` (clap) become a `request`; `execute` lets `devloop_core::logs` read
-//! and hands each event to the `printer`, which writes what `render` makes of it.
+//! `args` (clap, with the defaults of a `config` file) become a `request`, and
+//! of its half that says what is done with lines a `setup`. `execute` lets
+//! `devloop_core::logs` read and hands each event to the `printer`; there `lines`
+//! makes records of lines and chooses among them, and the `writer` writes what
+//! `render` makes of each. `standard_input` does the same without a cluster.
 
 mod args;
+mod config;
 mod execute;
+mod files;
+mod lines;
 mod printer;
 mod render;
 mod request;
+mod setup;
+mod standard_input;
+#[cfg(test)]
+mod stern_tests;
+mod writer;
 
 pub use args::Args;
 
-use devloop_core::{Context, ExitStatus, Result};
+use devloop_core::{Context, ErrorContext, ExitStatus, Result};
 
 /// Runs the command to its end.
 ///
@@ -19,6 +30,15 @@ use devloop_core::{Context, ExitStatus, Result};
 /// When the arguments make no request, the target can't be found, or its logs
 /// can't be read.
 pub async fn run(context: Context, args: Args) -> Result<ExitStatus> {
-    let request = request::Request::new(args)?;
-    execute::execute(&context, &request).await
+    let args = config::apply(args)?;
+    devloop_core::app::apply_color(args.global.color);
+    let template = args
+        .output
+        .template_file
+        .as_deref()
+        .map(std::fs::read_to_string)
+        .transpose()
+        .context("could not read the file of --template-file")?;
+    let request = request::Request::new(args, template.as_deref(), console::colors_enabled())?;
+    execute::execute(&context, request).await
 }

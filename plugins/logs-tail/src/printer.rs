@@ -1,96 +1,116 @@
 //! Writes events: lines to stdout, all else to stderr, on a thread of its own,
 //! so that a terminal that stands still holds up the readers but not Ctrl-C.
 
-use crate::args::OutputFormat;
-use crate::render::{Look, Renderer, path};
+use crate::files::Files;
+use crate::lines::assemble::Assembler;
+use crate::lines::judge::Judge;
+use crate::lines::stdin::Output;
+use crate::render::{Renderer, path};
+use crate::setup::Setup;
+use crate::writer::{Writer, is_closed};
 use console::Style;
 use devloop_core::logs::{LogEvent, Origin};
 use devloop_core::ui::Ui;
-use devloop_core::{CommandError, Result};
+use devloop_core::{CommandError, ErrorContext, Result};
 use std::collections::HashSet;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::Write;
+use std::time::Instant;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Prints events to `output` until there are none or stdout is closed; a
-/// closed stdout is not an error. Returns how many lines there were.
+/// closed stdout is not an error. Returns how many records there were.
+/// `handle` is of the runtime that the events come from.
 ///
 /// # Errors
-/// When stdout can't be written.
-pub(crate) fn print(ui: &Ui, look: Look, output: impl Write, mut events_rx: mpsc::Receiver<LogEvent>) -> Result<u64> {
+/// When stdout or a file can't be written.
+pub(crate) fn print(ui: &Ui, setup: Setup, output: impl Write, mut events_rx: mpsc::Receiver<LogEvent>, handle: &Handle) -> Result<u64> {
+    let files = setup.files.map(Files::new).transpose().context("could not make the folder of --output-dir")?;
     let mut printer = Printer {
         ui,
-        look,
-        renderer: Renderer::new(look),
-        output: BufWriter::with_capacity(64 * 1024, output),
+        says_sources: setup.says_sources,
+        assembler: Assembler::new(setup.joining),
+        judge: setup.judge,
+        writer: Writer::new(Renderer::new(setup.look), files, output),
         away: HashSet::new(),
-        lines: 0,
     };
-    match printer.run(&mut events_rx) {
-        Ok(()) => Ok(printer.lines),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-            // What is left in the buffer has nowhere to go.
-            let _ = printer.output.into_parts();
-            Ok(printer.lines)
-        }
-        Err(error) => Err(CommandError::new("could not write to stdout").caused_by(error)),
+    match printer.run(&mut events_rx, handle) {
+        Err(error) if !is_closed(&error) => Err(CommandError::new("could not write the lines").caused_by(error)),
+        _ => Ok(printer.writer.records),
     }
 }
 
 struct Printer<'a, W: Write> {
     ui: &'a Ui,
-    look: Look,
-    renderer: Renderer,
-    output: BufWriter<W>,
+    says_sources: bool,
+    assembler: Assembler,
+    judge: Judge,
+    writer: Writer<W>,
     /// What has lost its connection.
     away: HashSet<Origin>,
-    lines: u64,
 }
 
 impl<W: Write> Printer<'_, W> {
-    fn run(&mut self, events_rx: &mut mpsc::Receiver<LogEvent>) -> std::io::Result<()> {
+    fn run(&mut self, events_rx: &mut mpsc::Receiver<LogEvent>, handle: &Handle) -> std::io::Result<()> {
         loop {
             let event = match events_rx.try_recv() {
-                Ok(event) => event,
+                Ok(event) => Some(event),
                 Err(_) => {
                     // Nothing is waiting: what was written should be seen.
-                    self.output.flush()?;
-                    match events_rx.blocking_recv() {
-                        Some(event) => event,
-                        None => return Ok(()),
+                    self.writer.flush()?;
+                    match self.wait(events_rx, handle) {
+                        Waited::Event(event) => Some(event),
+                        Waited::Due => None,
+                        Waited::End => break,
                     }
                 }
             };
-            self.event(event)?;
+            if let Some(event) = event {
+                self.event(event)?;
+            }
+            if self.assembler.next_due().is_some() {
+                self.assembler.release(Some(Instant::now()), &mut self.judge, &mut self.writer)?;
+            }
+        }
+        self.assembler.release(None, &mut self.judge, &mut self.writer)?;
+        self.writer.finish(&self.judge, self.ui)
+    }
+
+    /// Waits for an event, or for the moment when a held record has to go.
+    fn wait(&self, events_rx: &mut mpsc::Receiver<LogEvent>, handle: &Handle) -> Waited {
+        let Some(due) = self.assembler.next_due() else {
+            return events_rx.blocking_recv().map_or(Waited::End, Waited::Event);
+        };
+        match handle.block_on(async { tokio::time::timeout_at(due.into(), events_rx.recv()).await }) {
+            Ok(Some(event)) => Waited::Event(event),
+            Ok(None) => Waited::End,
+            Err(_) => Waited::Due,
         }
     }
 
     fn event(&mut self, event: LogEvent) -> std::io::Result<()> {
-        let is_readable = self.look.output == OutputFormat::Default;
         match event {
-            LogEvent::Line(line) => {
-                self.lines += 1;
-                self.output.write_all(&self.renderer.line(&line))?;
-            }
+            LogEvent::Line(line) => self.assembler.line(line, Instant::now(), &mut self.judge, &mut self.writer)?,
             LogEvent::Opened(source) => {
-                self.renderer.expect(&source);
-                if is_readable {
+                self.writer.renderer.expect(&source);
+                if self.says_sources {
                     self.say(&format!("{} {}", Style::new().for_stderr().green().apply_to("+"), path(&source)))?;
                 }
             }
             LogEvent::Closed(source) => {
                 self.away.remove(&Origin::Log(source.clone()));
-                if is_readable {
+                if self.says_sources {
                     self.say(&format!("{} {}", Style::new().for_stderr().red().apply_to("-"), path(&source)))?;
                 }
             }
             LogEvent::Gap(source, why) => {
-                self.output.flush()?;
+                self.writer.flush()?;
                 self.ui.warn(format!("{}: {why}", path(&source)));
             }
             LogEvent::Notice(source, what) => self.say(&format!("{}: the kubelet says: {}", path(&source), what.escape_debug()))?,
             LogEvent::Interrupted(origin, why) => {
                 if self.away.is_empty() {
-                    self.output.flush()?;
+                    self.writer.flush()?;
                     self.ui.warn(format!("the connection is lost ({why}); trying again"));
                 }
                 self.away.insert(origin);
@@ -107,17 +127,26 @@ impl<W: Write> Printer<'_, W> {
 
     /// Says something in its place among the lines.
     fn say(&mut self, text: &str) -> std::io::Result<()> {
-        self.output.flush()?;
+        self.writer.flush()?;
         self.ui.say(text);
         Ok(())
     }
 }
 
+enum Waited {
+    Event(LogEvent),
+    Due,
+    End,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Args;
+    use clap::Parser;
     use devloop_core::logs::{LogLine, Source};
     use devloop_core::ui::Volume;
+    use std::io::ErrorKind;
     use std::sync::Arc;
 
     struct Closed;
@@ -132,7 +161,8 @@ mod tests {
         }
     }
 
-    fn print_lines(output: impl Write, count: usize) -> Result<u64> {
+    fn print_lines(output: impl Write, count: usize, arguments: &[&str]) -> Result<u64> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let source = Arc::new(Source { namespace: "shop".into(), pod: "web".into(), container: "app".into(), has_siblings: false });
         let (events_tx, events_rx) = mpsc::channel(count);
         for _ in 0..count {
@@ -140,19 +170,22 @@ mod tests {
             events_tx.try_send(LogEvent::Line(line)).unwrap();
         }
         drop(events_tx);
-        let look = Look { output: OutputFormat::Raw, timestamps: false, colors: false, is_terminal: false };
-        print(&Ui::stderr(Volume::Quiet), look, output, events_rx)
+        let args = Args::try_parse_from(["kubectl-logs_tail", "web"].iter().chain(arguments)).unwrap();
+        let setup = Setup::new(&args.lines, &args.output, None, false).unwrap();
+        print(&Ui::stderr(Volume::Quiet), setup, output, events_rx, runtime.handle())
     }
 
     #[test]
     fn all_lines_are_written_before_the_end() {
-        let mut output = Vec::new();
-        assert_eq!(print_lines(&mut output, 3).unwrap(), 3);
-        assert_eq!(output, b"hello\nhello\nhello\n");
+        for more in [&[][..], &["--fold"]] {
+            let mut output = Vec::new();
+            assert_eq!(print_lines(&mut output, 3, &[&["-o", "raw"], more].concat()).unwrap(), 3);
+            assert_eq!(output, b"hello\nhello\nhello\n");
+        }
     }
 
     #[test]
     fn a_closed_stdout_is_the_end_and_no_error() {
-        assert!(print_lines(Closed, 100_000).is_ok());
+        assert!(print_lines(Closed, 100_000, &["-o", "raw"]).is_ok());
     }
 }

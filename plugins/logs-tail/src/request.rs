@@ -1,6 +1,7 @@
 //! What is asked for, once the arguments are checked.
 
-use crate::args::{Args, OutputFormat};
+use crate::args::Args;
+use crate::setup::Setup;
 use devloop_core::args::ClusterArgs;
 use devloop_core::error::{ErrorContext, ErrorHint};
 use devloop_core::logs::LogOptions;
@@ -9,33 +10,36 @@ use devloop_core::{CommandError, Result};
 use jiff::SignedDuration;
 
 /// A valid request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) targets: Vec<Target>,
     pub(crate) options: LogOptions,
     pub(crate) follow: bool,
-    pub(crate) timestamps: bool,
-    pub(crate) output: OutputFormat,
+    /// Lines come from standard input, not from a cluster.
+    pub(crate) reads_stdin: bool,
+    pub(crate) setup: Setup,
     pub(crate) cluster: ClusterArgs,
 }
 
 impl Request {
-    pub(crate) fn new(args: Args) -> Result<Self> {
+    /// `template` is what the template's file holds, `colors` whether stdout
+    /// shows colours.
+    pub(crate) fn new(args: Args, template: Option<&str>, colors: bool) -> Result<Self> {
         let mut targets = Vec::new();
-        for text in &args.targets {
+        for text in &args.choose.targets {
             let target = text.parse::<Target>().map_err(|error| CommandError::usage(error.to_string()))?;
             if !targets.contains(&target) {
                 targets.push(target);
             }
         }
-        targets.extend(args.selector.map(Target::Selector));
-        let since = args.since.as_deref().map(parse_since).transpose()?;
+        targets.extend(args.choose.selector.map(Target::Selector));
+        let since = args.range.since.as_deref().map(parse_since).transpose()?;
         Ok(Self {
             targets,
-            options: LogOptions { containers: args.containers, since, tail: args.tail, previous: args.previous },
-            follow: !(args.no_follow || args.previous),
-            timestamps: args.timestamps,
-            output: args.output,
+            options: LogOptions { containers: args.choose.containers, since, tail: args.range.tail, previous: args.range.previous },
+            follow: !(args.range.no_follow || args.range.previous),
+            reads_stdin: args.lines.stdin,
+            setup: Setup::new(&args.lines, &args.output, template, colors)?,
             cluster: args.cluster,
         })
     }
@@ -56,7 +60,7 @@ mod tests {
     use clap::Parser;
 
     fn request(arguments: &str) -> Result<Request> {
-        Request::new(Args::try_parse_from(std::iter::once("kubectl-logs_tail").chain(arguments.split(' '))).unwrap())
+        Request::new(Args::try_parse_from(std::iter::once("kubectl-logs_tail").chain(arguments.split(' '))).unwrap(), None, false)
     }
 
     #[test]
@@ -65,7 +69,7 @@ mod tests {
         assert_eq!(request.targets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["deployment/web", "statefulset/db"]);
         assert_eq!(request.options.since, Some(SignedDuration::from_mins(90)));
         assert_eq!(request.options.containers, ["app", "proxy"]);
-        assert!(request.follow && request.timestamps);
+        assert!(request.follow && !request.reads_stdin);
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! What becomes of stern's flags, flag by flag; `STERN.md` is made of it.
+
+use crate::args::Args;
+use clap::CommandFactory;
+
+/// What a stern user gets.
+enum Here {
+    /// The same under the same name.
+    Same(&'static str),
+    /// The same under another.
+    Renamed(&'static str, &'static str),
+    /// Something else or nothing, and why.
+    Absent(&'static str),
+}
+
+use Here::{Absent, Renamed, Same};
+
+/// The flags that stern 1.35 documents: long and short name, and what is here.
+/// Where a flag is not there yet, the table says so by itself.
+const FLAGS: [(&str, Option<char>, Here); 44] = [
+    ("all-namespaces", Some('A'), Same("")),
+    ("burst", None, Absent("there is no client-side throttling; the API server has priority and fairness")),
+    ("color", None, Same("")),
+    ("completion", None, Absent("scripts come with `COMPLETE=bash kubectl-logs_tail` (zsh, fish)")),
+    ("condition", None, Same("")),
+    ("config", None, Same("the file is `~/.config/devloop/logs-tail.yaml`; the keys are the flags, as in stern")),
+    ("container", Some('c'), Same("")),
+    ("container-colors", None, Same("")),
+    ("container-state", None, Same("")),
+    ("context", None, Same("")),
+    ("diff-container", Some('d'), Same("")),
+    ("ephemeral-containers", None, Same("")),
+    ("exclude", Some('e'), Same("looks at whole stack traces; `--no-fold` takes line by line")),
+    ("exclude-container", Some('E'), Same("")),
+    ("exclude-pod", None, Same("")),
+    ("field-selector", None, Same("")),
+    ("highlight", Some('H'), Same("")),
+    ("include", Some('i'), Same("looks at whole stack traces; `--no-fold` takes line by line")),
+    ("init-containers", None, Same("")),
+    ("kubeconfig", None, Same("")),
+    ("max-log-requests", None, Same("waits at the limit, where stern ends")),
+    ("namespace", Some('n'), Same("")),
+    ("no-follow", None, Same("")),
+    ("node", None, Same("")),
+    ("only-log-lines", None, Same("")),
+    ("output", Some('o'), Same("`json` has stern's keys, and `timestamp`, `pod` and `container`")),
+    ("pod-colors", None, Same("")),
+    ("prompt", Some('p'), Same("")),
+    ("qps", None, Absent("there is no client-side throttling; the API server has priority and fairness")),
+    ("selector", Some('l'), Same("")),
+    ("show-hidden-options", None, Absent("no option is hidden")),
+    ("since", Some('s'), Same("the default is all there is, not 48 hours")),
+    ("stdin", None, Same("")),
+    ("tail", None, Same("")),
+    ("template", None, Same("takes Jinja, too; a Go template is recognised by its `.Name`, and `--stern-template` takes nothing else")),
+    ("template-file", Some('T'), Same("")),
+    ("timestamps", Some('t'), Same("takes a pattern such as `%H:%M:%S`, too")),
+    ("timezone", None, Same("")),
+    ("verbosity", None, Renamed("verbose", "`-v`, `-vv`, `-vvv`")),
+    ("version", Some('v'), Renamed("version", "`-V`; `-v` says more")),
+    ("extjson (of --output)", None, Renamed("output", "`-o extjson`")),
+    ("ppextjson (of --output)", None, Renamed("output", "`-o ppextjson`")),
+    ("define, template, block (in templates)", None, Absent("a template is in one piece")),
+    ("html, js, urlquery, call (in templates)", None, Absent("nothing that a log line needs")),
+];
+
+/// Flags of stern that this plugin has had from the start, whatever is added.
+const HELD: [&str; 19] = [
+    "color",
+    "config",
+    "container",
+    "container-colors",
+    "context",
+    "diff-container",
+    "exclude",
+    "highlight",
+    "include",
+    "kubeconfig",
+    "namespace",
+    "no-follow",
+    "only-log-lines",
+    "output",
+    "pod-colors",
+    "selector",
+    "stdin",
+    "tail",
+    "template",
+];
+
+fn has(long: &str, short: Option<char>) -> (bool, bool) {
+    let mut command = Args::command();
+    command.build();
+    let found = command.get_arguments().find(|arg| arg.get_long() == Some(long));
+    (found.is_some(), found.is_some_and(|arg| short.is_none_or(|short| arg.get_short() == Some(short))))
+}
+
+fn table() -> String {
+    let mut text = String::from(
+        "# For users of stern\n\nChange the program's name; this is what its flags (stern 1.35) are here. Made by a test from the command line itself.\n\n| stern | here | |\n|---|---|---|\n",
+    );
+    for (long, short, here) in &FLAGS {
+        let name = match short {
+            _ if long.contains(' ') => {
+                format!("`{}`{}", long.split(" (").next().unwrap_or(long), long.find(" (").map_or("", |at| &long[at..]))
+            }
+            Some(short) => format!("`--{long}`, `-{short}`"),
+            None => format!("`--{long}`"),
+        };
+        let (here, note) = match here {
+            Same(note) => match has(long, *short) {
+                (true, true) => ("the same".to_owned(), (*note).to_owned()),
+                (true, false) => {
+                    (format!("`--{long}`"), format!("without the short name{}{note}", if note.is_empty() { "" } else { "; " }))
+                }
+                (false, _) => ("not yet".to_owned(), String::new()),
+            },
+            Renamed(name, note) => {
+                assert!(has(name, None).0, "--{name}");
+                (format!("`--{name}`"), (*note).to_owned())
+            }
+            Absent(why) => {
+                assert!(!has(long, None).0, "--{long} is there");
+                ("no".to_owned(), (*why).to_owned())
+            }
+        };
+        text += &format!("| {name} | {here} | {note} |\n");
+    }
+    text
+}
+
+#[test]
+fn the_table_for_users_of_stern_is_current() {
+    for long in HELD {
+        let short = FLAGS.iter().find(|(name, ..)| *name == long).and_then(|(_, short, _)| *short);
+        assert_eq!(has(long, short), (true, true), "--{long}");
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/STERN.md");
+    if std::env::var_os("UPDATE_STERN_MD").is_some() {
+        std::fs::write(path, table()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), table(), "run this test once with UPDATE_STERN_MD=1");
+}
