@@ -316,7 +316,7 @@ const HASH: &str = "pod-template-hash";
 fn newest_set<'a>(object: &DynamicObject, mut replica_sets: impl Iterator<Item = &'a DynamicObject>) -> Option<&'a DynamicObject> {
     replica_sets.find(|set| {
         let mut template = set.data["spec"]["template"].clone();
-        if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
             labels.remove(HASH);
         }
         let owned = set.owner_references().iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
