@@ -145,6 +145,13 @@ fn collected() {
     assert_eq!(on_nodes(&image(&["ls"]), &old).len(), 1, "nothing was removed yet");
     let rows = image(&["gc", "--older-than", "1ms"]);
     assert_eq!((fate(&rows, &old), fate(&rows, &new)), ("remove".to_owned(), "inUse".to_owned()));
+    // What the node itself lives on is no rebuild's.
+    assert!(
+        rows.iter()
+            .filter(|row| text(row, "image").starts_with("devloop.local/") && !text(row, "image").contains("/shop:"))
+            .all(|row| text(row, "fate") != "remove"),
+        "{rows:?}"
+    );
     let rows = image(&["ls"]);
     assert!(on_nodes(&rows, &old).is_empty() && on_nodes(&rows, &new).len() == 1, "{rows:?}");
     if let Some(names) = on_kind_node() {

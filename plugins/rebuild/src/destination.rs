@@ -224,7 +224,7 @@ fn said(estimates: &[(Way, Estimate)]) -> String {
         Way::Registry(_) => format!("through {}", way.describe()),
     };
     let cost = |estimate: &Estimate| match estimate.time {
-        Duration::ZERO => "there already".to_owned(),
+        Duration::ZERO => "sent there before".to_owned(),
         time => format!("about {}", human_duration(time)),
     };
     let others: Vec<String> = estimates[1..].iter().map(|(way, estimate)| format!("{}: {}", how(way), cost(estimate))).collect();
@@ -333,7 +333,7 @@ mod tests {
         rates.learn("nodes 1", &image, 20_000_000, Duration::from_millis(90));
         rates.store(folder.path(), "far");
         let (_, line) = destination.clone().choose(&[&image]).await;
-        insta::assert_snapshot!(line.unwrap(), @"images go by import into the node: there already (through registry localhost:1: about 706 ms)");
+        insta::assert_snapshot!(line.unwrap(), @"images go by import into the node: sent there before (through registry localhost:1: about 706 ms)");
         // It would be cheaper, but isn't there.
         let mut rates = Rates::default();
         rates.learn("registry localhost:1", &image, 0, Duration::ZERO);

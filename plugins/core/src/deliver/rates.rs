@@ -117,6 +117,10 @@ impl Rates {
         self.last = Some(way.to_owned());
         let way = self.ways.entry(way.to_owned()).or_default();
         if bytes > 0 {
+            // What was thought to be there was gone: the cluster is a new one.
+            if way.digests.contains(&image.manifest_digest) {
+                way.digests.clear();
+            }
             way.samples.push(Sample { bytes, ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) });
             way.samples.drain(..way.samples.len().saturating_sub(SAMPLES));
         }
@@ -184,6 +188,13 @@ mod tests {
         assert_eq!((second.bytes, second.measured), (20_000_000, true));
         assert!(second.time < first.time / 4, "{second:?}");
         assert!(rates.is_last("nodes") && !rates.is_last("registry"));
+        // A way that had to bring it again has lost all else, too.
+        rates.learn("nodes", &one, 220_000_000, Duration::from_millis(2000));
+        rates.learn("nodes", &two, 20_000_000, Duration::from_millis(200));
+        rates.learn("nodes", &two, 220_000_000, Duration::from_millis(2000));
+        assert_eq!(of(&rates, &one).bytes, 20_000_000);
+        let mut rates = Rates::default();
+        rates.learn("nodes", &one, 220_000_000, Duration::from_millis(2000));
         let three = rates.estimate("nodes", Expectation::IMPORT, &[&two], 3);
         assert!(three.bytes == second.bytes && three.time > second.time);
     }

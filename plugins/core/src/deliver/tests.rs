@@ -365,7 +365,7 @@ async fn what_was_delivered_is_listed_and_taken_away_and_nothing_else() {
     expected.sort();
     let found: Vec<_> = stored.iter().map(|image| (image.name.clone(), image.digest.clone(), image.id.clone(), image.bytes)).collect();
     assert_eq!(found, expected);
-    let with_pushed = inventory::list_on(&server.containerd(), &[one.manifest_digest.clone()]).await.unwrap();
+    let with_pushed = inventory::list_on(&server.containerd(), std::slice::from_ref(&one.manifest_digest)).await.unwrap();
     assert_eq!(with_pushed.len(), 3);
     inventory::remove_from(&server.containerd(), &[one.reference.clone(), two.reference.clone(), "devloop.local/gone:1".into()])
         .await

@@ -19,7 +19,7 @@ pub enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
         output: ListForm,
     },
-    /// Remove from the nodes what devloop delivered and nothing uses
+    /// Remove from the nodes what rebuilds delivered and nothing uses
     ///
     /// In use is what a pod runs or names, and what a workload's template names,
     /// also of those that are kept to roll back to. What is in a registry is left

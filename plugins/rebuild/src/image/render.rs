@@ -49,6 +49,7 @@ fn fates(rows: &[Row], dry_run: bool) -> String {
                 (Fate::InUse, _) => format!("kept: used by {}", users(row, false)),
                 (Fate::TooYoung, _) => "kept: too young".to_owned(),
                 (Fate::InRegistry, _) => "kept: registries are left alone".to_owned(),
+                (Fate::NotMade, _) => "kept: not made by a rebuild".to_owned(),
                 (Fate::Failed, _) => "kept: could not be removed".to_owned(),
                 (Fate::Stays, _) => "kept".to_owned(),
             };
@@ -91,7 +92,7 @@ mod tests {
     fn images_are_listed_for_people_and_tools() {
         let mut rows = made();
         insta::assert_snapshot!(table(&rows, false));
-        insta::assert_snapshot!(table(&rows[4..], true));
+        insta::assert_snapshot!(table(&rows[5..], true));
         decide(&mut rows, Duration::from_secs(600));
         insta::assert_snapshot!(fates(&rows, true));
         insta::assert_snapshot!(serde_json::to_string_pretty(&rows[4..5]).unwrap());

@@ -139,7 +139,7 @@ async fn a_layer_of_another_repository_is_not_sent() {
     let Some(server) = Server::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let base = vec![4; 2_000_000];
-    push(&server.address.to_string(), &image(folder.path(), &[base.clone()]), "team/base", "1").await.unwrap();
+    push(&server.address.to_string(), &image(folder.path(), std::slice::from_ref(&base)), "team/base", "1").await.unwrap();
     let built = image(folder.path(), &[base, vec![5; 1000]]);
     let options = PushOptions { mount_from: vec!["team/nothing".into(), "team/base".into()], ..PushOptions::default() };
     let pushed = push_pieces(&server.address.to_string(), &built, &options).await.unwrap();
