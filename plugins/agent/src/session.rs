@@ -232,6 +232,9 @@ impl Session {
     }
 
     fn undo(&mut self, process: ProcessId) -> Result<Undone, Failure> {
+        if let Some(open) = &mut self.transfer {
+            open.undone(process);
+        }
         let store = self.stores.get(&self.proc, process)?;
         // First: a program that runs again reads what is there.
         let restored = self.stores.undo_volumes(&self.proc, process)?;

@@ -193,6 +193,17 @@ impl Transfer {
         Ok(Ended { response: Response::Written { blake3: written, failed }, previous: None })
     }
 
+    /// What was received so far for a container is not put in place any more, as what
+    /// the session made there was taken away.
+    pub(crate) fn undone(&mut self, process: ProcessId) {
+        // The others have their part in the container already, and lose it there.
+        let Sink::Small { files, .. } = &mut self.sink else { return };
+        for target in files.targets.iter_mut().filter(|target| target.process == process) {
+            let message = format!("{} was undone while it was received", files.path);
+            target.recorder = Err(Failure::new(ErrorKind::NotFound, message));
+        }
+    }
+
     /// For what failed altogether: the process of a swap.
     pub(crate) fn process(&self) -> Option<ProcessId> {
         match &self.sink {

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Command, Stdio};
 
-use devloop_agent::protocol::{ByteString, ErrorKind, Request, Response, VERSION};
+use devloop_agent::protocol::{ByteString, ErrorKind, MAX_CHUNK, Request, Response, VERSION};
 use support::client::{error, one};
 use support::container::{GID, UID};
 use support::{Client, Container, Options, eventually};
@@ -199,7 +199,7 @@ fn an_aborted_file_leaves_nothing() {
 fn a_client_that_ends_in_the_middle_leaves_nothing() {
     let container = Container::start(Options::default());
     let mut client = Client::start();
-    client.send(9, put(&container, "/app/file", 10));
+    client.send(9, put(&container, "/app/file", MAX_CHUNK as u64 + 10));
     client.send(9, data(b"half"));
     eventually("the temporary file", || (container.names("/app").len() == 2).then_some(()));
     let (status, text) = client.end();
@@ -211,7 +211,7 @@ fn a_client_that_ends_in_the_middle_leaves_nothing() {
 fn what_follows_a_failed_transfer_is_ignored() {
     let container = Container::start(Options { read_only: true, ..Options::default() });
     let mut client = Client::start();
-    client.send(9, put(&container, "/app/file", 8));
+    client.send(9, put(&container, "/app/file", MAX_CHUNK as u64 + 8));
     client.send(9, data(b"half"));
     client.send(9, data(b"half"));
     client.send(9, Request::AbortFile);

@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use devloop_agent::protocol::{ErrorKind, Request, Response, Undone};
+use devloop_agent::protocol::{ErrorKind, MAX_CHUNK, Request, Response, Undone};
 use nix::sys::signal::{Signal, kill};
 use support::client::{error, one};
 use support::container::{ControlGroup, EXECUTABLE};
@@ -124,6 +124,7 @@ fn what_is_kept_stays() {
 
 #[test]
 fn the_next_agent_undoes_for_one_that_was_killed() {
+    const LARGE: u64 = 2 * MAX_CHUNK as u64;
     let container = Container::start(Options::default());
     let before = furnish(&container);
     let group = ControlGroup::with(&container);
@@ -137,7 +138,14 @@ fn the_next_agent_undoes_for_one_that_was_killed() {
     // In the middle of a transfer.
     first.send(
         9,
-        Request::PutFile { processes: vec![container.process], path: "/app/half".into(), mode: None, size: 9, modified: None, base: None },
+        Request::PutFile {
+            processes: vec![container.process],
+            path: "/app/half".into(),
+            mode: None,
+            size: LARGE,
+            modified: None,
+            base: None,
+        },
     );
     eventually("the temporary file", || container.names("/app").iter().any(|name| name.ends_with(".tmp")).then_some(()));
     assert!(!locate(&mut first).changed);
