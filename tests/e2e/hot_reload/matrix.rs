@@ -109,9 +109,12 @@ fn new_code(stage: &mut Stage) {
     let before = stage.example.pod();
     let app = stage.app;
     let mut from = app.greeting.to_owned();
-    for to in ["once more", "and again", "at last"].map(|end| format!("{}, {end}", app.greeting)) {
+    for (round, end) in ["once more", "and again", "at last"].into_iter().enumerate() {
+        let to = format!("{}, {end}", app.greeting);
         let event = greet(stage, &from, &to);
-        assert!(event["phasesMs"]["total"].as_f64().is_some(), "{event}");
+        // The first save may get into what the session builds at its start, which
+        // goes back to no save.
+        assert!(round == 0 || event["phasesMs"]["total"].as_f64().is_some(), "{event}");
         from = to;
     }
     // The same pod, the same container, not restarted.
