@@ -129,6 +129,8 @@ pub(crate) struct Receiver {
 /// Apps that are to take note of changed files.
 #[derive(Clone, Debug)]
 pub(crate) struct ReloadOrder {
+    /// Whether the user asked for it.
+    pub(crate) asked: bool,
     pub(crate) pods: Vec<PodReload>,
     /// The save that it is for, and how long its files took; absent when pods
     /// catch up.
@@ -362,12 +364,12 @@ impl Lane {
                 attached.reloaded = attached.synced;
             }
         }
-        self.restart_asked = false;
+        let asked = std::mem::take(&mut self.restart_asked);
         if pods.is_empty() {
             return None;
         }
         self.reloading = true;
-        Some(ReloadOrder { pods, origin: self.reload_origin.take() })
+        Some(ReloadOrder { pods, asked, origin: self.reload_origin.take() })
     }
 
     /// All apps are to be started again.

@@ -109,7 +109,7 @@ impl Session {
             }
             PodReload { receiver, epoch: 0, reload }
         });
-        let order = ReloadOrder { pods: orders.filter(|order| !order.reload.is_empty()).collect(), origin: None };
+        let order = ReloadOrder { asked: false, pods: orders.filter(|order| !order.reload.is_empty()).collect(), origin: None };
         if !order.pods.is_empty() {
             // The files are back in any case; an app that can't be told is not
             // the worse for it than after a restart of its own.

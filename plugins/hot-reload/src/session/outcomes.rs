@@ -97,7 +97,14 @@ impl Session {
         if !restarted.is_empty() {
             self.judge(lane, Trial::Files(epoch), restarted.clone());
         }
-        let Some((origin, deliver)) = order.origin.filter(|_| !pods.is_empty()) else { return Ok(()) };
+        let Some((origin, deliver)) = order.origin.filter(|_| !pods.is_empty()) else {
+            if !order.asked || restarted.is_empty() {
+                return Ok(());
+            }
+            let phases = Phases { swap: Some(ended - started), ..Phases::default() };
+            let report = Report { phases, ..Report::of(Happening::Restarted, &service) };
+            return self.reporter.tell(&report.pods(pods).message("started again in place, as asked"));
+        };
         let phases = Phases { deliver: Some(deliver), swap: Some(ended - started), ..phases_of(&origin, ended) };
         let (event, message) = if restarted.is_empty() {
             let calls: BTreeSet<String> = order.pods.iter().flat_map(|pod| &pod.reload.calls).map(reload::describe).collect();
