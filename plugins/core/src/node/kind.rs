@@ -80,23 +80,34 @@ fn local_process(inspected: &ContainerInspectResponse) -> Option<i32> {
         return None;
     }
     let told = inspected.state.as_ref().and_then(|state| i32::try_from(state.pid?).ok()).filter(|pid| *pid > 0);
-    told.filter(|pid| is_in(*pid, id)).or_else(|| first_process(id))
+    // Where the engine counts processes by itself, its number is another's here,
+    // perhaps that of a pod's process.
+    told.filter(|pid| depth_of_first(*pid, id).is_some()).or_else(|| first_process(id))
 }
 
-fn is_in(pid: i32, container: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(container))
-}
-
-/// Looks for it among all processes: number 1 in its own namespace, and in the
-/// fewest namespaces, since the pods of the node are in its control group, too.
+/// Looks for it among all processes: in the fewest namespaces, should others of
+/// the container have their own.
 fn first_process(container: &str) -> Option<i32> {
     let numbers = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let candidates = numbers.filter(|pid| is_in(*pid, container)).filter_map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let namespaces: Vec<&str> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
-        (namespaces.len() > 1 && namespaces.last() == Some(&"1")).then_some((namespaces.len(), pid))
-    });
-    candidates.min().map(|(_, pid)| pid)
+    numbers.filter_map(|pid| Some((depth_of_first(pid, container)?, pid))).min().map(|(_, pid)| pid)
+}
+
+/// In how many pid namespaces a process is, if it is number 1 of its own, and of
+/// the container itself.
+fn depth_of_first(pid: i32, container: &str) -> Option<usize> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    if !is_of_container_itself(&read("cgroup")?, container) {
+        return None;
+    }
+    let status = read("status")?;
+    let namespaces: Vec<&str> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
+    (namespaces.len() > 1 && namespaces.last() == Some(&"1")).then_some(namespaces.len())
+}
+
+/// Whether a process is in the control group of a node's container, and not in one
+/// of the pods' below it, see cgroups(7).
+fn is_of_container_itself(cgroup: &str, container: &str) -> bool {
+    cgroup.contains(container) && !cgroup.contains("kubepods")
 }
 
 fn publishes(container: &ContainerSummary, port: u16) -> bool {
@@ -128,6 +139,16 @@ mod tests {
         assert_eq!(address("https://[::1]:6443/x"), Some(("::1", 6443)));
         assert_eq!(address("https://example.com"), None);
         assert!(is_loopback("::1") && is_loopback("localhost") && !is_loopback("192.0.2.1"));
+    }
+
+    #[test]
+    fn pods_of_a_node_are_not_the_node() {
+        let id = "ab".repeat(32);
+        let node = format!("9:pids:/docker/{id}\n1:name=systemd:/docker/{id}/init.scope\n0::/\n");
+        let pod = format!("9:pids:/docker/{id}/kubelet/kubepods/burstable/pod1/{}\n0::/\n", "cd".repeat(32));
+        assert!(is_of_container_itself(&node, &id));
+        assert!(!is_of_container_itself(&pod, &id) && !is_of_container_itself("0::/user.slice\n", &id));
+        assert_eq!(depth_of_first(i32::try_from(std::process::id()).unwrap(), &id), None);
     }
 
     #[tokio::test]
