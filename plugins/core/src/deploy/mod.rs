@@ -2,7 +2,7 @@
 //!
 //! [`Loader`] reads manifests, [`replace_image`] changes them, [`try_apply`] asks
 //! the server what would become of them, and [`Trial::commit`] makes it so;
-//! [`diff()`] shows it, [`wait_ready`] waits for it, [`undo`] takes it back.
+//! [`diff()`] shows it, [`wait_ready`] waits for it, [`undo()`] takes it back.
 //! Judging a rollout, comparing and finding what is left over are pure.
 //!
 //! Architecture invariant: nothing is changed in the cluster before all manifests
