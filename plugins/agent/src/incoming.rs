@@ -244,11 +244,10 @@ impl Incoming {
         let Place { parent, name } = &self.place;
         self.recorder.before(parent, name)?;
         let Some(temporary) = self.temporary.take() else { return Err(errno("rename the new file to")(Errno::NOENT)) };
-        let exchanged =
-            replaced.filter(|_| rustix::fs::renameat_with(parent, temporary.name(), parent, name, RenameFlags::EXCHANGE).is_ok());
-        if let Some(replaced) = exchanged {
-            let parent = parent.try_clone().map_err(Failure::io(format_args!("hold the folder of {path} open")))?;
-            spares.keep(parent, temporary, replaced);
+        let spare = replaced.and_then(|replaced| Some((parent.try_clone().ok()?, replaced)));
+        let exchange = || rustix::fs::renameat_with(parent, temporary.name(), parent, name, RenameFlags::EXCHANGE).is_ok();
+        if let Some((folder, replaced)) = spare.filter(|_| exchange()) {
+            spares.keep(folder, temporary, replaced);
         } else if let Err(error) = rustix::fs::renameat(parent, temporary.name(), parent, name) {
             self.temporary = Some(temporary);
             return Err(errno("rename the new file to")(error));
