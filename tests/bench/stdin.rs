@@ -1,10 +1,8 @@
-//! `kubectl logs-tail --stdin` over a large file, next to grep and jq. The
-//! binary has to be a release build:
-//! `cargo build --release -p kubectl-logs-tail`.
+//! `kubectl logs-tail --stdin` over a large file, next to grep and jq.
 
 use crate::figures::{Figures, percentile};
 use crate::measure::ms;
-use devloop_tests::repository;
+use devloop_tests::programs;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -25,8 +23,7 @@ const PROGRAM: &str = "select(.status >= 500 and (.path | test(\"^/api\"))) | .s
 
 /// A regular expression and an expression over a file of JSON lines.
 pub(crate) fn stdin(runs: usize) -> Figures {
-    let program = repository().join("target/release/kubectl-logs_tail");
-    assert!(program.exists(), "no release build: cargo build --release -p kubectl-logs-tail");
+    let program = programs().join("kubectl-logs_tail");
     let folder = tempfile::tempdir().unwrap();
     let (large, small) = (folder.path().join("large.json"), folder.path().join("small.json"));
     write(&large, BYTES);

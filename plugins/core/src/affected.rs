@@ -9,6 +9,7 @@ mod git;
 mod go;
 mod kustomize;
 mod lock;
+mod way;
 
 pub use git::{Changes, changed_since};
 

@@ -3,9 +3,12 @@
 
 mod cargo;
 mod command;
+mod dep_info;
 mod fresh;
 mod go;
 mod process;
+
+pub use dep_info::parse_dep_info;
 
 use crate::error::CommandError;
 use crate::project::Build;

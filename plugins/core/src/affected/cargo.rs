@@ -1,9 +1,10 @@
 //! Packages of a cargo workspace, and which of them a binary is made of.
 
+use super::way;
 use crate::error::{CommandError, ErrorContext, Result};
 use crate::watch::WatchRoot;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The packages of a workspace and all that they depend on.
@@ -113,27 +114,9 @@ impl Workspace {
 
     /// The shortest way from a package that fits to the service's.
     fn path(&self, service: &str, fits: impl Fn(&str, &Package) -> bool) -> Option<Vec<String>> {
-        let mut from: BTreeMap<&str, Option<&str>> = BTreeMap::from([(service, None)]);
-        let mut next = VecDeque::from([service]);
-        while let Some(id) = next.pop_front() {
-            let Some(package) = self.packages.get(id) else { continue };
-            if fits(id, package) {
-                let mut names = Vec::new();
-                let mut step = Some(id);
-                while let Some(id) = step {
-                    names.extend(self.packages.get(id).map(|package| package.name.clone()));
-                    step = from.get(id).copied().flatten();
-                }
-                return Some(names);
-            }
-            for dependency in &package.dependencies {
-                if !from.contains_key(dependency.as_str()) {
-                    from.insert(dependency, Some(id));
-                    next.push_back(dependency);
-                }
-            }
-        }
-        None
+        let dependencies = |id: &str| Some(self.packages.get(id)?.dependencies.as_slice());
+        let way = way::shortest(service, dependencies, |id| self.packages.get(id).is_some_and(|package| fits(id, package)))?;
+        Some(way.into_iter().filter_map(|id| self.packages.get(id).map(|package| package.name.clone())).collect())
     }
 
     pub(super) fn roots(&self) -> Vec<WatchRoot> {

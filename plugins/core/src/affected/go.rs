@@ -1,10 +1,11 @@
 //! Packages of a Go binary.
 
+use super::way;
 use crate::error::{CommandError, ErrorContext, Result};
 use crate::project::GoBuild;
 use crate::watch::WatchRoot;
 use serde::Deserialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -93,27 +94,9 @@ impl GoPackages {
                 !package.embed_patterns.is_empty() && file.starts_with(&package.dir) && file.extension() != Some(OsStr::new("go"));
             inside || embedded
         };
-        let mut from: BTreeMap<&str, Option<&str>> = BTreeMap::from([(self.main.as_str(), None)]);
-        let mut next = VecDeque::from([self.main.as_str()]);
-        while let Some(path) = next.pop_front() {
-            let Some(package) = self.packages.get(path) else { continue };
-            if fits(package) {
-                let mut names = Vec::new();
-                let mut step = Some(path);
-                while let Some(path) = step {
-                    names.push(path.to_owned());
-                    step = from.get(path).copied().flatten();
-                }
-                return Some(names);
-            }
-            for import in &package.imports {
-                if !from.contains_key(import.as_str()) {
-                    from.insert(import, Some(path));
-                    next.push_back(import);
-                }
-            }
-        }
-        None
+        let imports = |path: &str| Some(self.packages.get(path)?.imports.as_slice());
+        let way = way::shortest(&self.main, imports, |path| self.packages.get(path).is_some_and(fits))?;
+        Some(way.into_iter().map(str::to_owned).collect())
     }
 
     pub(super) fn roots(&self) -> Vec<WatchRoot> {

@@ -5,6 +5,7 @@
 //! program sets), size, inode. When all are the same, cargo would find nothing to
 //! do, and need not be asked. In any doubt it is asked.
 
+use super::dep_info::parse_dep_info;
 use crate::files;
 use crate::project::CargoBuild;
 use serde::{Deserialize, Serialize};
@@ -207,17 +208,6 @@ fn dep_info_path(binary: &Path) -> PathBuf {
     let mut name = binary.as_os_str().to_owned();
     name.push(".d");
     name.into()
-}
-
-/// The inputs that a `.d` file in make's syntax names: `output: input input`,
-/// with `\ ` for a space.
-fn parse_dep_info(text: &str) -> BTreeSet<PathBuf> {
-    let mut paths = BTreeSet::new();
-    for line in text.lines().filter_map(|line| line.split_once(": ").map(|(_, inputs)| inputs)) {
-        let escaped = line.replace("\\ ", "\0");
-        paths.extend(escaped.split(' ').filter(|path| !path.is_empty()).map(|path| PathBuf::from(path.replace('\0', " "))));
-    }
-    paths
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Which files a cargo binary is made of.
 
+use devloop_core::build::parse_dep_info;
 use devloop_core::project::CargoBuild;
 use devloop_core::watch::WatchRoot;
 use devloop_core::{CommandError, ErrorContext, Result};
@@ -56,29 +57,6 @@ impl CargoSources {
     pub(super) fn learn(&mut self, dep_info: &str) {
         self.read = parse_dep_info(dep_info);
     }
-}
-
-/// The inputs that a `.d` file in make's syntax names: `output: input input`,
-/// with `\ ` for a space.
-fn parse_dep_info(text: &str) -> BTreeSet<PathBuf> {
-    let inputs = text.lines().filter_map(|line| line.split_once(": ").map(|(_, inputs)| inputs));
-    let mut paths = BTreeSet::new();
-    for line in inputs {
-        let mut path = String::new();
-        let mut characters = line.chars().peekable();
-        while let Some(character) = characters.next() {
-            match character {
-                '\\' if characters.peek() == Some(&' ') => {
-                    characters.next();
-                    path.push(' ');
-                }
-                ' ' => paths.extend((!path.is_empty()).then(|| PathBuf::from(std::mem::take(&mut path)))),
-                other => path.push(other),
-            }
-        }
-        paths.extend((!path.is_empty()).then(|| PathBuf::from(path)));
-    }
-    paths
 }
 
 #[derive(Deserialize)]

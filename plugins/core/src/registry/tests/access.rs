@@ -131,6 +131,19 @@ async fn a_token_is_fetched_where_the_registry_sends_for_it() {
     assert!(seen.lock().unwrap()[0].starts_with("POST /token?x=1 "));
 }
 
+/// A name that is not loopback's to us, and leads there all the same: by itself,
+/// with a free port, and as an address.
+async fn named_host() -> Option<(String, String, SocketAddr)> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
+    let host = format!("{name}:{}", free_port().await);
+    let resolved = tokio::net::lookup_host(&host).await;
+    let address = resolved.ok().and_then(|mut found| found.find(SocketAddr::is_ipv4));
+    if address.is_none() {
+        eprintln!("skipped: this machine's name leads nowhere");
+    }
+    Some((name, host, address?))
+}
+
 #[tokio::test]
 async fn a_registry_with_its_own_authority_is_trusted_by_its_folder() {
     let folder = tempfile::tempdir().unwrap();
@@ -140,14 +153,7 @@ async fn a_registry_with_its_own_authority_is_trusted_by_its_folder() {
         CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     };
     let (ours, key) = (authority("ours"), KeyPair::generate().unwrap());
-    // A name that is not loopback's to us, and leads there all the same.
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
-    let host = format!("{name}:{}", free_port().await);
-    let resolved = tokio::net::lookup_host(&host).await;
-    let Some(address) = resolved.ok().and_then(|mut found| found.find(SocketAddr::is_ipv4)) else {
-        eprintln!("skipped: this machine's name leads nowhere");
-        return;
-    };
+    let Some((name, host, address)) = named_host().await else { return };
     let issue = |key: &KeyPair| CertificateParams::new(vec![name.clone()]).unwrap().signed_by(key, &ours).unwrap().pem();
     let path = |file: &str| folder.path().join(file);
     std::fs::write(path("server.pem"), issue(&key)).unwrap();
@@ -179,13 +185,7 @@ async fn a_registry_with_its_own_authority_is_trusted_by_its_folder() {
 
 #[tokio::test]
 async fn encryption_is_done_without_where_that_is_allowed_by_name() {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
-    let host = format!("{name}:{}", free_port().await);
-    let resolved = tokio::net::lookup_host(&host).await;
-    let Some(address) = resolved.ok().and_then(|mut found| found.find(SocketAddr::is_ipv4)) else {
-        eprintln!("skipped: this machine's name leads nowhere");
-        return;
-    };
+    let Some((_, host, address)) = named_host().await else { return };
     let Some(_server) = Server::start_at_address(tempfile::tempdir().unwrap(), address, "", "").await else { return };
     let folder = tempfile::tempdir().unwrap();
     let built = image(folder.path(), &[vec![1; 1000]]);
