@@ -2,9 +2,14 @@
 
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::toolbox;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_micros(500);
+/// How long a pod may take to answer.
+const LIMIT: Duration = Duration::from_millis(500);
 
 pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
@@ -17,17 +22,82 @@ pub(crate) fn until_served(address: &str, path: &str, wanted: &str, since: Insta
             return since.elapsed();
         }
         assert!(since.elapsed() < Duration::from_secs(120), "{address}{path} never answered {wanted:?}");
-        std::thread::sleep(Duration::from_micros(500));
+        std::thread::sleep(PAUSE);
     }
 }
 
 fn get(address: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address.parse().map_err(std::io::Error::other)?, Duration::from_millis(500))?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut stream = TcpStream::connect_timeout(&address.parse().map_err(std::io::Error::other)?, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A pod that is asked again and again, over one connection: so that of the time
+/// until many pods serve something little is the asking.
+pub(crate) struct Asked {
+    address: String,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Asked {
+    pub(crate) fn new(address: String) -> Self {
+        Self { address, stream: None }
+    }
+
+    fn send(&mut self, path: &str) -> std::io::Result<()> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect_timeout(&self.address.parse().map_err(std::io::Error::other)?, LIMIT)?;
+                stream.set_read_timeout(Some(LIMIT))?;
+                stream.set_nodelay(true)?;
+                BufReader::new(stream)
+            }
+        };
+        write!(stream.get_ref(), "GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n")?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    fn receive(&mut self) -> std::io::Result<String> {
+        let mut stream = self.stream.take().ok_or(std::io::ErrorKind::NotConnected)?;
+        let (mut length, mut line) = (None, String::new());
+        while stream.read_line(&mut line)? > 2 {
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse::<usize>().ok();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length.ok_or(std::io::ErrorKind::InvalidData)?];
+        stream.read_exact(&mut body)?;
+        self.stream = Some(stream);
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// Asks until the answers of all pods hold `wanted`; answers how long that took.
+/// The first one is asked until it serves it, and only then the others: asking
+/// takes processor time from what it waits for.
+pub(crate) fn until_all_serve(pods: &mut [Asked], path: &str, wanted: &str, since: Instant) -> Duration {
+    let (first, others) = pods.split_at_mut(1);
+    for group in [first, others] {
+        let mut waiting: Vec<&mut Asked> = group.iter_mut().collect();
+        while !waiting.is_empty() {
+            // One that does not take the question is asked again.
+            waiting.iter_mut().for_each(|pod| drop(pod.send(path)));
+            waiting.retain_mut(|pod| !pod.receive().is_ok_and(|answer| answer.contains(wanted)));
+            assert!(since.elapsed() < Duration::from_secs(120), "{path} was never {wanted:?} at {} pods", waiting.len());
+            if !waiting.is_empty() {
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+    since.elapsed()
 }
 
 /// What a benchmark's cluster is.

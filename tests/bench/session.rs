@@ -1,7 +1,7 @@
 //! The loop: a save that is served, a binary that is swapped.
 
 use crate::figures::Figures;
-use crate::measure::{On, environment, load_toolbox, ms, until_served};
+use crate::measure::{Asked, On, environment, load_toolbox, ms, until_all_serve, until_served};
 use crate::route::Route;
 use devloop_tests::environment::Environment;
 use devloop_tests::example::Example;
@@ -60,8 +60,8 @@ pub(crate) fn save_static_ten(runs: usize, on: On) -> Figures {
 }
 
 fn saves(runs: usize, bench: &Bench, via: &str, pods: usize) -> Figures {
-    let addresses: Vec<String> = bench.shop.pods().into_iter().map(|pod| pod.address).collect();
-    assert_eq!(addresses.len(), pods);
+    let mut asked: Vec<Asked> = bench.shop.pods().into_iter().map(|pod| Asked::new(pod.address)).collect();
+    assert_eq!(asked.len(), pods);
     let mut session = bench.shop.hot_reload(&["--via", via]);
     let copied = Copied::new(&bench.environment);
     let mut figures = Figures::default();
@@ -71,21 +71,14 @@ fn saves(runs: usize, bench: &Bench, via: &str, pods: usize) -> Figures {
         let text = format!("run {run} of the benchmark, {}", "x".repeat(1000));
         let started = Instant::now();
         std::fs::write(&page, &text).unwrap();
-        for address in &addresses {
-            until_served(address, "/bench.txt", &text, started);
-        }
-        let took = started.elapsed();
+        let took = until_all_serve(&mut asked, "/bench.txt", &text, started);
         let event = session.wait_for("synced");
-        let asked = Instant::now();
-        for address in &addresses {
-            until_served(address, "/bench.txt", &text, asked);
-        }
-        let asking = asked.elapsed();
+        let asking = until_all_serve(&mut asked, "/bench.txt", &text, Instant::now());
         let other = copied.copy(&page, &text);
         // The first one meets cold caches on both sides.
         if run > 0 {
             figures.samples.push(ms(took));
-            // What of it is the measuring, one pod after the other.
+            // What of it is the measuring.
             figures.phase("ask all pods", ms(asking));
             add_phases(&mut figures, &event);
             peer.push(ms(other));

@@ -3,6 +3,12 @@
 //! Pure but for the clock that callers pass in: events change it, and it tells
 //! what is to be done next; the session does it.
 
+mod binaries;
+mod orders;
+
+pub(crate) use binaries::Verdict;
+pub(crate) use orders::{Binary, Delivery, Group, Origin, PodReload, Receiver, ReloadOrder, SwapOrder, Trust};
+
 use crate::gather::Facts;
 use crate::plan::{Item, Layout, Plan};
 use crate::pods::RunningContainer;
@@ -12,44 +18,8 @@ use blake3::Hash;
 use devloop_core::agent::ProcessId;
 use devloop_core::detect::RemoteProcess;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How often a binary is tried whose containers went away meanwhile.
-const RETRY_LIMIT: u32 = 2;
-
-/// Which save something goes back to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
-    pub(crate) generation: u64,
-    /// From the file's modification time to the first event, where it tells.
-    pub(crate) watch: Option<Duration>,
-    pub(crate) first_event: Instant,
-    pub(crate) settled: Instant,
-}
-
-/// A binary that was built, in the session's own copy.
-#[derive(Clone, Debug)]
-pub(crate) struct Binary {
-    pub(crate) hash: Hash,
-    pub(crate) path: PathBuf,
-    pub(crate) compile: Duration,
-    /// When it was ready to be delivered.
-    pub(crate) ready: Instant,
-    pub(crate) origin: Option<Origin>,
-}
-
-/// How far a binary is trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// It runs nowhere yet.
-    Fresh,
-    /// It runs, but not for long enough.
-    Probation,
-    /// It ran for a while.
-    Proven,
-}
+use std::time::Duration;
 
 /// A container that is worked on.
 #[derive(Clone, Debug)]
@@ -101,69 +71,6 @@ pub(crate) struct Attached {
     pub(crate) refused: Option<Hash>,
 }
 
-/// Files to bring into pods.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    /// What the pods have when it is done.
-    pub(crate) epoch: u64,
-    pub(crate) groups: Vec<Group>,
-    /// The save that it is for; absent when pods catch up.
-    pub(crate) origin: Option<Origin>,
-}
-
-/// Pods that get the same files.
-#[derive(Clone, Debug)]
-pub(crate) struct Group {
-    pub(crate) pods: Vec<Receiver>,
-    pub(crate) files: Vec<(String, Item)>,
-}
-
-/// A container that gets something.
-#[derive(Clone, Debug)]
-pub(crate) struct Receiver {
-    pub(crate) pod: String,
-    pub(crate) container: RunningContainer,
-    pub(crate) process: ProcessId,
-}
-
-/// Apps that are to take note of changed files.
-#[derive(Clone, Debug)]
-pub(crate) struct ReloadOrder {
-    /// Whether the user asked for it.
-    pub(crate) asked: bool,
-    pub(crate) pods: Vec<PodReload>,
-    /// The save that it is for, and how long its files took; absent when pods
-    /// catch up.
-    pub(crate) origin: Option<(Origin, Duration)>,
-}
-
-impl ReloadOrder {
-    /// The containers whose app is started again.
-    pub(crate) fn restarted(&self) -> impl Iterator<Item = &Receiver> {
-        self.pods.iter().filter(|pod| pod.reload.restart.is_some()).map(|pod| &pod.receiver)
-    }
-}
-
-/// What one app is to do.
-#[derive(Clone, Debug)]
-pub(crate) struct PodReload {
-    pub(crate) receiver: Receiver,
-    /// What it has taken note of when it is done.
-    pub(crate) epoch: u64,
-    pub(crate) reload: Reload,
-}
-
-/// A binary to swap to.
-#[derive(Clone, Debug)]
-pub(crate) struct SwapOrder {
-    pub(crate) binary: Binary,
-    pub(crate) pods: Vec<Receiver>,
-    /// Whether pods catch up with what others run.
-    pub(crate) catching_up: bool,
-    /// Whether no pod ran it before.
-    pub(crate) is_news: bool,
-}
-
 /// The state of one service.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -200,17 +107,6 @@ pub(crate) struct Lane {
     pub(crate) swapping: bool,
     /// The compiler's last message, while the sources don't compile.
     pub(crate) failed_build: Option<String>,
-}
-
-/// What a new binary means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It is brought into the pods.
-    New,
-    /// Every pod runs it already.
-    Unchanged,
-    /// It ended soon after its start before.
-    KnownBad,
 }
 
 impl Lane {
@@ -393,131 +289,6 @@ impl Lane {
         self.held = Some(epoch);
     }
 
-    /// Takes in a binary that was built.
-    pub(crate) fn note_binary(&mut self, binary: Binary) -> Verdict {
-        if self.bad.contains(binary.hash.as_bytes()) {
-            return Verdict::KnownBad;
-        }
-        self.retries = 0;
-        let hash = binary.hash;
-        let runs_everywhere = self.attached().next().is_some() && self.attached().all(|(_, _, attached)| attached.running == Some(hash));
-        if runs_everywhere && !self.swapping {
-            self.desired = Some((binary, Trust::Proven));
-            return Verdict::Unchanged;
-        }
-        // A container that refused it may have had a passing reason.
-        for entry in self.pods.values_mut() {
-            if let Stage::Attached(attached) = &mut entry.stage {
-                attached.refused = None;
-            }
-        }
-        self.desired = Some((binary, Trust::Fresh));
-        Verdict::New
-    }
-
-    /// The next binary to swap to, if pods run another.
-    pub(crate) fn next_swap(&mut self) -> Option<SwapOrder> {
-        let (binary, trust) = self.desired.as_ref()?;
-        if self.swapping || self.reloading || *trust == Trust::Probation {
-            return None;
-        }
-        let (binary, trust) = (binary.clone(), *trust);
-        let behind =
-            self.attached().filter(|(_, _, attached)| attached.running != Some(binary.hash) && attached.refused != Some(binary.hash));
-        let pods: Vec<_> = behind.map(|(name, entry, attached)| receiver(name, entry, attached)).collect();
-        if pods.is_empty() {
-            return None;
-        }
-        self.swapping = true;
-        if trust == Trust::Fresh {
-            self.set_trust(binary.hash, Trust::Probation);
-        }
-        let is_news = self.swapped.as_ref().is_none_or(|before| before.hash != binary.hash);
-        Some(SwapOrder { binary, pods, catching_up: trust == Trust::Proven, is_news })
-    }
-
-    fn set_trust(&mut self, hash: Hash, to: Trust) {
-        if let Some((binary, trust)) = &mut self.desired
-            && binary.hash == hash
-        {
-            *trust = to;
-        }
-    }
-
-    /// Pods run this binary now; what they ran before was alive until then.
-    pub(crate) fn note_swapped(&mut self, binary: &Binary) {
-        let before = self.swapped.replace(binary.clone());
-        if let Some(before) = before.filter(|before| before.hash != binary.hash) {
-            self.fallback = Some(before);
-        }
-    }
-
-    /// Processes of pods were replaced: what becomes of them is this trial's.
-    pub(crate) fn begin_trial(&mut self, pods: impl IntoIterator<Item = String>) -> u64 {
-        self.trial += 1;
-        self.trials.extend(pods.into_iter().map(|pod| (pod, self.trial)));
-        self.trial
-    }
-
-    /// Whether what becomes of a pod's process is this trial's, and not that of
-    /// a later replacement.
-    pub(crate) fn is_on_trial(&self, pod: &str, number: u64) -> bool {
-        self.trials.get(pod) == Some(&number)
-    }
-
-    /// A binary ran for long enough.
-    pub(crate) fn prove(&mut self, binary: &Binary) {
-        self.set_trust(binary.hash, Trust::Proven);
-        self.fallback = Some(binary.clone());
-    }
-
-    /// Its containers were killed: those that replace them are swapped again.
-    pub(crate) fn try_again(&mut self, hash: Hash) {
-        if self.desired.as_ref().is_some_and(|(_, trust)| *trust == Trust::Probation) {
-            self.set_trust(hash, Trust::Fresh);
-        }
-    }
-
-    /// Nobody knows why it could not be swapped to: it is tried again, a few
-    /// times.
-    pub(crate) fn retry(&mut self, hash: Hash) {
-        self.retries += 1;
-        if self.retries > RETRY_LIMIT {
-            self.condemn(hash);
-        } else {
-            self.set_trust(hash, Trust::Fresh);
-        }
-    }
-
-    /// Whether a pod runs this binary now.
-    pub(crate) fn runs(&self, pod: &str, hash: Hash) -> bool {
-        self.attached().any(|(name, _, attached)| name == pod && attached.running == Some(hash))
-    }
-
-    /// No pod took it: what runs is what ran before.
-    pub(crate) fn give_up(&mut self, hash: Hash) {
-        if self.desired.as_ref().is_some_and(|(binary, _)| binary.hash == hash) {
-            let running = self.swapped.as_ref().filter(|swapped| swapped.hash != hash);
-            self.desired = running.or(self.fallback.as_ref()).cloned().map(|binary| (binary, Trust::Proven));
-        }
-    }
-
-    /// A binary ended soon after its start: it is never swapped to again.
-    pub(crate) fn condemn(&mut self, hash: Hash) {
-        self.bad.insert(*hash.as_bytes());
-        for kept in [&mut self.swapped, &mut self.fallback] {
-            if kept.as_ref().is_some_and(|binary| binary.hash == hash) {
-                *kept = None;
-            }
-        }
-        self.give_up(hash);
-    }
-
-    /// Whether restarted containers get a binary of this session.
-    pub(crate) fn has_good_binary(&self) -> bool {
-        self.desired.is_some()
-    }
-
     /// Whether a pod has all that the others have.
     pub(crate) fn is_in_sync(&self, entry: &PodEntry) -> bool {
         let Some(attached) = entry.attached() else { return false };
@@ -535,13 +306,6 @@ impl Lane {
     pub(crate) fn is_ready(&self) -> bool {
         let settled = |entry: &PodEntry| matches!(entry.stage, Stage::Failed) || self.is_in_sync(entry);
         self.listed && self.attached().next().is_some() && self.pods.values().all(settled)
-    }
-
-    /// The copies of binaries that may still be needed.
-    pub(crate) fn kept(&self) -> BTreeSet<&PathBuf> {
-        let desired = self.desired.as_ref().map(|(binary, _)| &binary.path);
-        let kept = [&self.swapped, &self.fallback].into_iter().flatten().map(|binary| &binary.path);
-        desired.into_iter().chain(kept).collect()
     }
 }
 

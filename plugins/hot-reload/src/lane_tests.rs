@@ -5,6 +5,7 @@ use crate::reload::Rules;
 use devloop_core::project::RestartSpec;
 use devloop_core::target::{Kind, PodSelection, SelectionParams, Target};
 use std::path::Path;
+use std::time::Instant;
 
 fn lane() -> Lane {
     let facts = Facts {
