@@ -60,6 +60,9 @@ const EXAMPLES: &str = r#"Examples:
   # Which crashes are there, and how often?
   kubectl logs-tail web --no-follow --group
 
+  # Look through them on the whole screen
+  kubectl logs-tail web --ui
+
   # The same over a file
   kubectl logs-tail --stdin -i timeout < app.log
 

@@ -2,6 +2,7 @@
 
 use crate::printer::print;
 use crate::request::Request;
+use crate::screen;
 use crate::standard_input;
 use devloop_core::error::ErrorHint;
 use devloop_core::logs::{LogEvent, LogOptions, containers, follow_pods, read_pods};
@@ -9,6 +10,7 @@ use devloop_core::target::{PodSelection, Target, resolve};
 use devloop_core::{CommandError, Context, ExitStatus, Result, cluster};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
+use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -27,15 +29,25 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
             () = context.shutdown.requested() => Ok(ExitStatus::Success),
         };
     }
+    if request.has_screen && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(screen::needs_terminal());
+    }
     let prepared = tokio::select! {
         result = prepare(&mut request) => result?,
         // The way to end it, not a failure.
         () = context.shutdown.requested() => return Ok(ExitStatus::Success),
     };
-    let Request { targets, options, follow, setup, .. } = request;
+    let Request { targets, options, follow, has_screen, setup, .. } = request;
     let (events_tx, events_rx) = mpsc::channel(WAITING);
     let (ui, handle) = (context.ui.clone(), tokio::runtime::Handle::current());
-    let mut printing = tokio::task::spawn_blocking(move || print(&ui, setup, std::io::stdout(), events_rx, &handle));
+    let shutdown = context.shutdown.clone();
+    let mut printing = tokio::task::spawn_blocking(move || {
+        if has_screen {
+            screen::run(setup, events_rx, &shutdown, &handle)
+        } else {
+            print(&ui, setup, std::io::stdout(), events_rx, &handle).map(drop)
+        }
+    });
     let work = async {
         let (cluster, selections) = &prepared;
         if follow {
@@ -46,17 +58,23 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
+        // Who looks has had enough, or stdout is closed.
+        printed = &mut printing => return joined(printed).map(|()| ExitStatus::Success),
         () = context.shutdown.requested() => Ok(()),
     };
     drop(events_tx);
     // What is held and counted is still printed, unless stdout stands still.
     let printed = tokio::select! {
-        printed = &mut printing => printed.map_err(|error| CommandError::new("the printer failed").caused_by(error))?,
+        printed = &mut printing => joined(printed),
         () = async { context.shutdown.requested().await; tokio::time::sleep(LAST_WORDS).await } => return outcome.map(|()| ExitStatus::Success),
     };
     // A stdout that can't be written ends the reading, too: it comes first.
     printed?;
     outcome.map(|()| ExitStatus::Success)
+}
+
+fn joined(printed: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    printed.map_err(|error| CommandError::new("the printer failed").caused_by(error))?
 }
 
 /// Finds the pods; reads what the run before said, where that is asked for.

@@ -14,6 +14,7 @@ mod lines;
 mod printer;
 mod render;
 mod request;
+mod screen;
 mod setup;
 mod standard_input;
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) follow: bool,
     /// Lines come from standard input, not from a cluster.
     pub(crate) reads_stdin: bool,
+    /// What comes is looked through on the whole screen.
+    pub(crate) has_screen: bool,
     pub(crate) setup: Setup,
     pub(crate) cluster: ClusterArgs,
 }
@@ -39,6 +41,7 @@ impl Request {
             options: LogOptions { containers: args.choose.containers, since, tail: args.range.tail, previous: args.range.previous },
             follow: !(args.range.no_follow || args.range.previous),
             reads_stdin: args.lines.stdin,
+            has_screen: args.output.ui,
             setup: Setup::new(&args.lines, &args.output, template, colors)?,
             cluster: args.cluster,
         })

@@ -64,8 +64,8 @@ impl Setup {
             lines.around.map_or(Around { before: lines.before, after: lines.after }, |count| Around { before: count, after: count });
         let is_filtered = !filter.is_empty() || lines.group;
         let joining = Joining {
-            folds: !lines.no_fold && (lines.fold || is_filtered),
-            recognises: filter.needs_format() || look.template.is_some() || (look.colors && look.form == Form::Default),
+            folds: !lines.no_fold && (lines.fold || is_filtered || output.ui),
+            recognises: output.ui || filter.needs_format() || look.template.is_some() || (look.colors && look.form == Form::Default),
             max_line,
         };
         let files = match &output.output_dir {

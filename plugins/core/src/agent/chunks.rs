@@ -7,14 +7,13 @@
 //! earlier version is tried first, which costs no more than its hash.
 
 use super::ProcessId;
+use fastcdc::v2020::FastCDC;
 use std::collections::HashMap;
 
 /// Bytes of a piece: at least, about, and at most.
 const SMALLEST: usize = 8 * 1024;
 const USUAL: usize = 32 * 1024;
 const LARGEST: usize = 64 * 1024;
-/// As many bits decide about a border as make [`USUAL`] likely.
-const BORDER: u64 = !(u64::MAX >> USUAL.ilog2());
 /// Pieces of all files that are remembered: about two gigabytes of files, in 3 MB.
 const MOST_REMEMBERED: usize = 1 << 16;
 
@@ -92,39 +91,11 @@ impl Chunker {
     }
 }
 
-/// Where the first piece of `window` ends. A rolling sum forgets a byte after
-/// 64 more ("gear"): where it has a rare form, wherever that is, there is a border.
+/// Where the first piece of `window` ends: FastCDC (Xia et al., 2020), whose
+/// borders depend on the 64 bytes before them.
 fn border(window: &[u8]) -> usize {
-    let end = window.len().min(LARGEST);
-    if end <= SMALLEST {
-        return end;
-    }
-    let mut sum = 0_u64;
-    let start = SMALLEST - 64;
-    for (index, byte) in window[start..end].iter().enumerate() {
-        sum = (sum << 1).wrapping_add(GEAR[usize::from(*byte)]);
-        if index >= 64 && sum & BORDER == 0 {
-            return start + index + 1;
-        }
-    }
-    end
+    FastCDC::new(window, SMALLEST, USUAL, LARGEST).cut(0, window.len()).1
 }
-
-/// A random number for each byte: of splitmix64, so the same in every build.
-static GEAR: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut state = 0_u64;
-    let mut index = 0;
-    while index < table.len() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        table[index] = mixed ^ (mixed >> 31);
-        index += 1;
-    }
-    table
-};
 
 /// Which file of which container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

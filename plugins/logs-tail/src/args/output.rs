@@ -52,6 +52,9 @@ pub struct OutputArgs {
     /// Keep so many full files of each container
     #[arg(long, value_name = "COUNT", default_value_t = 5, requires = "output_dir")]
     pub output_keep: usize,
+    /// Look through them on the whole screen: filter as you type, pause, go from error to error
+    #[arg(long, conflicts_with_all = ["output", "template", "template_file", "stern_template", "output_dir", "stdin", "group"])]
+    pub ui: bool,
     /// File with defaults: `<flag>: <value>` [default: ~/.config/devloop/logs-tail.yaml]
     #[arg(long, value_name = "FILE", env = "DEVLOOP_LOGS_TAIL_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,

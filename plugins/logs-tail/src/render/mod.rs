@@ -2,7 +2,7 @@
 
 pub(crate) mod json;
 pub(crate) mod palette;
-mod safe;
+pub(crate) mod safe;
 pub(crate) mod stamp;
 pub(crate) mod summary;
 pub(crate) mod template;
@@ -207,7 +207,7 @@ pub(crate) fn path(source: &Source) -> String {
     format!("{}/{}", source.pod, source.container)
 }
 
-fn cut_mark(cut: u64) -> String {
+pub(crate) fn cut_mark(cut: u64) -> String {
     format!("… [{cut} bytes more, cut]")
 }
 

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 /// A part of a message that has a colour: an SGR parameter.
-pub(super) type Span = (Range<usize>, &'static str);
+pub(crate) type Span = (Range<usize>, &'static str);
 
 /// Appends `message` in colours: its own, and those of `spans` (in order and
 /// apart from each other). Without `colors`, its own are left out.
-pub(super) fn paint(message: &[u8], spans: &[Span], colors: bool, text: &mut String) {
+pub(crate) fn paint(message: &[u8], spans: &[Span], colors: bool, text: &mut String) {
     let message = message.strip_suffix(b"\r").unwrap_or(message);
     let mut done = 0;
     for (range, sgr) in spans.iter().filter(|_| colors) {

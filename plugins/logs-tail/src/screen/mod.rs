@@ -1,0 +1,263 @@
+//! `--ui`: the records on the whole screen, to be looked through while they come.
+//!
+//! [`store`] keeps the newest records, [`view`] is what of them is shown and what
+//! keys do, [`layout`] puts it on rows, [`draw`] into cells. All of that is pure;
+//! [`run`] joins it to the terminal.
+
+mod draw;
+mod filter;
+mod layout;
+mod store;
+mod style;
+mod terminal;
+mod view;
+
+use crate::lines::Record;
+use crate::lines::assemble::Assembler;
+use crate::lines::judge::{Judge, Sink};
+use crate::lines::level::Level;
+use crate::render::path;
+use crate::render::stamp::{Stamp, StampForm};
+use crate::setup::Setup;
+use devloop_core::logs::{LogEvent, Origin};
+use devloop_core::shutdown::Shutdown;
+use devloop_core::{CommandError, ErrorContext, Result};
+use draw::Looks;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use ratatui::crossterm::event::{Event, KeyEventKind};
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use store::Store;
+use terminal::Screen;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use view::{Effect, View};
+
+/// Records are kept up to so many bytes.
+const KEPT: usize = 64 << 20;
+/// Between two pictures: more than 30 a second nobody sees.
+const FRAME: Duration = Duration::from_millis(33);
+/// Events that are taken in before keys are looked at again.
+const AT_ONCE: usize = 4096;
+/// Terminals take no more than this from OSC 52 (tmux and xterm: about 100 KB).
+const MOST_COPIED: usize = 74_000;
+
+/// Shows what comes until the user has enough.
+///
+/// # Errors
+/// When the terminal can't be taken or written.
+pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+    let mut screen = Screen::open().context("could not take the terminal")?;
+    let mut keys = terminal::keys();
+    let mut state = State::new(setup);
+    let mut drawn = Instant::now();
+    let mut is_stale = true;
+    let mut is_open = true;
+    while !state.is_over {
+        if is_stale && drawn.elapsed() >= FRAME {
+            state.view.catch_up(&state.feed.store);
+            let State { view, feed, looks, .. } = &mut state;
+            screen.terminal.draw(|frame| draw::draw(frame, view, &feed.store, looks)).context("could not draw")?;
+            (drawn, is_stale) = (Instant::now(), false);
+        }
+        let due = [is_stale.then(|| drawn + FRAME), state.feed.assembler.next_due()].into_iter().flatten().min();
+        let next = handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => Next::End,
+                key = keys.recv() => key.map_or(Next::End, Next::Key),
+                event = events_rx.recv(), if is_open => event.map_or(Next::Closed, Next::Log),
+                () = sleep_until(due) => Next::Due,
+            }
+        });
+        is_stale |= !matches!(next, Next::Due);
+        match next {
+            Next::End => break,
+            Next::Key(event) => state.terminal_event(&event),
+            Next::Closed => {
+                is_open = false;
+                state.feed.end();
+            }
+            Next::Log(event) => {
+                state.feed.event(event);
+                for _ in 0..AT_ONCE {
+                    let Ok(event) = events_rx.try_recv() else { break };
+                    state.feed.event(event);
+                }
+            }
+            Next::Due => {}
+        }
+        is_stale |= state.feed.release();
+    }
+    Ok(())
+}
+
+/// What happens next.
+enum Next {
+    Key(Event),
+    Log(LogEvent),
+    /// A picture is due, or a record that is held.
+    Due,
+    /// There is nothing more to read; the user may still look.
+    Closed,
+    End,
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct State {
+    feed: Feed,
+    view: View,
+    looks: Looks,
+    is_over: bool,
+}
+
+impl State {
+    fn new(setup: Setup) -> Self {
+        let stamp = setup.look.stamp.clone();
+        let mut view = View::default();
+        view.stamps = stamp.is_some();
+        let short = Stamp { form: StampForm::Custom("%H:%M:%S.%3f".into()), zone: TimeZone::system() };
+        let looks = Looks { palette: setup.look.palette.clone(), stamp: stamp.unwrap_or(short) };
+        let feed = Feed { assembler: Assembler::new(setup.joining), judge: setup.judge, store: Store::new(KEPT), away: HashSet::new() };
+        Self { feed, view, looks, is_over: false }
+    }
+
+    fn terminal_event(&mut self, event: &Event) {
+        let Event::Key(key) = event else { return };
+        if key.kind == KeyEventKind::Release {
+            return;
+        }
+        self.view.catch_up(&self.feed.store);
+        match self.view.key(*key, &self.feed.store) {
+            None => {}
+            Some(Effect::Quit) => self.is_over = true,
+            Some(Effect::Copy(text)) => self.view.message = Some(copied(&text)),
+            Some(Effect::Save) => self.view.message = Some(self.save()),
+        }
+    }
+
+    fn save(&self) -> String {
+        let now = Timestamp::now().to_zoned(TimeZone::system());
+        let name = format!("logs-tail-{}.log", now.strftime("%Y%m%d-%H%M%S"));
+        match save(Path::new(&name), &self.view, &self.feed.store) {
+            Ok(count) => format!("{count} records saved to {name}"),
+            Err(error) => format!("could not write {name}: {error}"),
+        }
+    }
+}
+
+fn copied(text: &str) -> String {
+    if text.len() > MOST_COPIED {
+        return "the record is too long for the terminal's clipboard; s saves it".into();
+    }
+    match Screen::copy(text) {
+        Ok(()) => "copied, if the terminal allows it".into(),
+        Err(error) => format!("could not copy: {error}"),
+    }
+}
+
+/// Writes the records that are shown to a new file.
+fn save(path: &Path, view: &View, store: &Store) -> io::Result<usize> {
+    // What is there already is the user's.
+    let mut file = io::BufWriter::new(std::fs::File::create_new(path)?);
+    let mut count = 0;
+    for entry in view.shown().iter().filter_map(|number| store.get(*number)) {
+        if let Some(timestamp) = entry.timestamp {
+            write!(file, "{timestamp} ")?;
+        }
+        if let Some(source) = entry.source {
+            write!(file, "{} ", path_of(store, source))?;
+        }
+        writeln!(file, "{}", entry.text)?;
+        count += 1;
+    }
+    file.flush()?;
+    Ok(count)
+}
+
+fn path_of(store: &Store, source: usize) -> String {
+    store.origins().get(source).map(|origin| path(&origin.source)).unwrap_or_default()
+}
+
+/// From events to records in the store.
+struct Feed {
+    assembler: Assembler,
+    judge: Judge,
+    store: Store,
+    /// What has lost its connection.
+    away: HashSet<Origin>,
+}
+
+impl Feed {
+    fn event(&mut self, event: LogEvent) {
+        let store = &mut self.store;
+        match event {
+            LogEvent::Line(line) => {
+                // The store takes whatever comes.
+                let _ = self.assembler.line(line, Instant::now(), &mut self.judge, store);
+            }
+            LogEvent::Opened(source) => store.mark(&source, true),
+            LogEvent::Closed(source) => {
+                self.away.remove(&Origin::Log(std::sync::Arc::clone(&source)));
+                store.mark(&source, false);
+                store.note(Level::Info, format!("{} is gone", path(&source)));
+            }
+            LogEvent::Gap(source, why) => store.note(Level::Warn, format!("{}: {why}", path(&source))),
+            LogEvent::Notice(source, what) => {
+                store.note(Level::Info, format!("{}: the kubelet says: {}", path(&source), what.escape_debug()));
+            }
+            LogEvent::Interrupted(origin, why) => {
+                if self.away.is_empty() {
+                    store.note(Level::Warn, format!("the connection is lost ({why}); trying again"));
+                }
+                self.away.insert(origin);
+            }
+            LogEvent::Restored(origin) => {
+                if self.away.remove(&origin) && self.away.is_empty() {
+                    store.note(Level::Info, "connected again".into());
+                }
+            }
+            LogEvent::NoPods => store.note(Level::Info, "no pod yet; waiting for one".into()),
+        }
+    }
+
+    /// Lets go of records that waited long enough; whether there were any.
+    fn release(&mut self) -> bool {
+        let before = self.store.end();
+        if self.assembler.next_due().is_some() {
+            let _ = self.assembler.release(Some(Instant::now()), &mut self.judge, &mut self.store);
+        }
+        self.store.end() != before
+    }
+
+    fn end(&mut self) {
+        let _ = self.assembler.release(None, &mut self.judge, &mut self.store);
+        self.store.note(Level::Info, "that is all there is".into());
+    }
+}
+
+impl Sink for Store {
+    fn record(&mut self, record: &Record<'_>) -> io::Result<()> {
+        Store::record(self, record);
+        Ok(())
+    }
+
+    fn separator(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The error of a screen that has no terminal to be on.
+pub(crate) fn needs_terminal() -> CommandError {
+    CommandError::usage("--ui needs a terminal for its screen and keys")
+        .with_hint("leave it out where the output goes to a file or a program")
+}
