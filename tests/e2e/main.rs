@@ -20,6 +20,7 @@ mod kind;
 mod kubectl;
 mod logs_tail;
 mod rebuild;
+mod screen;
 mod supervise;
 
 use clusters::{Cluster, Tally, shared};
@@ -65,7 +66,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 hot_reload::commands::cases(),
             ],
             // Last: started by the first of the kubectl tests, due by now.
-            vec![logs_tail::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
+            vec![logs_tail::cases(), screen::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
         ),
         Cluster::Kind => (
             vec![
@@ -77,11 +78,11 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
-            vec![logs_tail::cases(), devenv::late_cases(), kubectl::late_cases(), kind::fault_cases()],
+            vec![logs_tail::cases(), screen::cases(), devenv::late_cases(), kubectl::late_cases(), kind::fault_cases()],
         ),
         Cluster::Kind3 => (
             vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
-            vec![logs_tail::cases(), kubectl::late_cases()],
+            vec![logs_tail::cases(), screen::cases(), kubectl::late_cases()],
         ),
         Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), delivery::api_cases(), hot_reload::cases()], vec![logs_tail::cases()]),
     }
