@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(3);
 pub(super) struct Container {
     pub(super) folder: PathBuf,
     files: Vec<LogFile>,
+    /// Those before had no more when they were asked last.
+    reading: usize,
     /// Rotated files that were opened, or aren't wanted.
     known: BTreeSet<FileName>,
     /// The first run that is read, and the last.
@@ -69,6 +71,7 @@ impl Container {
         let mut container = Self {
             folder,
             files: Vec::new(),
+            reading: 0,
             known: BTreeSet::new(),
             least: 0,
             most: u32::MAX,
@@ -137,12 +140,11 @@ impl Container {
         Ok(order(names.iter().map(String::as_str)))
     }
 
-    /// Looks for new files, and gives those up that are done with. False when the
-    /// folder is gone.
-    pub(super) fn rescan(&mut self, now: Instant) -> bool {
-        let listed = self.list();
-        let is_there = listed.is_ok();
-        for (name, packing, file) in listed.unwrap_or_default() {
+    /// Looks for new files, and gives those up that are done with.
+    pub(super) fn rescan(&mut self, now: Instant) {
+        self.reading = 0;
+        // A folder that is gone has no new ones.
+        for (name, packing, file) in self.list().unwrap_or_default() {
             let is_known = name.part != Part::Current && self.known.contains(&name);
             if is_known || name.instance < self.least || name.instance > self.most {
                 continue;
@@ -159,7 +161,11 @@ impl Container {
         self.files.sort_by(|one, other| one.name.cmp(&other.name));
         self.mark_superseded(now);
         self.retire(now);
-        is_there
+    }
+
+    /// One of the files was written to, perhaps one that was renamed already.
+    pub(super) fn written(&mut self) {
+        self.reading = 0;
     }
 
     fn mark_superseded(&mut self, now: Instant) {
@@ -194,6 +200,7 @@ impl Container {
         if let Some(index) = self.files.iter().position(|file| file.held() > 0)
             && self.files.len() > 1
         {
+            self.reading = 0;
             let bytes = self.files.remove(index).held();
             self.ready.push_back(Item::Gap(Loss::Dropped { bytes }));
         }
@@ -238,7 +245,8 @@ impl Container {
     /// Reads the next line, and answers where to read on; none at the end, for now.
     /// What is no line becomes a gap.
     fn read(&mut self, block: usize, line: &mut Line) -> Option<Position> {
-        for index in 0..self.files.len() {
+        for index in self.reading..self.files.len() {
+            self.reading = index;
             let mut damaged = 0;
             let found = loop {
                 let file = &mut self.files[index];

@@ -109,7 +109,10 @@ impl Engine {
 
     /// A file was written to.
     pub(super) fn written(&mut self, id: u32) {
-        self.dirty.insert(id);
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.container.written();
+            self.dirty.insert(id);
+        }
     }
 
     /// Files were made, renamed or deleted. What is new is open afterwards.

@@ -213,6 +213,8 @@ impl LogFile {
                 return Ok(Some(RawLine { range, offset, end: self.position(), cut }));
             }
             self.searched = self.buffer.len();
+            // What is followed grows by little.
+            let block = if self.is_at_end { block.min(SMALL_BLOCK) } else { block };
             self.is_at_end = true;
             if self.fill(block)? == 0 {
                 return Ok(None);
@@ -269,6 +271,8 @@ impl LogFile {
 
 /// So much is read at once where memory allows.
 pub(super) const BLOCK: usize = 256 * 1024;
+/// So much of a file that was read to its end.
+const SMALL_BLOCK: usize = 16 * 1024;
 
 fn first_time(text: &[u8]) -> Option<i64> {
     parse_time(text.split(|byte| *byte == b' ').next()?)

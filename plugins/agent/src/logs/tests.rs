@@ -108,6 +108,17 @@ fn numbered(numbers: std::ops::Range<u64>) -> Vec<String> {
     numbers.map(|number| format!("line {number}")).collect()
 }
 
+/// Waits until this process has a file open under this name.
+fn until_open(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let is_open =
+        || std::fs::read_dir("/proc/self/fd").unwrap().flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link == path));
+    while !is_open() {
+        assert!(Instant::now() < deadline, "{} was never opened", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A client of a server in this process.
 struct Client {
     requests: std::io::PipeWriter,
@@ -300,20 +311,18 @@ fn a_slow_client_loses_nothing_that_the_kubelet_deletes() {
     let mut client = Client::start(node.settings(true), vec![request(1)]);
     client.until("CAUGHT UP");
     let (files, lines_each) = (8, 20_000);
-    let mut last: Vec<String> = Vec::new();
+    let mut last: Option<String> = None;
     for file in 0..files {
         let begin = 10 + file * lines_each;
         append(&folder.join("0.log"), &text(begin..begin + lines_each));
-        let name = format!("20260101-0000{file:02}");
-        rotate(&folder, &name);
-        // The agent hears of the rename at once; the kubelet leaves it minutes.
-        std::thread::sleep(Duration::from_millis(100));
-        last.push(format!("0.log.{name}"));
-        if last.len() > 1 {
-            compress(&folder, &last.remove(0));
-        }
-        if last.len() > 1 || file > 2 {
-            let _ = std::fs::remove_file(folder.join(format!("0.log.20260101-0000{:02}.gz", file - 1)));
+        let name = format!("0.log.20260101-0000{file:02}");
+        rotate(&folder, &name["0.log.".len()..]);
+        until_open(&folder.join(&name));
+        until_open(&folder.join("0.log"));
+        // Two at a time is less than the kubelet keeps.
+        if let Some(before) = last.replace(name) {
+            compress(&folder, &before);
+            std::fs::remove_file(folder.join(format!("{before}.gz"))).unwrap();
         }
     }
     let end = 10 + files * lines_each;
