@@ -110,7 +110,8 @@ mod tests {
         if !choice.wants_pod(&pod) {
             return "-".into();
         }
-        let names: Vec<String> = containers(&pod).into_iter().filter(|container| choice.wants(container)).map(|container| container.name).collect();
+        let names: Vec<String> =
+            containers(&pod).into_iter().filter(|container| choice.wants(container)).map(|container| container.name).collect();
         names.join(" ")
     }
 

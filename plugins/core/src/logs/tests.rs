@@ -109,7 +109,7 @@ async fn answer(stream: TcpStream, kubelet: Shared) -> std::io::Result<()> {
 }
 
 fn source() -> Arc<Source> {
-    Arc::new(Source { namespace: "default".into(), pod: "web".into(), container: "app".into(), has_siblings: false })
+    Arc::new(Source { namespace: "default".into(), pod: "web".into(), container: "app".into(), ..Source::default() })
 }
 
 fn observed(number: u32, state: InstanceState) -> Observed {
@@ -135,6 +135,8 @@ fn text(event: &LogEvent) -> String {
         LogEvent::Interrupted(..) => "INTERRUPTED".into(),
         LogEvent::Restored(_) => "RESTORED".into(),
         LogEvent::NoPods => "NO PODS".into(),
+        LogEvent::Failed(what, _) => format!("FAILED {what}"),
+        LogEvent::Held { bytes, .. } => format!("HELD {bytes}"),
     }
 }
 
