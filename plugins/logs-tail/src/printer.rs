@@ -129,6 +129,10 @@ impl<W: Write> Printer<'_, W> {
             LogEvent::Held { node, bytes } => {
                 self.say(&format!("node {node}: the output is slow; {} that were rotated away wait for it", human_bytes(bytes)))?;
             }
+            LogEvent::Happened(happening) => {
+                let style = if happening.is_warning { Style::new().for_stderr().yellow() } else { Style::new().for_stderr().cyan() };
+                self.say(&format!("{} {}: {}", style.apply_to("*"), happening.pod, happening.what))?;
+            }
             LogEvent::NoPods => self.say("no pod yet; waiting for one")?,
         }
         Ok(())

@@ -123,6 +123,7 @@ fn options(range: &RangeArgs, now: Timestamp) -> Result<LogOptions> {
         head: range.head,
         all: range.all,
         previous: range.previous,
+        events: range.events,
         window,
         connections: range.max_log_requests,
         held_limit: size("--spill", &range.spill)?,

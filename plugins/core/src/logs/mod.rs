@@ -24,6 +24,7 @@
 mod choice;
 mod fetch;
 mod follow;
+mod happenings;
 mod instance;
 mod line;
 mod merge;
@@ -45,6 +46,7 @@ mod ways;
 pub use choice::{Choice, Condition, ContainerState};
 pub use fetch::last_lines;
 pub use follow::{Beginning, follow};
+pub use happenings::Happening;
 pub use instance::{ContainerKind, Instance, InstanceState, NamedContainer, Observed, PodState, Step, containers, decide};
 pub use line::LINE_LIMIT;
 pub use owners::{Object, find_object};
@@ -171,6 +173,8 @@ pub enum LogEvent {
     Interrupted(Origin, String),
     /// It is back.
     Restored(Origin),
+    /// Something happened to a pod, if that is wanted.
+    Happened(Happening),
     /// No pod matches yet.
     NoPods,
     /// These pods, or the log of this container, can't be read; the rest goes on.
@@ -244,6 +248,9 @@ pub struct LogOptions {
     pub held_limit: u64,
     /// What the node may leave out already.
     pub filter: NodeFilter,
+    /// Whether the cluster's events and the ends of containers are told, with
+    /// [`follow_pods`].
+    pub events: bool,
 }
 
 /// Lines that needn't leave the node, by regular expressions over bytes.
@@ -270,6 +277,7 @@ impl Default for LogOptions {
             connections: CONNECTIONS,
             held_limit: HELD_LIMIT,
             filter: NodeFilter::default(),
+            events: false,
         }
     }
 }

@@ -83,6 +83,7 @@ impl Order {
         let latest = source.and_then(|source| self.latest.get(&source)).copied().unwrap_or(i64::MIN);
         let time = match &event {
             LogEvent::Line(line) => nanoseconds(line.timestamp).max(latest),
+            LogEvent::Happened(happening) => nanoseconds(happening.time),
             // Between the lines before and behind it.
             _ => latest,
         };

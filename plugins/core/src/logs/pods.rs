@@ -1,6 +1,7 @@
 //! The logs of all containers of all pods of some scopes, now and in future.
 
 use super::follow::{Beginning, Mode, Reader, classify, follow_to};
+use super::happenings::{ends, of_event, watch_events};
 use super::instance::{Observed, PodState};
 use super::on_node::NodeEnd;
 use super::plan::{Action, ContainerKey, plan};
@@ -13,9 +14,10 @@ use super::{LogEvent, LogOptions, LogsError, Origin, Source, order};
 use crate::args::Via;
 use crate::error::CommandError;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::watcher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
@@ -34,6 +36,9 @@ pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mps
     let mut watches = JoinSet::new();
     for (index, scope) in scopes.iter().enumerate() {
         watches.spawn(watch(index, scope.clone(), news_tx.clone()));
+        if options.events {
+            watches.spawn(watch_events(index, scope.clone(), news_tx.clone()));
+        }
     }
     drop(news_tx);
     let (lanes, items_rx) = Lanes::new();
@@ -48,6 +53,7 @@ pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mps
         tasks: JoinSet::new(),
         is_settled: false,
         said_no_pods: false,
+        said_ends: HashSet::new(),
     };
     let end = sleep_until(options.until);
     tokio::pin!(end);
@@ -119,6 +125,8 @@ struct Followers<'a> {
     /// Whether all scopes were listed, or can't be: what is there is read together.
     is_settled: bool,
     said_no_pods: bool,
+    /// The ends of containers that are known, by pod.
+    said_ends: HashSet<(String, String)>,
 }
 
 impl Followers<'_> {
@@ -137,7 +145,23 @@ impl Followers<'_> {
                     self.say(LogEvent::Interrupted(Origin::Watch(index), reason)).await;
                 }
             }
+            News::Happened(index, event) => {
+                let uid = event.involved_object.uid.clone().unwrap_or_default();
+                if self.views[index].pods.get(&uid).is_some_and(|known| known.is_wanted) {
+                    self.say(LogEvent::Happened(of_event(&event, Timestamp::now()))).await;
+                }
+                return Ok(());
+            }
+            News::EventsRefused(index, error) => {
+                let what = format!("watch the events of {}", self.scopes[index].describe());
+                let error = Arc::new(CommandError::from(classify(error, what)));
+                self.say(LogEvent::Failed("the cluster's events".into(), error)).await;
+                return Ok(());
+            }
             News::Event(index, event) => {
+                if self.ways.options.events {
+                    self.tell_ends(&event).await;
+                }
                 if !self.take_event(index, *event).await {
                     return Ok(());
                 }
@@ -151,8 +175,30 @@ impl Followers<'_> {
         Ok(())
     }
 
+    /// Tells how containers ended, unless that was so from the start.
+    async fn tell_ends(&mut self, event: &watcher::Event<Pod>) {
+        let (pod, is_new) = match event {
+            watcher::Event::Apply(pod) => (pod, true),
+            watcher::Event::InitApply(pod) => (pod, self.is_settled),
+            watcher::Event::Delete(pod) => {
+                let uid = pod.uid().unwrap_or_default();
+                self.said_ends.retain(|(known, _)| *known != uid);
+                return;
+            }
+            _ => return,
+        };
+        if !self.ways.options.choice.wants_pod(pod) {
+            return;
+        }
+        for (key, happening) in ends(pod, Timestamp::now()) {
+            if self.said_ends.insert((pod.uid().unwrap_or_default(), key)) && is_new {
+                self.say(LogEvent::Happened(happening)).await;
+            }
+        }
+    }
+
     /// Notes an event; false when more of the same list is to come.
-    async fn take_event(&mut self, index: usize, event: watcher::Event<k8s_openapi::api::core::v1::Pod>) -> bool {
+    async fn take_event(&mut self, index: usize, event: watcher::Event<Pod>) -> bool {
         let context = self.scopes[index].place.context.as_ref();
         let choice = &self.ways.options.choice;
         let known = |pod: &_| Known { pod: PodView::of(pod, context), is_wanted: choice.wants_pod(pod) };

@@ -134,6 +134,7 @@ fn text(event: &LogEvent) -> String {
         LogEvent::Closed(_) => "CLOSED".into(),
         LogEvent::Interrupted(..) => "INTERRUPTED".into(),
         LogEvent::Restored(_) => "RESTORED".into(),
+        LogEvent::Happened(happening) => happening.what.clone(),
         LogEvent::NoPods => "NO PODS".into(),
         LogEvent::Failed(what, _) => format!("FAILED {what}"),
         LogEvent::Held { bytes, .. } => format!("HELD {bytes}"),

@@ -26,6 +26,8 @@ pub(super) enum News {
     Event(usize, Box<watcher::Event<Pod>>),
     Interrupted(usize, String),
     Refused(usize, kube::Error),
+    Happened(usize, Box<k8s_openapi::api::core::v1::Event>),
+    EventsRefused(usize, kube::Error),
 }
 
 /// Lists the pods of a scope, oldest first.

@@ -32,6 +32,9 @@ pub struct RangeArgs {
     /// Print the log of the instance before the last restart, and end
     #[arg(long)]
     pub previous: bool,
+    /// Say what happens to the pods, too: the cluster's events and how containers end
+    #[arg(long, conflicts_with_all = ["no_follow", "previous"])]
+    pub events: bool,
     /// How long a line waits for older ones of other containers
     #[arg(long, value_name = "DURATION", default_value = "150ms", conflicts_with = "unordered")]
     pub window: String,
