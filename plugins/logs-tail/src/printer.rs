@@ -125,9 +125,9 @@ impl<W: Write> Printer<'_, W> {
                 let chain = devloop_core::telemetry::error_chain(&*error);
                 self.ui.warn(format!("{what} can't be read ({chain}); the rest goes on"));
             }
-            LogEvent::Held { node, bytes: 0 } => self.say(&format!("node {node}: nothing that was rotated waits any more"))?,
-            LogEvent::Held { node, bytes } => {
-                self.say(&format!("node {node}: the output is slow; {} that were rotated away wait for it", human_bytes(bytes)))?;
+            LogEvent::Held { whose, bytes: 0 } => self.say(&format!("{whose}: the output has caught up"))?,
+            LogEvent::Held { whose, bytes } => {
+                self.say(&format!("{whose}: the output is slow; {} wait for it", human_bytes(bytes)))?;
             }
             LogEvent::Happened(happening) => {
                 let style = if happening.is_warning { Style::new().for_stderr().yellow() } else { Style::new().for_stderr().cyan() };

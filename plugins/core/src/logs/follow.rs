@@ -169,7 +169,7 @@ impl Reader {
             source,
             observed_rx,
             left: options.head,
-            has_history: matches!(output, Output::Lane(_)) && options.window.is_some() && beginning == Beginning::Newest,
+            has_history: !matches!(output, Output::Direct(_)) && options.window.is_some() && beginning == Beginning::Newest,
             options,
             output,
             turns,
@@ -192,9 +192,9 @@ impl Reader {
     }
 
     /// What was there at the beginning was read, or can't be: others needn't wait.
-    fn end_history(&mut self) {
+    async fn end_history(&mut self) {
         if std::mem::take(&mut self.has_history) {
-            self.output.caught_up();
+            self.output.caught_up().await;
         }
     }
 
@@ -217,7 +217,7 @@ impl Reader {
             let goes_on = match decide(next, &observed) {
                 Step::Idle if mode == Mode::Once => return Ok(()),
                 Step::Idle => {
-                    self.end_history();
+                    self.end_history().await;
                     tokio::select! {
                         changed = self.observed_rx.changed() => changed.is_ok(),
                         () = self.output.closed() => false,
@@ -260,7 +260,7 @@ impl Reader {
         let is_history = mode == Mode::Follow && self.has_history;
         let params = LogParams { follow: mode == Mode::Follow && !is_history, ..LogParams::default() };
         let ending = self.connection(number, params, if is_history { Mode::Once } else { mode }).await;
-        self.end_history();
+        self.end_history().await;
         match ending {
             Ending::Unheard => Ok(false),
             Ending::Clean(rest) if mode == Mode::Once => {
@@ -388,7 +388,7 @@ impl Reader {
             Some(turn) => turn,
             None => {
                 // Those who hold a connection may wait for this one's lines.
-                self.end_history();
+                self.end_history().await;
                 tokio::select! {
                     turn = self.turns.begin() => turn,
                     () = self.output.closed() => return Ending::Unheard,

@@ -21,6 +21,7 @@
 //! connection is broken are missing (and said to be). Each container costs a
 //! connection, as kube-client speaks HTTP/1.1; beyond a limit, readers take turns.
 
+mod backlog;
 mod choice;
 mod fetch;
 mod follow;
@@ -37,6 +38,7 @@ mod queue;
 mod read;
 mod resume;
 mod scope;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -179,11 +181,12 @@ pub enum LogEvent {
     NoPods,
     /// These pods, or the log of this container, can't be read; the rest goes on.
     Failed(String, Arc<CommandError>),
-    /// So many bytes that a node's kubelet has deleted wait on it for a slow listener.
+    /// So much waits for a slow listener where it would be gone otherwise: on a node
+    /// what its kubelet has deleted, here on disk what the API has given.
     Held {
-        /// The node.
-        node: String,
-        /// Bytes of log files.
+        /// `node NAME` or `pod/container`.
+        whose: String,
+        /// 0 when it has caught up.
         bytes: u64,
     },
 }
@@ -244,7 +247,8 @@ pub struct LogOptions {
     pub via: Via,
     /// So many connections for logs at once; further readers take turns.
     pub connections: usize,
-    /// So many bytes that the kubelet has deleted a node keeps for a slow listener.
+    /// So many bytes are kept for a slow listener: on each node of what the kubelet
+    /// has deleted, here on disk of each container that the API gives.
     pub held_limit: u64,
     /// What the node may leave out already.
     pub filter: NodeFilter,

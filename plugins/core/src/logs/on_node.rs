@@ -119,6 +119,8 @@ struct Log {
     entry: Entry,
     position: Option<Position>,
     is_finishing: bool,
+    /// Whether it was said that it is read.
+    is_open: bool,
     /// What came of a line that isn't whole yet.
     part: Vec<u8>,
 }
@@ -212,10 +214,7 @@ impl Reader {
         match command {
             Command::Open(entry) => {
                 let id = entry.request.id;
-                if self.settings.follow {
-                    self.say(LogEvent::Opened(Arc::clone(&entry.source)));
-                }
-                self.logs.insert(id, Log { entry, position: None, is_finishing: false, part: Vec::new() });
+                self.logs.insert(id, Log { entry, position: None, is_finishing: false, is_open: false, part: Vec::new() });
                 self.fresh.push(id);
             }
             Command::Finish(id) => {
@@ -343,21 +342,36 @@ impl Reader {
                     }
                 }
             }
-            LogReply::CaughtUp { id } => self.caught_up(id),
+            LogReply::CaughtUp { id } => {
+                self.opened(id);
+                self.caught_up(id);
+            }
             LogReply::Gap { id, loss } => {
+                self.opened(id);
                 if let Some(log) = self.logs.get(&id) {
                     self.say(LogEvent::Gap(Arc::clone(&log.entry.source), describe(loss)));
                 }
             }
             LogReply::Ended { id } => self.end(id, NodeEnd::Read),
             LogReply::Missing { id, reason } => self.end(id, NodeEnd::Missing(reason)),
-            LogReply::Held { bytes } => self.say(LogEvent::Held { node: self.node.name().to_owned(), bytes }),
+            LogReply::Held { bytes } => self.say(LogEvent::Held { whose: format!("node {}", self.node.name()), bytes }),
             LogReply::Failed { message } => return Err(message),
         }
         Ok(())
     }
 
+    /// There are files of a log.
+    fn opened(&mut self, id: u32) {
+        if let Some(log) = self.logs.get_mut(&id)
+            && !std::mem::replace(&mut log.is_open, true)
+            && self.settings.follow
+        {
+            self.outgoing.push_back(Outgoing::Event(LogEvent::Opened(Arc::clone(&log.entry.source))));
+        }
+    }
+
     fn piece(&mut self, piece: Piece<'_>) {
+        self.opened(piece.id);
         let Some(log) = self.logs.get_mut(&piece.id) else { return };
         if !piece.is_last {
             log.part.extend_from_slice(piece.bytes);
@@ -432,3 +446,7 @@ fn describe(loss: Loss) -> String {
         Loss::Truncated => "lines may be missing: the log's file was made shorter".to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "on_node_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The logs of all containers of all pods of some scopes, now and in future.
 
-use super::follow::{Beginning, Mode, Reader, classify, follow_to};
+use super::follow::{Beginning, classify, follow_to};
 use super::happenings::{ends, of_event, watch_events};
 use super::instance::{Observed, PodState};
 use super::on_node::NodeEnd;
@@ -8,9 +8,10 @@ use super::plan::{Action, ContainerKey, plan};
 use super::queue::{Lane, Lanes, Output};
 use super::read::unreachable;
 use super::scope::Scope;
+use super::spill::Room;
 use super::watching::{News, PodView, watch};
 use super::ways::{OnNode, Ways, await_end};
-use super::{LogEvent, LogOptions, LogsError, Origin, Source, order};
+use super::{LogEvent, LogOptions, LogsError, Origin, Source, order, spill};
 use crate::args::Via;
 use crate::error::CommandError;
 use jiff::Timestamp;
@@ -22,6 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
+
+/// So many events of a reader wait for its lane before the disk is used.
+const WAITING: usize = 64;
 
 /// How long lines of the time before `until` may take to come.
 const LATEST: Duration = Duration::from_secs(2);
@@ -357,7 +361,12 @@ struct Work {
 impl Work {
     async fn follow_by_api(self, lane: Lane) -> Result<(), LogsError> {
         let Self { client, source, observed_rx, beginning, options, turns } = self;
-        follow_to(client, source, observed_rx, beginning, options, Output::Lane(lane), turns).await
+        let (said_tx, said_rx) = mpsc::channel(WAITING);
+        let room = Room { limit: options.held_limit, has_history: beginning == Beginning::Newest && options.window.is_some() };
+        let passing = spill::run(Arc::clone(&source), said_rx, lane, room);
+        let reading = follow_to(client, source, observed_rx, beginning, options, Output::Spill(said_tx), turns);
+        let (outcome, ()) = tokio::join!(reading, passing);
+        outcome
     }
 
     async fn follow_on_node(mut self, on_node: OnNode, lanes: Lanes) -> Result<(), LogsError> {
@@ -370,11 +379,6 @@ impl Work {
         }
         tracing::info!(pod = self.source.pod, container = self.source.container, reason, "reading the log through the API instead");
         let lane = lanes.open(self.beginning == Beginning::Newest);
-        let Self { client, source, observed_rx, beginning, options, turns } = self;
-        // That it is read was said.
-        let mut reader = Reader::new(&client, Arc::clone(&source), observed_rx, beginning, options, Output::Lane(lane.clone()), turns);
-        reader.run(Mode::Follow).await?;
-        lane.send(LogEvent::Closed(source)).await;
-        Ok(())
+        self.follow_by_api(lane).await
     }
 }

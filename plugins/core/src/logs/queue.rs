@@ -2,6 +2,7 @@
 //! so that one that is ahead waits while the others are read.
 
 use super::LogEvent;
+use super::spill::Said;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -116,6 +117,8 @@ pub(super) enum Output {
     /// To the listener, as they come.
     Direct(mpsc::Sender<LogEvent>),
     Lane(Lane),
+    /// To a lane, by way of the disk if it has no room.
+    Spill(mpsc::Sender<Said>),
 }
 
 impl Output {
@@ -124,6 +127,7 @@ impl Output {
         match self {
             Self::Direct(events_tx) => events_tx.send(event).await.is_ok(),
             Self::Lane(lane) => lane.send(event).await,
+            Self::Spill(said_tx) => said_tx.send(Said::Event(event)).await.is_ok(),
         }
     }
 
@@ -132,13 +136,17 @@ impl Output {
         match self {
             Self::Direct(events_tx) => events_tx.closed().await,
             Self::Lane(lane) => lane.closed().await,
+            Self::Spill(said_tx) => said_tx.closed().await,
         }
     }
 
     /// All that was there at the beginning was sent.
-    pub(super) fn caught_up(&self) {
-        if let Self::Lane(lane) = self {
-            lane.caught_up();
+    pub(super) async fn caught_up(&self) {
+        match self {
+            Self::Direct(_) => {}
+            Self::Lane(lane) => lane.caught_up(),
+            // That nobody listens is noticed with the next event.
+            Self::Spill(said_tx) => drop(said_tx.send(Said::CaughtUp).await),
         }
     }
 }
