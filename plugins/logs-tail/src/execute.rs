@@ -93,12 +93,11 @@ async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, ev
     let places: Vec<String> = scopes.iter().map(Scope::describe).collect::<BTreeSet<_>>().into_iter().collect();
     let places = places.join(" and ");
     if found.pods == 0 {
-        return Err(CommandError::new(format!("there are no pods of {what} in {places}")))
-            .hint("without --no-follow, logs-tail waits for one");
+        return Err(CommandError::new(format!("{what}: no pods in {places}"))).hint("without --no-follow, logs-tail waits for one");
     }
     if found.containers == 0 {
         let state = if options.previous { "restarted" } else { "started" };
-        return Err(CommandError::new(format!("no container of {what} has {state} yet"))).hint("see why with `kubectl describe pods`");
+        return Err(CommandError::new(format!("{what}: no container has {state} yet"))).hint("see why with `kubectl describe pods`");
     }
     Ok(())
 }

@@ -460,6 +460,8 @@ impl Reader {
             }
             has_stamps |= line.timestamp.is_some();
             match self.take(line).await {
+                // A busy log has no moment when nothing comes.
+                Taken::Heard if mode == Mode::Follow && turn.is_due() => return Ending::Yielded,
                 Taken::Heard => {}
                 Taken::Foreign => return Ending::Foreign,
                 Taken::Unheard => return Ending::Unheard,

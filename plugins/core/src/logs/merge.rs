@@ -25,6 +25,8 @@ pub(super) struct Merge<T> {
     /// Lanes with history, by the last line that came.
     history: BTreeSet<(Time, LaneId)>,
     progress: HashMap<LaneId, Time>,
+    /// The last of what came meanwhile.
+    latest: Time,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl<T> Merge<T> {
             arrived: 0,
             history: BTreeSet::new(),
             progress: HashMap::new(),
+            latest: Time::MIN,
         }
     }
 
@@ -74,9 +77,11 @@ impl<T> Merge<T> {
     }
 
     /// A lane's history came.
-    pub(super) fn caught_up(&mut self, lane: LaneId) {
-        if let Some(time) = self.progress.remove(&lane) {
-            self.history.remove(&(time, lane));
+    pub(super) fn caught_up(&mut self, lane: LaneId, now: Instant) {
+        let Some(time) = self.progress.remove(&lane) else { return };
+        self.history.remove(&(time, lane));
+        if self.history.is_empty() {
+            self.due.push_back((now, std::mem::replace(&mut self.latest, Time::MIN)));
         }
     }
 
@@ -92,7 +97,11 @@ impl<T> Merge<T> {
         }
         self.arrived += 1;
         self.waiting.push(Reverse(Entry { time, number: self.arrived, thing }));
-        self.due.push_back((now + self.window, time));
+        if self.history.is_empty() {
+            self.due.push_back((now + self.window, time));
+        } else {
+            self.latest = self.latest.max(time);
+        }
     }
 
     /// Lets everything up to this time leave, unless history is still to come.
@@ -187,11 +196,11 @@ mod tests {
                 let time = lanes[lane].pop_front().unwrap();
                 merge.push(lane as LaneId, time, (lane as LaneId, time), now + Duration::from_secs(1));
                 if lanes[lane].is_empty() {
-                    merge.caught_up(lane as LaneId);
+                    merge.caught_up(lane as LaneId, now);
                 }
                 // Those without a line at all hold nothing back.
                 for (empty, _) in lanes.iter().enumerate().filter(|(_, lane)| lane.is_empty()) {
-                    merge.caught_up(empty as LaneId);
+                    merge.caught_up(empty as LaneId, now);
                 }
                 merged.extend(all(&mut merge, now));
             }

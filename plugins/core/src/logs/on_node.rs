@@ -327,7 +327,7 @@ impl Reader {
     }
 
     fn reply(&mut self, reply: LogReply) -> Result<(), String> {
-        self.was_connected = true;
+        self.was_connected |= !matches!(reply, LogReply::Failed { .. });
         if std::mem::take(&mut self.is_away) {
             self.say(LogEvent::Restored(Origin::Node(self.node.name().to_owned())));
         }

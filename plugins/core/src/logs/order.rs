@@ -73,7 +73,7 @@ impl Order {
         match item {
             Item::Opened { lane, has_history: true } => self.merge.expect(lane),
             Item::Opened { .. } => {}
-            Item::CaughtUp(lane) | Item::Closed(lane) => self.merge.caught_up(lane),
+            Item::CaughtUp(lane) | Item::Closed(lane) => self.merge.caught_up(lane, Instant::now()),
             Item::Event { lane, event, room } => self.event(lane, event, room),
         }
     }

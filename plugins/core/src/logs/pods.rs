@@ -113,6 +113,7 @@ struct Follower {
     is_gone: bool,
     /// All that is wanted was read, or nothing can be.
     has_ended: bool,
+    has_failed: bool,
 }
 
 /// Of pods in several clusters.
@@ -135,6 +136,7 @@ struct Followers<'a> {
 
 impl Followers<'_> {
     async fn take(&mut self, news: News) -> Result<(), LogsError> {
+        let mut beginning = Beginning::First;
         match news {
             News::Refused(index, error) => {
                 let error = classify(error, format!("watch the pods of {}", self.scopes[index].describe()));
@@ -163,18 +165,26 @@ impl Followers<'_> {
                 return Ok(());
             }
             News::Event(index, event) => {
+                let was_listed = self.views[index].is_listed;
                 if self.ways.options.events {
                     self.tell_ends(&event).await;
                 }
                 if !self.take_event(index, *event).await {
                     return Ok(());
                 }
+                // What is in the first list was there before.
+                if !was_listed {
+                    beginning = Beginning::Newest;
+                }
             }
         }
         let was_settled = self.is_settled;
         self.is_settled |= self.views.iter().all(|view| view.is_listed || view.is_refused || view.is_interrupted);
+        if !was_settled {
+            beginning = Beginning::Newest;
+        }
         if self.is_settled {
-            self.reconcile(if was_settled { Beginning::First } else { Beginning::Newest }).await;
+            self.reconcile(beginning).await;
         }
         Ok(())
     }
@@ -320,17 +330,20 @@ impl Followers<'_> {
                 self.tasks.spawn(async move { (its_key, follower.follow_by_api(lane).await) });
             }
         }
-        self.known.insert(key, Follower { observed_tx, is_gone: false, has_ended: false });
+        self.known.insert(key, Follower { observed_tx, is_gone: false, has_ended: false, has_failed: false });
     }
 
     /// A reader ended: its pod is gone, or it can't be read.
     async fn ended(&mut self, (key, outcome): (Key, Result<(), LogsError>)) -> Result<(), LogsError> {
         match self.known.get_mut(&key) {
-            Some(follower) if !follower.is_gone => follower.has_ended = true,
+            Some(follower) if !follower.is_gone => {
+                follower.has_ended = true;
+                follower.has_failed = outcome.is_err();
+            }
             _ => drop(self.known.remove(&key)),
         }
         let Err(error) = outcome else { return Ok(()) };
-        if self.known.len() <= 1 && self.scopes.len() == 1 {
+        if self.known.values().all(|follower| follower.has_failed) {
             return Err(error);
         }
         // The rest goes on.

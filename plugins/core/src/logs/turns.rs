@@ -51,6 +51,11 @@ impl Turns {
 }
 
 impl Turn {
+    /// Whether the connection was held long enough and others wait.
+    pub(super) fn is_due(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 && self.began.elapsed() > self.length
+    }
+
     /// Resolves when the connection was held long enough and others wait.
     pub(super) async fn is_over(&self) {
         tokio::time::sleep_until(self.began + self.length).await;
