@@ -343,7 +343,7 @@ impl Followers<'_> {
             _ => drop(self.known.remove(&key)),
         }
         let Err(error) = outcome else { return Ok(()) };
-        if self.known.values().all(|follower| follower.has_failed) {
+        if !self.known.is_empty() && self.known.values().all(|follower| follower.has_failed) {
             return Err(error);
         }
         // The rest goes on.
