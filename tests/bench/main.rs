@@ -8,6 +8,7 @@ mod figures;
 mod files;
 mod kind_up;
 mod load;
+mod logs;
 mod measure;
 mod push;
 mod rebuild;
@@ -50,7 +51,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 16] = [
+const BENCHMARKS: [Benchmark; 19] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -86,6 +87,14 @@ const BENCHMARKS: [Benchmark; 16] = [
         30,
         Measure::Anywhere(files::large_tree),
     ),
+    ("logs-history", "the logs of 5 pods with 60,000 lines each, next to `kubectl logs`", 3, Measure::Anywhere(logs::history)),
+    (
+        "logs-follow",
+        "20,000 lines/s over 10 pods: written by the runtime -> read from us, ordered and not",
+        1,
+        Measure::Anywhere(logs::follow),
+    ),
+    ("logs-many", "500 containers in 50 pods -> the first line of each, next to `kubectl logs`", 3, Measure::Anywhere(logs::many)),
     ("logs-stdin", "1 GB of JSON lines through `kubectl logs-tail --stdin`, next to grep and jq", 3, Measure::There(stdin::stdin)),
 ];
 

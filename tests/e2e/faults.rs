@@ -36,7 +36,7 @@ fn own() -> Environment {
 }
 
 /// The host's process ids of a component, by its command line.
-fn processes(environment: &Environment, component: &str) -> Vec<i32> {
+pub(crate) fn processes(environment: &Environment, component: &str) -> Vec<i32> {
     let init = environment.status().supervisor_pid;
     let namespace = std::fs::read_link(format!("/proc/{init}/ns/pid")).unwrap();
     let numbers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

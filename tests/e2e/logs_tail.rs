@@ -1,5 +1,9 @@
 //! `kubectl logs-tail` on real pods.
 
+mod sources;
+
+pub(crate) use sources::node_cases;
+
 use crate::{Case, shared};
 use devloop_tests::eventually;
 use devloop_tests::toolbox::IMAGE;
@@ -8,12 +12,13 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    let own: Vec<Case> = vec![
         ("logs_tail::every_line_once_across_restarts", restarts),
         ("logs_tail::json_and_raw_of_what_is_there", forms),
         ("logs_tail::bad_requests_are_errors", bad_requests),
         ("logs_tail::records_are_chosen_counted_and_written_to_files", records),
-    ]
+    ];
+    [own, sources::cases()].concat()
 }
 
 fn deployment(name: &str, replicas: u32, script: &str) {

@@ -66,7 +66,15 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 hot_reload::commands::cases(),
             ],
             // Last: started by the first of the kubectl tests, due by now.
-            vec![logs_tail::cases(), screen::cases(), supervise::cases(), devenv::late_cases(), faults::cases(), kubectl::late_cases()],
+            vec![
+                logs_tail::cases(),
+                logs_tail::node_cases(),
+                screen::cases(),
+                supervise::cases(),
+                devenv::late_cases(),
+                faults::cases(),
+                kubectl::late_cases(),
+            ],
         ),
         Cluster::Kind => (
             vec![
@@ -78,7 +86,14 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
-            vec![logs_tail::cases(), screen::cases(), devenv::late_cases(), kubectl::late_cases(), kind::fault_cases()],
+            vec![
+                logs_tail::cases(),
+                logs_tail::node_cases(),
+                screen::cases(),
+                devenv::late_cases(),
+                kubectl::late_cases(),
+                kind::fault_cases(),
+            ],
         ),
         Cluster::Kind3 => (
             vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],

@@ -14,11 +14,11 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::copy::copy_to;
+use crate::logs;
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 
-const USAGE: &str =
-    "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -65,6 +65,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(["serve", "--beside"]) => match await_client() {
             Ok(true) => serve_standard_streams(Place::Beside, undo),
             Ok(false) => status(Err(ServeError::Protocol(format!("no client came within {} s", WAIT_FOR_CLIENT.as_secs())))),
+            Err(error) => status(Err(error.into())),
+        },
+        Some(["logs"]) => match logs::serve_standard_streams() {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => status(Err(error.into())),
         },
         Some(["--version"]) => {

@@ -13,7 +13,8 @@
 //! are received), `fan_out` (to several containers at once), `link`, `remove` and `check` (other work on files), `elf` (is
 //! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
 //! (what was there before); and beside all that [`supervise`] (a container's
-//! first process) with `copy` (how it comes into the container).
+//! first process) with `copy` (how it comes into the container), and [`logs`] (the
+//! log files of a node's containers).
 //!
 //! Architecture invariant: a path in a container is resolved by
 //! `root::ContainerRoot` and nowhere else.
@@ -46,6 +47,8 @@ mod incoming;
 mod link;
 #[cfg(target_os = "linux")]
 mod locate;
+#[cfg(target_os = "linux")]
+pub mod logs;
 #[cfg(target_os = "linux")]
 mod mounts;
 #[cfg(target_os = "linux")]

@@ -49,6 +49,7 @@
 
 mod byte_string;
 mod codec;
+pub mod logs;
 mod packed;
 #[cfg(test)]
 pub(crate) mod samples;

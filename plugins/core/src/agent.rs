@@ -24,6 +24,7 @@ pub use transport::{Beside, Connection, Transport};
 
 use crate::ephemeral::EphemeralError;
 use crate::error::CommandError;
+use crate::node::Node;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,6 +95,12 @@ pub enum AgentError {
     /// The agent answered something else than what was asked.
     #[error("the agent gave an answer that does not fit: {0}")]
     Unexpected(String),
+}
+
+/// Puts the agent on a node unless it is there; answers its path there.
+pub(crate) async fn install_on(node: &Node) -> Result<String, AgentError> {
+    let program = tokio::task::spawn_blocking(binary::find).await.map_err(|error| AgentError::Start(std::io::Error::other(error)))??;
+    binary::install(node, &program).await
 }
 
 impl AgentError {

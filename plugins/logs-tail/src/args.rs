@@ -7,7 +7,7 @@ pub(crate) mod range;
 
 use choose::ChooseArgs;
 use clap::Parser;
-use devloop_core::args::{ClusterArgs, GlobalArgs};
+use devloop_core::args::{ClusterArgs, GlobalArgs, ViaArgs};
 use lines::LineArgs;
 use output::OutputArgs;
 use range::RangeArgs;
@@ -19,7 +19,7 @@ use range::RangeArgs;
 /// lost because the cluster no longer has them, that is said.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kubectl-logs_tail", bin_name = "kubectl logs-tail", version, after_help = EXAMPLES)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(false).args(["targets", "selector", "stdin"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["targets", "selector", "field_selector", "all_namespaces", "node", "prompt", "stdin"])))]
 pub struct Args {
     /// What to read.
     #[command(flatten)]
@@ -36,6 +36,9 @@ pub struct Args {
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// The way to the logs.
+    #[command(flatten)]
+    pub via: ViaArgs,
     /// What all plugins have.
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -48,6 +51,10 @@ const EXAMPLES: &str = r#"Examples:
   # Two targets at once, from five minutes ago
   kubectl logs-tail deploy/web sts/db --since 5m
 
+  # Pods by a pattern, in two clusters; by who made them
+  kubectl logs-tail 'web-*' --context staging,production
+  kubectl logs-tail cronjob/backup
+
   # By label, one container, only what comes from now on
   kubectl logs-tail -l app=web -c app --tail 0
 
@@ -58,7 +65,7 @@ const EXAMPLES: &str = r#"Examples:
   kubectl logs-tail web --where 'status >= 500 && path ~ "^/api"' -B 2
 
   # Which crashes are there, and how often?
-  kubectl logs-tail web --no-follow --group
+  kubectl logs-tail web --no-follow --all --group
 
   # Look through them on the whole screen
   kubectl logs-tail web --ui
@@ -69,6 +76,7 @@ const EXAMPLES: &str = r#"Examples:
   # Why did it crash?
   kubectl logs-tail pod/web-7d4b9 --previous
 
-Lines go to stdout, all else to stderr. Lines are printed as they arrive: those
-of one container are in order, those of different containers need not be.
+Lines go to stdout, all else to stderr, in the order in which they were written:
+exactly what is there already, within --window what comes. Where the pods' nodes
+are on this machine, their log files are read (-v says so), with what was rotated.
 Ctrl-C ends at once, with exit code 0."#;

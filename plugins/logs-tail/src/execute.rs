@@ -1,21 +1,19 @@
 //! Finds the pods, reads their logs, prints.
 
 use crate::printer::print;
+use crate::query::Query;
 use crate::request::Request;
-use crate::screen;
-use crate::standard_input;
+use crate::{gather, prompt, screen, standard_input};
 use devloop_core::error::ErrorHint;
-use devloop_core::logs::{LogEvent, LogOptions, containers, follow_pods, read_pods};
-use devloop_core::target::{PodSelection, Target, resolve};
-use devloop_core::{CommandError, Context, ExitStatus, Result, cluster};
-use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::Pod;
+use devloop_core::logs::{LogEvent, LogOptions, Scope, follow_pods, read_pods};
+use devloop_core::{CommandError, Context, ExitStatus, Result};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How many lines may wait for the terminal before the readers do.
-const WAITING: usize = 256;
+const WAITING: usize = 1024;
 
 /// How long the printer has for its last words after Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -32,12 +30,12 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
     if request.has_screen && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(screen::needs_terminal());
     }
-    let prepared = tokio::select! {
-        result = prepare(&mut request) => result?,
+    let scopes = tokio::select! {
+        result = prepare(context, &mut request) => result?,
         // The way to end it, not a failure.
         () = context.shutdown.requested() => return Ok(ExitStatus::Success),
     };
-    let Request { targets, options, follow, has_screen, setup, .. } = request;
+    let Request { queries, options, follow, has_screen, setup, .. } = request;
     let (events_tx, events_rx) = mpsc::channel(WAITING);
     let (ui, handle) = (context.ui.clone(), tokio::runtime::Handle::current());
     let shutdown = context.shutdown.clone();
@@ -49,11 +47,10 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
         }
     });
     let work = async {
-        let (cluster, selections) = &prepared;
         if follow {
-            follow_pods(&cluster.client, &cluster.namespace, selections, &options, &events_tx).await.map_err(CommandError::from)
+            follow_pods(&scopes, &options, &events_tx).await.map_err(CommandError::from)
         } else {
-            read_once(cluster, selections, &targets, &options, &events_tx).await
+            read_once(&scopes, &queries, &options, &events_tx).await
         }
     };
     let outcome = tokio::select! {
@@ -78,16 +75,16 @@ fn joined(printed: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
 }
 
 /// Finds the pods; reads what the run before said, where that is asked for.
-async fn prepare(request: &mut Request) -> Result<(cluster::Cluster, Vec<PodSelection>)> {
-    let cluster = cluster::connect(&request.cluster).await?;
-    let selections = try_join_all(request.targets.iter().map(|target| resolve(&cluster.client, &cluster.namespace, target))).await?;
-    let pods = try_join_all(selections.iter().map(|selection| selection.pods(&cluster.client, &cluster.namespace))).await?;
-    check_containers(&request.options, &pods.concat())?;
+async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>> {
+    let mut scopes = gather::scopes(request, &context.ui).await?;
+    if request.asks {
+        prompt::ask(&mut scopes, &request.options.choice, &context.ui).await?;
+    }
     if let Some(before) = &mut request.setup.judge.before {
-        let options = LogOptions { previous: true, since: None, tail: None, ..request.options.clone() };
+        let options = LogOptions { previous: true, since: None, until: None, tail: None, head: None, ..request.options.clone() };
         let (events_tx, mut events_rx) = mpsc::channel(WAITING);
         let reading = async {
-            let result = read_pods(&cluster.client, &cluster.namespace, &selections, &options, &events_tx).await;
+            let result = read_pods(&scopes, &options, &events_tx).await;
             drop(events_tx);
             result
         };
@@ -101,38 +98,23 @@ async fn prepare(request: &mut Request) -> Result<(cluster::Cluster, Vec<PodSele
         let (result, ()) = tokio::join!(reading, learning);
         result?;
     }
-    Ok((cluster, selections))
+    Ok(scopes)
 }
 
-async fn read_once(
-    cluster: &cluster::Cluster,
-    selections: &[PodSelection],
-    targets: &[Target],
-    options: &LogOptions,
-    events_tx: &mpsc::Sender<LogEvent>,
-) -> Result<()> {
-    let found = read_pods(&cluster.client, &cluster.namespace, selections, options, events_tx).await?;
-    let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<()> {
+    let found = read_pods(scopes, options, events_tx).await?;
+    let what = match queries {
+        [] => scopes.iter().find_map(|scope| scope.labels.clone()).map_or("pods".to_owned(), |labels| format!("pods with {labels}")),
+        queries => queries.iter().map(Query::describe).collect::<Vec<_>>().join(", "),
+    };
+    let places: Vec<String> = scopes.iter().map(Scope::describe).collect::<BTreeSet<_>>().into_iter().collect();
+    let places = places.join(" and ");
     if found.pods == 0 {
-        return Err(CommandError::new(format!("{} has no pods in namespace {:?}", names.join(", "), cluster.namespace)))
-            .hint("without --no-follow, logs-tail waits for one");
+        return Err(CommandError::new(format!("{what}: no pods in {places}"))).hint("without --no-follow, logs-tail waits for one");
     }
     if found.containers == 0 {
-        let what = if options.previous { "restarted" } else { "started" };
-        return Err(CommandError::new(format!("no container of {} has {what} yet", names.join(", "))))
-            .hint(format!("see why with `kubectl describe pods -n {}`", cluster.namespace));
+        let state = if options.previous { "restarted" } else { "started" };
+        return Err(CommandError::new(format!("{what}: no container has {state} yet"))).hint("see why with `kubectl describe pods`");
     }
     Ok(())
-}
-
-/// A container name that none of the pods has is a mistake, not something to wait for.
-fn check_containers(options: &LogOptions, pods: &[Pod]) -> Result<()> {
-    let mut known: Vec<String> = pods.iter().flat_map(containers).map(|container| container.name).collect();
-    known.sort();
-    known.dedup();
-    let Some(missing) = options.containers.iter().find(|name| !known.contains(name)) else { return Ok(()) };
-    if known.is_empty() {
-        return Ok(());
-    }
-    Err(CommandError::new(format!("no pod has a container {missing:?}"))).hint(format!("containers: {}", known.join(", ")))
 }

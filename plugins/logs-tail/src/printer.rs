@@ -10,7 +10,7 @@ use crate::setup::Setup;
 use crate::writer::{Writer, is_closed};
 use console::Style;
 use devloop_core::logs::{LogEvent, Origin};
-use devloop_core::ui::Ui;
+use devloop_core::ui::{Ui, human_bytes};
 use devloop_core::{CommandError, ErrorContext, Result};
 use std::collections::HashSet;
 use std::io::Write;
@@ -120,6 +120,19 @@ impl<W: Write> Printer<'_, W> {
                     self.say("connected again")?;
                 }
             }
+            LogEvent::Failed(what, error) => {
+                self.writer.flush()?;
+                let chain = devloop_core::telemetry::error_chain(&*error);
+                self.ui.warn(format!("{what} can't be read ({chain}); the rest goes on"));
+            }
+            LogEvent::Held { whose, bytes: 0 } => self.say(&format!("{whose}: the output has caught up"))?,
+            LogEvent::Held { whose, bytes } => {
+                self.say(&format!("{whose}: the output is slow; {} wait for it", human_bytes(bytes)))?;
+            }
+            LogEvent::Happened(happening) => {
+                let style = if happening.is_warning { Style::new().for_stderr().yellow() } else { Style::new().for_stderr().cyan() };
+                self.say(&format!("{} {}: {}", style.apply_to("*"), happening.pod, happening.what))?;
+            }
             LogEvent::NoPods => self.say("no pod yet; waiting for one")?,
         }
         Ok(())
@@ -163,7 +176,13 @@ mod tests {
 
     fn print_lines(output: impl Write, count: usize, arguments: &[&str]) -> Result<u64> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-        let source = Arc::new(Source { namespace: "shop".into(), pod: "web".into(), container: "app".into(), has_siblings: false });
+        let source = Arc::new(Source {
+            namespace: "shop".into(),
+            pod: "web".into(),
+            container: "app".into(),
+            has_siblings: false,
+            ..Source::default()
+        });
         let (events_tx, events_rx) = mpsc::channel(count);
         for _ in 0..count {
             let line = LogLine { source: Arc::clone(&source), timestamp: jiff::Timestamp::UNIX_EPOCH, message: b"hello".to_vec(), cut: 0 };

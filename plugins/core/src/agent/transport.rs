@@ -5,7 +5,6 @@ use crate::ephemeral::{self, Program};
 use crate::node::{Node, NodeProcess};
 use kube::Client;
 use std::any::Any;
-use std::io;
 use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -43,8 +42,7 @@ impl std::fmt::Debug for Connection {
 /// Node path: one agent for all containers of a node.
 impl Transport for Node {
     async fn open(&self) -> Result<Connection, AgentError> {
-        let program = tokio::task::spawn_blocking(binary::find).await.map_err(|error| AgentError::Start(io::Error::other(error)))??;
-        let path = binary::install(self, &program).await?;
+        let path = super::install_on(self).await?;
         let NodeProcess { stdin, stdout, stderr, ended } = self.start(&path, &["serve"]).await.map_err(AgentError::Start)?;
         Ok(Connection { reader: stdout, writer: stdin, stderr, guard: Box::new(ended), compress: false })
     }

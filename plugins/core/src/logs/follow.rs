@@ -1,10 +1,12 @@
 //! The reader of one container's log, instance by instance.
 
 use super::fetch::LineReader;
-use super::instance::{Observed, PodState, Step, decide, patience};
+use super::instance::{InstanceState, Observed, PodState, Step, decide, patience};
 use super::line::RawLine;
+use super::queue::Output;
 use super::resume::{Resume, Verdict};
-use super::{LogEvent, LogLine, LogOptions, LogsError, Origin, Source};
+use super::turns::{Turn, Turns};
+use super::{LogEvent, LogLine, LogOptions, LogsError, Origin, Since, Source};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use kube::{Api, Client};
@@ -37,7 +39,21 @@ pub async fn follow(
     options: LogOptions,
     events_tx: mpsc::Sender<LogEvent>,
 ) -> Result<(), LogsError> {
-    let mut reader = Reader::new(&client, source, observed_rx, beginning, options, events_tx);
+    let turns = Turns::new(options.connections);
+    follow_to(client, source, observed_rx, beginning, options, Output::Direct(events_tx), turns).await
+}
+
+/// The same, to whichever output, with connections that are shared.
+pub(super) async fn follow_to(
+    client: Client,
+    source: Arc<Source>,
+    observed_rx: watch::Receiver<Observed>,
+    beginning: Beginning,
+    options: LogOptions,
+    output: Output,
+    turns: Turns,
+) -> Result<(), LogsError> {
+    let mut reader = Reader::new(&client, source, observed_rx, beginning, options, output, turns);
     let source = Arc::clone(&reader.source);
     reader.send(LogEvent::Opened(Arc::clone(&source))).await;
     reader.run(Mode::Follow).await?;
@@ -77,6 +93,9 @@ const ROTATED: &str = "lines may be missing: the log was rotated since the last 
 /// How long the news of a restart may lag behind the log of the new instance.
 const NEWS_LAG: Duration = Duration::from_secs(3);
 
+/// Lines of stdout and stderr have stamps of their own, and so may be out of order.
+const STREAMS_APART: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
 /// The kubelet may answer only when there is a first line; a server that
 /// hasn't refused for longer than a connection may take is there again.
 const SILENCE_IS_ANSWER: Duration = Duration::from_secs(12);
@@ -86,7 +105,12 @@ pub(super) struct Reader {
     pub(super) source: Arc<Source>,
     observed_rx: watch::Receiver<Observed>,
     options: LogOptions,
-    events_tx: mpsc::Sender<LogEvent>,
+    output: Output,
+    turns: Turns,
+    /// So many lines are still wanted.
+    left: Option<u64>,
+    /// Whether what was there at the beginning is still to be read, for the order.
+    has_history: bool,
     resume: Resume,
     /// The first instance not read to its end, once known.
     next: Option<u32>,
@@ -123,8 +147,10 @@ enum Ending {
     Foreign,
     /// The instance has ended, and the connection hasn't.
     Superseded,
-    /// Nobody listens any more.
+    /// Nobody listens any more, or all that is wanted was read.
     Unheard,
+    /// Others wait for a connection.
+    Yielded,
 }
 
 impl Reader {
@@ -134,15 +160,19 @@ impl Reader {
         observed_rx: watch::Receiver<Observed>,
         beginning: Beginning,
         options: LogOptions,
-        events_tx: mpsc::Sender<LogEvent>,
+        output: Output,
+        turns: Turns,
     ) -> Self {
         let is_limited = beginning == Beginning::Newest && (options.since.is_some() || options.tail.is_some());
         Self {
             pods: Api::namespaced(client.clone(), &source.namespace),
             source,
             observed_rx,
+            left: options.head,
+            has_history: !matches!(output, Output::Direct(_)) && options.window.is_some() && beginning == Beginning::Newest,
             options,
-            events_tx,
+            output,
+            turns,
             resume: Resume::default(),
             next: None,
             beginning,
@@ -158,7 +188,14 @@ impl Reader {
 
     /// Sends an event; waits for a slow listener. False when nobody listens.
     async fn send(&self, event: LogEvent) -> bool {
-        self.events_tx.send(event).await.is_ok()
+        self.output.send(event).await
+    }
+
+    /// What was there at the beginning was read, or can't be: others needn't wait.
+    async fn end_history(&mut self) {
+        if std::mem::take(&mut self.has_history) {
+            self.output.caught_up().await;
+        }
     }
 
     pub(super) async fn run(&mut self, mode: Mode) -> Result<(), LogsError> {
@@ -166,6 +203,8 @@ impl Reader {
             let observed = self.observed_rx.borrow_and_update().clone();
             let newest = observed.latest.map_or(0, |latest| latest.number);
             let next = *self.next.get_or_insert(match self.beginning {
+                // The one before is the oldest that the API has.
+                Beginning::Newest if self.options.all && has_previous(&observed) => newest.saturating_sub(1),
                 Beginning::Newest => newest,
                 Beginning::First => 0,
             });
@@ -177,7 +216,13 @@ impl Reader {
             }
             let goes_on = match decide(next, &observed) {
                 Step::Idle if mode == Mode::Once => return Ok(()),
-                Step::Idle => self.observed_rx.changed().await.is_ok(),
+                Step::Idle => {
+                    self.end_history().await;
+                    tokio::select! {
+                        changed = self.observed_rx.changed() => changed.is_ok(),
+                        () = self.output.closed() => false,
+                    }
+                }
                 Step::Skip { to } => {
                     let lost = if to - next == 1 {
                         "the log of one instance is".to_owned()
@@ -211,8 +256,12 @@ impl Reader {
     /// One connection to the running instance. True to go on.
     async fn follow_instance(&mut self, number: u32, mode: Mode) -> Result<bool, LogsError> {
         self.caught_up = false;
-        let params = LogParams { follow: mode == Mode::Follow, ..LogParams::default() };
-        match self.connection(number, params, mode).await {
+        // What is there comes by a connection that ends, so that its end is known.
+        let is_history = mode == Mode::Follow && self.has_history;
+        let params = LogParams { follow: mode == Mode::Follow && !is_history, ..LogParams::default() };
+        let ending = self.connection(number, params, if is_history { Mode::Once } else { mode }).await;
+        self.end_history().await;
+        match ending {
             Ending::Unheard => Ok(false),
             Ending::Clean(rest) if mode == Mode::Once => {
                 if let Some(line) = rest {
@@ -220,13 +269,14 @@ impl Reader {
                 }
                 Ok(false)
             }
+            Ending::Clean(_) if is_history => Ok(true),
             Ending::Clean(_) => {
                 // The news of the instance's end may be on its way.
                 self.caught_up = true;
                 self.pause().await;
                 Ok(true)
             }
-            Ending::Superseded => Ok(true),
+            Ending::Superseded | Ending::Yielded => Ok(true),
             Ending::Foreign => {
                 self.foreign(number).await;
                 Ok(true)
@@ -251,7 +301,7 @@ impl Reader {
             // the log was rotated; the next line will tell.
             Ending::Foreign if previous => self.resume.put_ahead(),
             Ending::Foreign => self.foreign(number).await,
-            Ending::Superseded => {}
+            Ending::Superseded | Ending::Yielded => {}
             Ending::Broken(error) => return self.broken(error, mode).await,
             // The kubelet or the API server no longer has it.
             Ending::Refused(error) if matches!(code(&error), Some(400 | 404)) && self.failures + 1 >= ATTEMPTS => {
@@ -328,12 +378,29 @@ impl Reader {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             Ok(()) = self.observed_rx.changed() => {}
-            () = self.events_tx.closed() => {}
+            () = self.output.closed() => {}
         }
     }
 
     /// Opens a connection where the last one was left and passes its lines on.
     async fn connection(&mut self, number: u32, params: LogParams, mode: Mode) -> Ending {
+        let turn = match self.turns.try_begin() {
+            Some(turn) => turn,
+            None => {
+                // Those who hold a connection may wait for this one's lines.
+                self.end_history().await;
+                tokio::select! {
+                    turn = self.turns.begin() => turn,
+                    () = self.output.closed() => return Ending::Unheard,
+                }
+            }
+        };
+        let ending = self.connection_in(&turn, number, params, mode).await;
+        drop(turn);
+        ending
+    }
+
+    async fn connection_in(&mut self, turn: &Turn, number: u32, params: LogParams, mode: Mode) -> Ending {
         if self.limit == Limit::TimeAndTail && self.options.tail == Some(0) {
             let anchored = self.anchor(params.previous).await;
             if let Some(ending) = anchored {
@@ -353,7 +420,7 @@ impl Reader {
             tokio::select! {
                 opened = &mut opening => break opened,
                 () = &mut superseded => return Ending::Superseded,
-                () = self.events_tx.closed() => return Ending::Unheard,
+                () = self.output.closed() => return Ending::Unheard,
                 () = tokio::time::sleep(SILENCE_IS_ANSWER), if self.interrupted => self.restored().await,
             }
         };
@@ -371,7 +438,8 @@ impl Reader {
                 biased;
                 () = &mut superseded => return Ending::Superseded,
                 line = reader.next() => line,
-                () = self.events_tx.closed() => return Ending::Unheard,
+                () = turn.is_over(), if mode == Mode::Follow => return Ending::Yielded,
+                () = self.output.closed() => return Ending::Unheard,
             };
             let line = match line {
                 Ok(Some(line)) => line,
@@ -392,6 +460,8 @@ impl Reader {
             }
             has_stamps |= line.timestamp.is_some();
             match self.take(line).await {
+                // A busy log has no moment when nothing comes.
+                Taken::Heard if mode == Mode::Follow && turn.is_due() => return Ending::Yielded,
                 Taken::Heard => {}
                 Taken::Foreign => return Ending::Foreign,
                 Taken::Unheard => return Ending::Unheard,
@@ -404,11 +474,15 @@ impl Reader {
         if params.since_time.is_some() || self.limit == Limit::None {
             return;
         }
-        params.since_seconds = self.options.since.map(|since| {
-            // Relative to the server's clock, which has gone on.
-            let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
-            since.as_secs().saturating_add(elapsed).max(1)
-        });
+        match self.options.since {
+            Some(Since::Ago(since)) => {
+                // Relative to the server's clock, which has gone on.
+                let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
+                params.since_seconds = Some(since.as_secs().saturating_add(elapsed).max(1));
+            }
+            Some(Since::At(time)) => params.since_time = Some(time),
+            None => {}
+        }
         if self.limit == Limit::TimeAndTail {
             params.tail_lines = self.options.tail.map(i64::from);
         }
@@ -457,6 +531,17 @@ impl Reader {
             let is_heard = self.send(LogEvent::Notice(Arc::clone(&self.source), text)).await;
             return if is_heard { Taken::Heard } else { Taken::Unheard };
         };
+        // The API counts in seconds.
+        if self.limit != Limit::None && matches!(self.options.since, Some(Since::At(since)) if timestamp < since) {
+            return Taken::Heard;
+        }
+        if let Some(until) = self.options.until
+            && timestamp > until
+        {
+            // The two streams of a container may be out of order by a little.
+            let is_over = timestamp.duration_since(until) > STREAMS_APART;
+            return if is_over { Taken::Unheard } else { Taken::Heard };
+        }
         if self.resume.reveals_rotation(timestamp) {
             self.gap(ROTATED).await;
         }
@@ -469,10 +554,19 @@ impl Reader {
             Verdict::New => {
                 self.failures = 0;
                 let line = LogLine { source: Arc::clone(&self.source), timestamp, message: line.message, cut: line.cut };
-                if self.send(LogEvent::Line(line)).await { Taken::Heard } else { Taken::Unheard }
+                if !self.send(LogEvent::Line(line)).await {
+                    return Taken::Unheard;
+                }
+                self.left = self.left.map(|left| left.saturating_sub(1));
+                if self.left == Some(0) { Taken::Unheard } else { Taken::Heard }
             }
         }
     }
+}
+
+/// Whether the API has the log of the instance before the newest one that has started.
+fn has_previous(observed: &Observed) -> bool {
+    observed.has_previous && observed.latest.is_some_and(|latest| latest.state != InstanceState::Superseded)
 }
 
 enum Taken {

@@ -1,5 +1,6 @@
 //! What a pod's status says about its containers, and what to read next. Pure.
 
+use super::choice::ContainerState;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use std::time::Duration;
 
@@ -50,17 +51,32 @@ pub enum PodState {
 pub struct NamedContainer {
     /// The container's name.
     pub name: String,
+    /// What it is in its pod.
+    pub kind: ContainerKind,
+    /// Its state, by the API's names.
+    pub state: ContainerState,
     /// What is known of it.
     pub observed: Observed,
+}
+
+/// What a container is in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// It runs before the others, or beside them as a sidecar.
+    Init,
+    /// One of the pod's own.
+    Regular,
+    /// It was added to a running pod.
+    Ephemeral,
 }
 
 /// All containers that a pod has: init, regular, ephemeral, in that order.
 pub fn containers(pod: &Pod) -> Vec<NamedContainer> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
-    let init = spec.init_containers.iter().flatten().map(|container| container.name.as_str());
-    let regular = spec.containers.iter().map(|container| container.name.as_str());
-    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.name.as_str());
+    let init = spec.init_containers.iter().flatten().map(|container| (container.name.as_str(), ContainerKind::Init));
+    let regular = spec.containers.iter().map(|container| (container.name.as_str(), ContainerKind::Regular));
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| (container.name.as_str(), ContainerKind::Ephemeral));
     let statuses: Vec<&ContainerStatus> = status
         .map(|status| [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses])
         .into_iter()
@@ -69,11 +85,20 @@ pub fn containers(pod: &Pod) -> Vec<NamedContainer> {
         .collect();
     let pod_state = if pod.metadata.deletion_timestamp.is_some() { PodState::Deleting } else { PodState::Present };
     let all = init.chain(regular).chain(ephemeral);
-    all.map(|name| {
-        let status = statuses.iter().find(|status| status.name == name);
-        NamedContainer { name: name.to_owned(), observed: observe(status.copied(), pod_state) }
+    all.map(|(name, kind)| {
+        let status = statuses.iter().find(|status| status.name == name).copied();
+        NamedContainer { name: name.to_owned(), kind, state: state_of(status), observed: observe(status, pod_state) }
     })
     .collect()
+}
+
+fn state_of(status: Option<&ContainerStatus>) -> ContainerState {
+    let state = status.and_then(|status| status.state.as_ref());
+    match state {
+        Some(state) if state.running.is_some() => ContainerState::Running,
+        Some(state) if state.terminated.is_some() => ContainerState::Terminated,
+        _ => ContainerState::Waiting,
+    }
 }
 
 /// Follows the kubelet's own choice of instance (`validateContainerLogStatus`).

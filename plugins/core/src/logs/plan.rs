@@ -14,20 +14,20 @@ pub struct ContainerKey {
 
 /// What to do about one container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
+pub enum Action<K = ContainerKey> {
     /// Start a reader.
-    Start(ContainerKey),
+    Start(K),
     /// Tell the reader what is known now.
-    Update(ContainerKey),
+    Update(K),
     /// Tell the reader that the pod is gone.
-    End(ContainerKey),
+    End(K),
 }
 
 /// Compares the containers that are there with those that are read.
 ///
 /// A container is read from its first start on; one that only waits for its
 /// image has no log.
-pub fn plan(observed: &BTreeMap<ContainerKey, Observed>, running: &BTreeSet<ContainerKey>) -> Vec<Action> {
+pub fn plan<K: Clone + Ord>(observed: &BTreeMap<K, Observed>, running: &BTreeSet<K>) -> Vec<Action<K>> {
     let gone = running.iter().filter(|key| !observed.contains_key(*key)).map(|key| Action::End(key.clone()));
     let there = observed.iter().filter_map(|(key, container)| {
         if running.contains(key) {

@@ -1,288 +1,279 @@
-//! The logs of all containers of all pods of some selections.
+//! The logs of all containers of all pods of some scopes, now and in future.
 
-use super::follow::{Beginning, Mode, Reader, classify, follow};
-use super::instance::{InstanceState, NamedContainer, Observed, PodState, containers};
+use super::follow::{Beginning, classify, follow_to};
+use super::happenings::{ends, of_event, watch_events};
+use super::instance::{Observed, PodState};
+use super::on_node::NodeEnd;
 use super::plan::{Action, ContainerKey, plan};
-use super::{LogEvent, LogOptions, LogsError, Origin, Source};
-use crate::error::Result;
-use crate::target::PodSelection;
-use futures::StreamExt;
+use super::queue::{Lane, Lanes, Output};
+use super::read::unreachable;
+use super::scope::Scope;
+use super::spill::Room;
+use super::watching::{News, PodView, watch};
+use super::ways::{OnNode, Ways, await_end};
+use super::{LogEvent, LogOptions, LogsError, Origin, Source, order, spill};
+use crate::args::Via;
+use crate::error::CommandError;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use kube::ResourceExt;
+use kube::runtime::watcher;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-/// Follows every container of every pod of the selections, now and in future,
-/// until nobody listens. Dropping the future ends all of it.
+/// So many events of a reader wait for its lane before the disk is used.
+const WAITING: usize = 64;
+
+/// How long lines of the time before `until` may take to come.
+const LATEST: Duration = Duration::from_secs(2);
+
+/// Follows every container of every pod of the scopes, now and in future, until
+/// nobody listens or `until` is past. Dropping the future ends all of it.
 ///
 /// # Errors
-/// When the API server refuses. All other failures are tried again.
-pub async fn follow_pods(
-    client: &Client,
-    namespace: &str,
-    selections: &[PodSelection],
-    options: &LogOptions,
-    events_tx: &mpsc::Sender<LogEvent>,
-) -> Result<(), LogsError> {
+/// When the API server refuses all of it. All other failures are tried again.
+pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<(), LogsError> {
     let (news_tx, mut news_rx) = mpsc::channel(64);
     let mut watches = JoinSet::new();
-    for (index, selection) in selections.iter().enumerate() {
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        watches.spawn(watch_selection(index, api, selection.watch_config(), news_tx.clone()));
+    for (index, scope) in scopes.iter().enumerate() {
+        watches.spawn(watch(index, scope.clone(), news_tx.clone()));
+        if options.events {
+            watches.spawn(watch_events(index, scope.clone(), news_tx.clone()));
+        }
     }
     drop(news_tx);
+    let (lanes, items_rx) = Lanes::new();
+    let mut merging = JoinSet::new();
+    merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
     let mut followers = Followers {
-        client,
-        namespace,
-        options,
-        events_tx,
-        selections: selections.iter().map(|_| SelectionView::default()).collect(),
+        scopes,
+        views: scopes.iter().map(|_| View::default()).collect(),
+        said: lanes.open(false),
+        ways: Ways::new(options.clone(), lanes, true),
         known: HashMap::new(),
         tasks: JoinSet::new(),
+        is_settled: false,
         said_no_pods: false,
+        said_ends: HashSet::new(),
     };
+    let end = sleep_until(options.until);
+    tokio::pin!(end);
     loop {
         tokio::select! {
             news = news_rx.recv() => match news {
                 Some(news) => followers.take(news).await?,
-                // The watches never end by themselves.
+                // The watches end only when they are refused, which is said before.
                 None => break,
             },
-            Some(ended) = followers.tasks.join_next() => {
-                followers.known.remove(&ended??);
-            }
+            Some(ended) = followers.tasks.join_next() => followers.ended(ended?).await?,
+            () = &mut end => break,
             () = events_tx.closed() => return Ok(()),
         }
     }
-    while let Some(ended) = watches.join_next().await {
-        ended?;
-    }
+    // What has come is still put in order.
+    drop(followers);
+    while merging.join_next().await.is_some() {}
     Ok(())
 }
 
-/// What [`read_pods`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Pods.
-    pub pods: usize,
-    /// Containers of theirs that have a log.
-    pub containers: usize,
-}
-
-/// Reads what there is of the logs of the selections' pods, container by
-/// container, and ends.
-///
-/// # Errors
-/// When a log can't be read after several attempts.
-pub async fn read_pods(
-    client: &Client,
-    namespace: &str,
-    selections: &[PodSelection],
-    options: &LogOptions,
-    events_tx: &mpsc::Sender<LogEvent>,
-) -> Result<Found> {
-    let mut found = Found::default();
-    let mut uids = BTreeSet::new();
-    for selection in selections {
-        for pod in selection.pods(client, namespace).await? {
-            if !uids.insert(pod.uid().unwrap_or_default()) {
-                continue;
-            }
-            found.pods += 1;
-            let view = PodView::of(&pod);
-            for container in view.containers.iter().filter(|container| options.wants(&container.name)) {
-                let has_log = if options.previous { has_ended_instance(&container.observed) } else { container.observed.latest.is_some() };
-                if !has_log {
-                    continue;
-                }
-                found.containers += 1;
-                let source = view.source(namespace, &container.name);
-                // Held, so that the reader doesn't take the pod for gone.
-                let (_observed_tx, observed_rx) = watch::channel(container.observed.clone());
-                let mut reader = Reader::new(client, source, observed_rx, Beginning::Newest, options.clone(), events_tx.clone());
-                if options.previous { reader.run_previous().await? } else { reader.run(Mode::Once).await? }
-            }
-        }
+async fn sleep_until(until: Option<Timestamp>) {
+    let Some(until) = until else { return std::future::pending().await };
+    // Of the wall clock, which may be set meanwhile.
+    while Timestamp::now() < until {
+        let left = Timestamp::now().duration_until(until).unsigned_abs();
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
-    Ok(found)
+    tokio::time::sleep(LATEST).await;
 }
 
-fn has_ended_instance(observed: &Observed) -> bool {
-    observed.has_previous || observed.latest.is_some_and(|latest| latest.state == InstanceState::Superseded)
-}
-
-/// What a watch has to say.
-enum News {
-    Event(usize, Box<watcher::Event<Pod>>),
-    Interrupted(usize, String),
-    Refused(kube::Error),
-}
-
-/// Watches the pods of one selection, for ever.
-async fn watch_selection(index: usize, api: Api<Pod>, config: watcher::Config, news_tx: mpsc::Sender<News>) {
-    loop {
-        let stream = watcher(api.clone(), config.clone()).default_backoff();
-        tokio::pin!(stream);
-        while let Some(event) = stream.next().await {
-            let news = match event {
-                Ok(event) => News::Event(index, Box::new(event)),
-                Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => match error {
-                    kube::Error::Api(status) if matches!(status.code, 401 | 403) => News::Refused(kube::Error::Api(status)),
-                    error => News::Interrupted(index, error.to_string()),
-                },
-                // The watcher begins anew by itself.
-                Err(error) => {
-                    tracing::debug!(%error, "pod watch broke");
-                    continue;
-                }
-            };
-            let is_interrupted = matches!(news, News::Interrupted(..));
-            if news_tx.send(news).await.is_err() {
-                return;
-            }
-            if is_interrupted {
-                // The watcher's own back-off goes up to half a minute, and it
-                // doesn't tell when a watch works again; a new one does.
-                until_answered(&api).await;
-                break;
-            }
-        }
-    }
-}
-
-/// Waits until the API server answers.
-async fn until_answered(api: &Api<Pod>) {
-    let mut pause = Duration::from_millis(250);
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(3));
-        match api.list(&ListParams::default().limit(1)).await {
-            Ok(_) => return,
-            Err(error) => tracing::debug!(%error, "the API server doesn't answer yet"),
-        }
-    }
-}
-
-/// A pod, as far as logs go.
-#[derive(Clone, Debug)]
-struct PodView {
-    name: String,
-    containers: Vec<NamedContainer>,
-}
-
-impl PodView {
-    fn of(pod: &Pod) -> Self {
-        Self { name: pod.name_any(), containers: containers(pod) }
-    }
-
-    fn source(&self, namespace: &str, container: &str) -> Arc<Source> {
-        Arc::new(Source {
-            namespace: namespace.to_owned(),
-            pod: self.name.clone(),
-            container: container.to_owned(),
-            has_siblings: self.containers.len() > 1,
-        })
-    }
-}
-
-/// The pods of one selection, by uid.
+/// The pods of one scope, by uid.
 #[derive(Debug, Default)]
-struct SelectionView {
-    pods: BTreeMap<String, PodView>,
+struct View {
+    pods: BTreeMap<String, Known>,
     /// The list that is being received.
-    listing: BTreeMap<String, PodView>,
+    listing: BTreeMap<String, Known>,
     is_listed: bool,
     is_interrupted: bool,
+    is_refused: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    pod: PodView,
+    /// Whether it is what is looked for, by now.
+    is_wanted: bool,
 }
 
 /// A reader that was started.
 struct Follower {
-    observed_tx: watch::Sender<Observed>,
+    observed_tx: channel::Sender<Observed>,
     is_gone: bool,
+    /// All that is wanted was read, or nothing can be.
+    has_ended: bool,
+    has_failed: bool,
 }
 
+/// Of pods in several clusters.
+type Key = (usize, ContainerKey);
+
 struct Followers<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-    options: &'a LogOptions,
-    events_tx: &'a mpsc::Sender<LogEvent>,
-    selections: Vec<SelectionView>,
-    known: HashMap<ContainerKey, Follower>,
-    tasks: JoinSet<Result<ContainerKey, LogsError>>,
+    scopes: &'a [Scope],
+    views: Vec<View>,
+    /// The lane of what is said about no container.
+    said: Lane,
+    ways: Ways,
+    known: HashMap<Key, Follower>,
+    tasks: JoinSet<(Key, Result<(), LogsError>)>,
+    /// Whether all scopes were listed, or can't be: what is there is read together.
+    is_settled: bool,
     said_no_pods: bool,
+    /// The ends of containers that are known, by pod.
+    said_ends: HashSet<(String, String)>,
 }
 
 impl Followers<'_> {
     async fn take(&mut self, news: News) -> Result<(), LogsError> {
+        let mut beginning = Beginning::First;
         match news {
-            News::Refused(error) => return Err(classify(error, format!("watch pods in namespace {:?}", self.namespace))),
+            News::Refused(index, error) => {
+                let error = classify(error, format!("watch the pods of {}", self.scopes[index].describe()));
+                self.views[index].is_refused = true;
+                if self.views.iter().all(|view| view.is_refused) {
+                    return Err(error);
+                }
+                self.say(LogEvent::Failed(self.scopes[index].describe(), Arc::new(CommandError::from(error)))).await;
+            }
             News::Interrupted(index, reason) => {
-                if !std::mem::replace(&mut self.selections[index].is_interrupted, true) {
-                    self.send(LogEvent::Interrupted(Origin::Watch(index), reason)).await;
+                if !std::mem::replace(&mut self.views[index].is_interrupted, true) {
+                    self.say(LogEvent::Interrupted(Origin::Watch(index), reason)).await;
                 }
             }
-            News::Event(index, event) => self.take_event(index, *event).await,
+            News::Happened(index, event) => {
+                let uid = event.involved_object.uid.clone().unwrap_or_default();
+                if self.views[index].pods.get(&uid).is_some_and(|known| known.is_wanted) {
+                    self.say(LogEvent::Happened(of_event(&event, Timestamp::now()))).await;
+                }
+                return Ok(());
+            }
+            News::EventsRefused(index, error) => {
+                let what = format!("watch the events of {}", self.scopes[index].describe());
+                let error = Arc::new(CommandError::from(classify(error, what)));
+                self.say(LogEvent::Failed("the cluster's events".into(), error)).await;
+                return Ok(());
+            }
+            News::Event(index, event) => {
+                let was_listed = self.views[index].is_listed;
+                if self.ways.options.events {
+                    self.tell_ends(&event).await;
+                }
+                if !self.take_event(index, *event).await {
+                    return Ok(());
+                }
+                // What is in the first list was there before.
+                if !was_listed {
+                    beginning = Beginning::Newest;
+                }
+            }
+        }
+        let was_settled = self.is_settled;
+        self.is_settled |= self.views.iter().all(|view| view.is_listed || view.is_refused || view.is_interrupted);
+        if !was_settled {
+            beginning = Beginning::Newest;
+        }
+        if self.is_settled {
+            self.reconcile(beginning).await;
         }
         Ok(())
     }
 
-    async fn take_event(&mut self, index: usize, event: watcher::Event<Pod>) {
-        let selection = &mut self.selections[index];
-        let mut beginning = Beginning::First;
+    /// Tells how containers ended, unless that was so from the start.
+    async fn tell_ends(&mut self, event: &watcher::Event<Pod>) {
+        let (pod, is_new) = match event {
+            watcher::Event::Apply(pod) => (pod, true),
+            watcher::Event::InitApply(pod) => (pod, self.is_settled),
+            watcher::Event::Delete(pod) => {
+                let uid = pod.uid().unwrap_or_default();
+                self.said_ends.retain(|(known, _)| *known != uid);
+                return;
+            }
+            _ => return,
+        };
+        if !self.ways.options.choice.wants_pod(pod) {
+            return;
+        }
+        for (key, happening) in ends(pod, Timestamp::now()) {
+            if self.said_ends.insert((pod.uid().unwrap_or_default(), key)) && is_new {
+                self.say(LogEvent::Happened(happening)).await;
+            }
+        }
+    }
+
+    /// Notes an event; false when more of the same list is to come.
+    async fn take_event(&mut self, index: usize, event: watcher::Event<Pod>) -> bool {
+        let context = self.scopes[index].place.context.as_ref();
+        let choice = &self.ways.options.choice;
+        let known = |pod: &_| Known { pod: PodView::of(pod, context), is_wanted: choice.wants_pod(pod) };
+        let view = &mut self.views[index];
         match event {
             watcher::Event::Init => {
-                selection.listing.clear();
-                return;
+                view.listing.clear();
+                return false;
             }
             watcher::Event::InitApply(pod) => {
-                selection.listing.insert(pod.uid().unwrap_or_default(), PodView::of(&pod));
-                return;
+                view.listing.insert(pod.uid().unwrap_or_default(), known(&pod));
+                return false;
             }
             watcher::Event::InitDone => {
-                selection.pods = std::mem::take(&mut selection.listing);
-                if !std::mem::replace(&mut selection.is_listed, true) {
-                    beginning = Beginning::Newest;
-                }
-                if std::mem::take(&mut selection.is_interrupted) {
-                    self.send(LogEvent::Restored(Origin::Watch(index))).await;
+                view.pods = std::mem::take(&mut view.listing);
+                view.is_listed = true;
+                if std::mem::take(&mut view.is_interrupted) {
+                    self.say(LogEvent::Restored(Origin::Watch(index))).await;
                 }
             }
             watcher::Event::Apply(pod) => {
-                selection.pods.insert(pod.uid().unwrap_or_default(), PodView::of(&pod));
+                view.pods.insert(pod.uid().unwrap_or_default(), known(&pod));
             }
             watcher::Event::Delete(pod) => {
-                selection.pods.remove(&pod.uid().unwrap_or_default());
+                view.pods.remove(&pod.uid().unwrap_or_default());
             }
         }
-        self.reconcile(beginning).await;
+        true
     }
 
+    /// Starts, tells and ends readers, as the pods are now.
     async fn reconcile(&mut self, beginning: Beginning) {
-        let mut observed = BTreeMap::new();
-        let mut sources = BTreeMap::new();
-        for (uid, pod) in self.selections.iter().flat_map(|selection| &selection.pods) {
-            for container in pod.containers.iter().filter(|container| self.options.wants(&container.name)) {
-                let key = ContainerKey { uid: uid.clone(), container: container.name.clone() };
-                sources.entry(key.clone()).or_insert_with(|| pod.source(self.namespace, &container.name));
-                observed.insert(key, container.observed.clone());
+        let mut observed: BTreeMap<Key, Observed> = BTreeMap::new();
+        let mut places = HashMap::new();
+        for (index, view) in self.views.iter().enumerate() {
+            let place = Arc::as_ptr(&self.scopes[index].place) as usize;
+            for (uid, known) in &view.pods {
+                for container in &known.pod.containers {
+                    let key = (place, ContainerKey { uid: uid.clone(), container: container.name.clone() });
+                    // One that is read stays so, whatever becomes of its state.
+                    let is_wanted = known.is_wanted && self.ways.options.choice.wants(container);
+                    if is_wanted || self.known.contains_key(&key) {
+                        observed.insert(key.clone(), container.observed.clone());
+                        places.entry(key).or_insert(index);
+                    }
+                }
             }
         }
-        if sources.is_empty() && self.selections.iter().all(|selection| selection.is_listed) && !self.said_no_pods {
+        let is_listed = self.views.iter().all(|view| view.is_listed || view.is_refused);
+        if observed.is_empty() && is_listed && !self.said_no_pods {
             self.said_no_pods = true;
-            self.send(LogEvent::NoPods).await;
+            self.say(LogEvent::NoPods).await;
         }
-        self.said_no_pods &= sources.is_empty();
-        let running = self.known.iter().filter(|(_, follower)| !follower.is_gone).map(|(key, _)| key.clone()).collect();
+        self.said_no_pods &= observed.is_empty();
+        let running: BTreeSet<Key> = self.known.iter().filter(|(_, follower)| !follower.is_gone).map(|(key, _)| key.clone()).collect();
         for action in plan(&observed, &running) {
             match action {
                 Action::Start(key) => {
-                    let (Some(source), Some(state)) = (sources.get(&key), observed.get(&key)) else { continue };
-                    self.start(key, Arc::clone(source), state.clone(), beginning);
+                    if let (Some(index), Some(state)) = (places.get(&key), observed.get(&key)) {
+                        self.start(*index, key, state.clone(), beginning);
+                    }
                 }
                 Action::Update(key) => {
                     if let (Some(follower), Some(state)) = (self.known.get(&key), observed.get(&key)) {
@@ -294,7 +285,9 @@ impl Followers<'_> {
                     }
                 }
                 Action::End(key) => {
-                    if let Some(follower) = self.known.get_mut(&key) {
+                    if self.known.get(&key).is_some_and(|follower| follower.has_ended) {
+                        self.known.remove(&key);
+                    } else if let Some(follower) = self.known.get_mut(&key) {
                         // The sender lives on until the reader is done.
                         follower.is_gone = true;
                         follower.observed_tx.send_modify(|known| known.pod = PodState::Gone);
@@ -302,17 +295,103 @@ impl Followers<'_> {
                 }
             }
         }
+        self.ways.begin();
     }
 
-    fn start(&mut self, key: ContainerKey, source: Arc<Source>, state: Observed, beginning: Beginning) {
-        let (observed_tx, observed_rx) = watch::channel(state);
-        self.known.insert(key.clone(), Follower { observed_tx, is_gone: false });
-        let (client, options, events_tx) = (self.client.clone(), self.options.clone(), self.events_tx.clone());
-        self.tasks.spawn(async move { follow(client, source, observed_rx, beginning, options, events_tx).await.map(|()| key) });
+    fn start(&mut self, index: usize, key: Key, state: Observed, beginning: Beginning) {
+        let scope = &self.scopes[index];
+        let Some(known) = self.views[index].pods.get(&key.1.uid) else { return };
+        let source = known.pod.source(&key.1.container);
+        let request = self.ways.request(&known.pod.folder, &key.1.container, beginning, &state);
+        let (observed_tx, observed_rx) = channel::channel(state);
+        let (options, turns, lanes) = (self.ways.options.clone(), self.ways.turns.clone(), self.ways.lanes());
+        let (client, node_name) = (scope.place.client.clone(), known.pod.node.clone());
+        let (node, why) = self.ways.node(&scope.place, node_name.as_deref());
+        tracing::info!(
+            pod = source.pod,
+            container = source.container,
+            way = if node.is_some() { "node" } else { "api" },
+            why,
+            "reading a log"
+        );
+        let its_key = key.clone();
+        let follower = Work { client, source: Arc::clone(&source), observed_rx, beginning, options, turns };
+        match node {
+            Some(node) => {
+                let (id, ended_rx) = node.open(request, source);
+                let on_node = OnNode { ended_rx, finisher: node.finisher(id) };
+                self.tasks.spawn(async move { (its_key, follower.follow_on_node(on_node, lanes).await) });
+            }
+            None if follower.options.via == Via::Node => {
+                self.tasks.spawn(async move { (its_key, Err(unreachable(&source, why))) });
+            }
+            None => {
+                let lane = self.ways.lane(beginning);
+                self.tasks.spawn(async move { (its_key, follower.follow_by_api(lane).await) });
+            }
+        }
+        self.known.insert(key, Follower { observed_tx, is_gone: false, has_ended: false, has_failed: false });
     }
 
-    async fn send(&self, event: LogEvent) {
+    /// A reader ended: its pod is gone, or it can't be read.
+    async fn ended(&mut self, (key, outcome): (Key, Result<(), LogsError>)) -> Result<(), LogsError> {
+        match self.known.get_mut(&key) {
+            Some(follower) if !follower.is_gone => {
+                follower.has_ended = true;
+                follower.has_failed = outcome.is_err();
+            }
+            _ => drop(self.known.remove(&key)),
+        }
+        let Err(error) = outcome else { return Ok(()) };
+        if !self.known.is_empty() && self.known.values().all(|follower| follower.has_failed) {
+            return Err(error);
+        }
+        // The rest goes on.
+        let what = match &error {
+            LogsError::Node { what, .. } => what.clone(),
+            _ => key.1.container,
+        };
+        self.say(LogEvent::Failed(what, Arc::new(CommandError::from(error)))).await;
+        Ok(())
+    }
+
+    async fn say(&self, event: LogEvent) {
         // That nobody listens is noticed by the loop.
-        let _ = self.events_tx.send(event).await;
+        let _ = self.said.send(event).await;
+    }
+}
+
+/// What a reader needs.
+struct Work {
+    client: kube::Client,
+    source: Arc<Source>,
+    observed_rx: channel::Receiver<Observed>,
+    beginning: Beginning,
+    options: LogOptions,
+    turns: super::turns::Turns,
+}
+
+impl Work {
+    async fn follow_by_api(self, lane: Lane) -> Result<(), LogsError> {
+        let Self { client, source, observed_rx, beginning, options, turns } = self;
+        let (said_tx, said_rx) = mpsc::channel(WAITING);
+        let room = Room { limit: options.held_limit, has_history: beginning == Beginning::Newest && options.window.is_some() };
+        let passing = spill::run(Arc::clone(&source), said_rx, lane, room);
+        let reading = follow_to(client, source, observed_rx, beginning, options, Output::Spill(said_tx), turns);
+        let (outcome, ()) = tokio::join!(reading, passing);
+        outcome
+    }
+
+    async fn follow_on_node(mut self, on_node: OnNode, lanes: Lanes) -> Result<(), LogsError> {
+        let reason = match await_end(on_node, &mut self.observed_rx).await {
+            NodeEnd::Read => return Ok(()),
+            NodeEnd::Missing(reason) | NodeEnd::Unavailable(reason) => reason,
+        };
+        if self.options.via == Via::Node {
+            return Err(unreachable(&self.source, &reason));
+        }
+        tracing::info!(pod = self.source.pod, container = self.source.container, reason, "reading the log through the API instead");
+        let lane = lanes.open(self.beginning == Beginning::Newest);
+        self.follow_by_api(lane).await
     }
 }

@@ -109,7 +109,7 @@ async fn answer(stream: TcpStream, kubelet: Shared) -> std::io::Result<()> {
 }
 
 fn source() -> Arc<Source> {
-    Arc::new(Source { namespace: "default".into(), pod: "web".into(), container: "app".into(), has_siblings: false })
+    Arc::new(Source { namespace: "default".into(), pod: "web".into(), container: "app".into(), ..Source::default() })
 }
 
 fn observed(number: u32, state: InstanceState) -> Observed {
@@ -134,7 +134,10 @@ fn text(event: &LogEvent) -> String {
         LogEvent::Closed(_) => "CLOSED".into(),
         LogEvent::Interrupted(..) => "INTERRUPTED".into(),
         LogEvent::Restored(_) => "RESTORED".into(),
+        LogEvent::Happened(happening) => happening.what.clone(),
         LogEvent::NoPods => "NO PODS".into(),
+        LogEvent::Failed(what, _) => format!("FAILED {what}"),
+        LogEvent::Held { bytes, .. } => format!("HELD {bytes}"),
     }
 }
 

@@ -48,7 +48,13 @@ mod tests {
 
     #[test]
     fn only_what_was_not_said_before_is_new() {
-        let source = |pod: &str| Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), has_siblings: false };
+        let source = |pod: &str| Source {
+            namespace: "shop".into(),
+            pod: pod.into(),
+            container: "app".into(),
+            has_siblings: false,
+            ..Source::default()
+        };
         let mut before = Before::new();
         before.learn(&source("a"), b"12:00:01 listening on 8080");
         assert!(!before.is_new(&source("a"), b"12:34:56 listening on 8080"));

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 /// A container and what is known of it. What isn't known is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// The kubeconfig context, where there are several.
+    pub(crate) context: Option<String>,
     pub(crate) namespace: String,
     pub(crate) pod: String,
     pub(crate) container: String,
@@ -22,8 +24,11 @@ impl From<&Source> for Place {
             namespace: source.namespace.clone(),
             pod: source.pod.clone(),
             container: source.container.clone(),
+            context: source.context.clone(),
+            node: source.node.clone(),
+            labels: source.labels.clone(),
+            annotations: source.annotations.clone(),
             has_siblings: source.has_siblings,
-            ..Self::default()
         }
     }
 }

@@ -33,7 +33,13 @@ pub(crate) trait Output: Sink {
 /// # Errors
 /// When the input can't be read or the output can't be written.
 pub(crate) fn run(input: &mut dyn Input, joining: Joining, judge: &mut Judge, output: &mut dyn Output) -> Result<()> {
-    let source = Arc::new(Source { namespace: String::new(), pod: String::new(), container: String::new(), has_siblings: false });
+    let source = Arc::new(Source {
+        namespace: String::new(),
+        pod: String::new(),
+        container: String::new(),
+        has_siblings: false,
+        ..Source::default()
+    });
     let mut lines = Lines {
         joining,
         place: Place::default(),

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
     namespace: &'a str,
     pod: &'a str,
     container: &'a str,
@@ -35,6 +37,7 @@ pub(super) fn plain(record: &Record<'_>, look: &Look, output: &mut Vec<u8>) {
     let place = record.place;
     let line = Line {
         timestamp: record.timestamp.map(|timestamp| stamp(look, timestamp)),
+        context: place.context.as_deref(),
         namespace: &place.namespace,
         pod: &place.pod,
         container: &place.container,

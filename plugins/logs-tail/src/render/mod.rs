@@ -163,6 +163,10 @@ impl Renderer {
     fn prefix(&self, place: &Place) -> String {
         let (pod, container) = self.look.palette.colors(&place.pod, &place.container);
         let mut text = String::new();
+        if let Some(context) = &place.context {
+            self.sgr(pod, context, &mut text);
+            text.push(' ');
+        }
         if self.has_namespaces {
             self.sgr(pod, &place.namespace, &mut text);
             text.push(' ');
@@ -182,7 +186,8 @@ impl Renderer {
     fn name_width(&self, place: &Place) -> usize {
         let namespace = if self.has_namespaces { place.namespace.len() + 1 } else { 0 };
         let container = if place.has_siblings { place.container.len() + 1 } else { 0 };
-        namespace + place.pod.len() + container
+        let context = place.context.as_ref().map_or(0, |context| context.len() + 1);
+        context + namespace + place.pod.len() + container
     }
 
     fn raw(&self, record: &Record<'_>, output: &mut Vec<u8>) {
@@ -204,7 +209,8 @@ impl Renderer {
 
 /// The name of a source on stderr: `pod/container`.
 pub(crate) fn path(source: &Source) -> String {
-    format!("{}/{}", source.pod, source.container)
+    let name = format!("{}/{}", source.pod, source.container);
+    source.context.as_ref().map_or(name.clone(), |context| format!("{context}/{name}"))
 }
 
 pub(crate) fn cut_mark(cut: u64) -> String {

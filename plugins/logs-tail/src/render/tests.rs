@@ -19,8 +19,13 @@ const SAMPLES: [Sample; 7] = [
 ];
 
 fn print(renderer: &mut Renderer, (pod, container, text, cut): (&str, &str, &[u8], u64), namespace: &str) -> Vec<u8> {
-    let source =
-        Arc::new(Source { namespace: namespace.into(), pod: pod.into(), container: container.into(), has_siblings: container != "app" });
+    let source = Arc::new(Source {
+        namespace: namespace.into(),
+        pod: pod.into(),
+        container: container.into(),
+        has_siblings: container != "app",
+        ..Source::default()
+    });
     let timestamp = "2026-01-02T03:04:05.67Z".parse().ok();
     let record = Record { source: &source, place: &Place::from(&*source), timestamp, text, cut, format: Format::sniff(text), trace: None };
     let mut output = Vec::new();

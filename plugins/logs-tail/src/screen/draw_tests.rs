@@ -18,7 +18,7 @@ fn looks() -> Looks {
 fn store() -> Store {
     let mut store = Store::new(1 << 20);
     let mut say = |pod: &str, second: i64, text: &str| {
-        let source = Arc::new(Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), has_siblings: false });
+        let source = Arc::new(Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), ..Source::default() });
         store.record(&crate::lines::Record {
             source: &source,
             place: &Place::default(),

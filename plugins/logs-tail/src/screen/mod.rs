@@ -21,6 +21,7 @@ use crate::render::stamp::{Stamp, StampForm};
 use crate::setup::Setup;
 use devloop_core::logs::{LogEvent, Origin};
 use devloop_core::shutdown::Shutdown;
+use devloop_core::ui::human_bytes;
 use devloop_core::{CommandError, ErrorContext, Result};
 use draw::Looks;
 use jiff::Timestamp;
@@ -225,6 +226,18 @@ impl Feed {
                 if self.away.remove(&origin) && self.away.is_empty() {
                     store.note(Level::Info, "connected again".into());
                 }
+            }
+            LogEvent::Failed(what, error) => {
+                let chain = devloop_core::telemetry::error_chain(&*error);
+                store.note(Level::Warn, format!("{what} can't be read ({chain}); the rest goes on"));
+            }
+            LogEvent::Held { whose, bytes: 0 } => store.note(Level::Info, format!("{whose}: the output has caught up")),
+            LogEvent::Held { whose, bytes } => {
+                store.note(Level::Warn, format!("{whose}: the output is slow; {} wait for it", human_bytes(bytes)));
+            }
+            LogEvent::Happened(happening) => {
+                let level = if happening.is_warning { Level::Warn } else { Level::Info };
+                store.note(level, format!("{}: {}", happening.pod, happening.what));
             }
             LogEvent::NoPods => store.note(Level::Info, "no pod yet; waiting for one".into()),
         }

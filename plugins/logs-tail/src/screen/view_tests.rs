@@ -26,7 +26,7 @@ fn store(texts: &[(&str, Level)]) -> Store {
             namespace: "shop".into(),
             pod: pod.into(),
             container: "app".into(),
-            has_siblings: false,
+            ..devloop_core::logs::Source::default()
         })
     };
     let mut store = Store::new(1 << 20);

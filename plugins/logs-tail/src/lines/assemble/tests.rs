@@ -22,7 +22,7 @@ impl Sink for Texts {
 }
 
 fn line(pod: &str, second: i64, text: &str) -> LogLine {
-    let source = Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), has_siblings: false };
+    let source = Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), has_siblings: false, ..Source::default() };
     LogLine { source: Arc::new(source), timestamp: Timestamp::from_second(second).unwrap(), message: text.into(), cut: 0 }
 }
 

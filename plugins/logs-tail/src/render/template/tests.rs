@@ -11,7 +11,13 @@ fn filled(parse: impl Fn(&str, bool) -> Result<Template, String>, template: &str
         Ok(template) => template,
         Err(problem) => return format!("refused: {problem}"),
     };
-    let source = Arc::new(Source { namespace: "shop".into(), pod: "web-1".into(), container: "app".into(), has_siblings: false });
+    let source = Arc::new(Source {
+        namespace: "shop".into(),
+        pod: "web-1".into(),
+        container: "app".into(),
+        has_siblings: false,
+        ..Source::default()
+    });
     let mut place = Place { node: "n1".into(), ..Place::from(&*source) };
     place.labels.insert("app".into(), "web".into());
     let text = message.as_bytes();
