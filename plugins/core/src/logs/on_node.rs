@@ -123,6 +123,23 @@ struct Log {
     is_open: bool,
     /// What came of a line that isn't whole yet.
     part: Vec<u8>,
+    /// So many lines came.
+    count: u64,
+}
+
+impl Log {
+    /// What another agent is asked for.
+    fn again(&mut self) -> OpenLog {
+        self.part.clear();
+        let request = self.entry.request.clone();
+        match self.position {
+            Some(position) => {
+                let head = request.head.map(|head| head.saturating_sub(self.count));
+                OpenLog { resume: Some(position), head, since: None, ..request }
+            }
+            None => request,
+        }
+    }
 }
 
 struct Reader {
@@ -214,7 +231,7 @@ impl Reader {
         match command {
             Command::Open(entry) => {
                 let id = entry.request.id;
-                self.logs.insert(id, Log { entry, position: None, is_finishing: false, is_open: false, part: Vec::new() });
+                self.logs.insert(id, Log { entry, position: None, is_finishing: false, is_open: false, part: Vec::new(), count: 0 });
                 self.fresh.push(id);
             }
             Command::Finish(id) => {
@@ -231,7 +248,7 @@ impl Reader {
         let mut frames = Vec::new();
         self.ask(&mut frames, &LogRequest::Start(self.settings.clone()));
         self.fresh.clear();
-        let all = self.logs.values().map(|log| OpenLog { resume: log.position, ..log.entry.request.clone() }).collect();
+        let all = self.logs.values_mut().map(Log::again).collect();
         self.ask(&mut frames, &LogRequest::Open(all));
         for (id, log) in &self.logs {
             if log.is_finishing {
@@ -377,6 +394,7 @@ impl Reader {
             log.part.extend_from_slice(piece.bytes);
             return;
         }
+        log.count += 1;
         let mut message = std::mem::take(&mut log.part);
         message.extend_from_slice(piece.bytes);
         message.truncate(LINE_LIMIT);
