@@ -21,18 +21,31 @@ use tokio::task::JoinSet;
 /// Pauses before another agent is started.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A request takes some 200 bytes, and at most a kilobyte.
+const OPENED_AT_ONCE: usize = 1000;
 /// As much as a pipe holds after it was widened, about.
 const READ_BUFFER: usize = 256 * 1024;
 
 /// How a log ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum NodeEnd {
     /// It was read to its end.
     Read,
     /// The node has no files of it, and why.
     Missing(String),
-    /// No agent can be run there, and why.
-    Unavailable(String),
+    /// No agent can be run there, and why. Whoever goes another way opens a lane for
+    /// that before it drops the hold.
+    Unavailable(String, Option<Arc<Hold>>),
+}
+
+/// Keeps the order waiting for a node's lane until it is dropped.
+#[derive(Debug)]
+pub(super) struct Hold(Lane);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.caught_up();
+    }
 }
 
 /// What the task is told.
@@ -219,12 +232,12 @@ impl Reader {
 
     /// No agent can be had: whoever opened a log has another way.
     fn give_up(&mut self, reason: &str) {
+        let hold = Arc::new(Hold(self.lane.clone()));
         for (_, log) in std::mem::take(&mut self.logs) {
-            let _ = log.entry.ended_tx.send(NodeEnd::Unavailable(reason.to_owned()));
+            let _ = log.entry.ended_tx.send(NodeEnd::Unavailable(reason.to_owned(), Some(Arc::clone(&hold))));
         }
         self.fresh.clear();
         self.history = None;
-        self.lane.caught_up();
     }
 
     fn note(&mut self, command: Command) {
@@ -248,8 +261,8 @@ impl Reader {
         let mut frames = Vec::new();
         self.ask(&mut frames, &LogRequest::Start(self.settings.clone()));
         self.fresh.clear();
-        let all = self.logs.values_mut().map(Log::again).collect();
-        self.ask(&mut frames, &LogRequest::Open(all));
+        let all: Vec<OpenLog> = self.logs.values_mut().map(Log::again).collect();
+        self.open_all(&mut frames, all);
         for (id, log) in &self.logs {
             if log.is_finishing {
                 self.ask(&mut frames, &LogRequest::Finish { id: *id });
@@ -323,14 +336,17 @@ impl Reader {
         }
     }
 
+    /// In as few frames as they fit into.
+    fn open_all(&self, frames: &mut Vec<u8>, requests: Vec<OpenLog>) {
+        requests.chunks(OPENED_AT_ONCE).for_each(|some| self.ask(frames, &LogRequest::Open(some.to_vec())));
+    }
+
     fn command(&mut self, command: Command, frames: &mut Vec<u8>) {
         match command {
             Command::Begin => {
                 let fresh = std::mem::take(&mut self.fresh);
                 let requests: Vec<OpenLog> = fresh.iter().filter_map(|id| self.logs.get(id)).map(|log| log.entry.request.clone()).collect();
-                if !requests.is_empty() {
-                    self.ask(frames, &LogRequest::Open(requests));
-                }
+                self.open_all(frames, requests);
             }
             Command::Finish(id) if self.logs.contains_key(&id) => {
                 self.note(command);
