@@ -174,6 +174,8 @@ struct Reader {
 /// What is to be passed on, in order.
 enum Outgoing {
     Event(LogEvent),
+    /// What was there at first is before.
+    CaughtUp,
     End(oneshot::Sender<NodeEnd>, NodeEnd),
 }
 
@@ -323,6 +325,7 @@ impl Reader {
                         return Some(event);
                     }
                 }
+                Outgoing::CaughtUp => self.lane.caught_up(),
                 // Whoever gave up waiting doesn't want it.
                 Outgoing::End(ended_tx, end) => drop(ended_tx.send(end)),
             }
@@ -425,7 +428,7 @@ impl Reader {
 
     fn end(&mut self, id: u32, end: NodeEnd) {
         if let Some(log) = self.logs.remove(&id) {
-            if end == NodeEnd::Read && self.settings.follow {
+            if matches!(end, NodeEnd::Read) && self.settings.follow {
                 self.say(LogEvent::Closed(log.entry.source));
             }
             self.outgoing.push_back(Outgoing::End(log.entry.ended_tx, end));
@@ -434,15 +437,17 @@ impl Reader {
     }
 
     fn caught_up(&mut self, id: u32) {
-        if let Some(history) = &mut self.history {
-            history.retain(|waiting| *waiting != id);
+        let Some(history) = &mut self.history else { return };
+        let before = history.len();
+        history.retain(|waiting| *waiting != id);
+        if history.len() < before {
+            self.has_caught_up();
         }
-        self.has_caught_up();
     }
 
     fn has_caught_up(&mut self) {
         if self.history.as_ref().is_some_and(Vec::is_empty) {
-            self.lane.caught_up();
+            self.outgoing.push_back(Outgoing::CaughtUp);
         }
     }
 }
