@@ -21,18 +21,31 @@ use tokio::task::JoinSet;
 /// Pauses before another agent is started.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A request takes some 200 bytes, and at most a kilobyte.
+const OPENED_AT_ONCE: usize = 1000;
 /// As much as a pipe holds after it was widened, about.
 const READ_BUFFER: usize = 256 * 1024;
 
 /// How a log ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum NodeEnd {
     /// It was read to its end.
     Read,
     /// The node has no files of it, and why.
     Missing(String),
-    /// No agent can be run there, and why.
-    Unavailable(String),
+    /// No agent can be run there, and why. Whoever goes another way opens a lane for
+    /// that before it drops the hold.
+    Unavailable(String, Option<Arc<Hold>>),
+}
+
+/// Keeps the order waiting for a node's lane until it is dropped.
+#[derive(Debug)]
+pub(super) struct Hold(Lane);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.caught_up();
+    }
 }
 
 /// What the task is told.
@@ -123,6 +136,23 @@ struct Log {
     is_open: bool,
     /// What came of a line that isn't whole yet.
     part: Vec<u8>,
+    /// So many lines came.
+    count: u64,
+}
+
+impl Log {
+    /// What another agent is asked for.
+    fn again(&mut self) -> OpenLog {
+        self.part.clear();
+        let request = self.entry.request.clone();
+        match self.position {
+            Some(position) => {
+                let head = request.head.map(|head| head.saturating_sub(self.count));
+                OpenLog { resume: Some(position), head, since: None, ..request }
+            }
+            None => request,
+        }
+    }
 }
 
 struct Reader {
@@ -144,6 +174,8 @@ struct Reader {
 /// What is to be passed on, in order.
 enum Outgoing {
     Event(LogEvent),
+    /// What was there at first is before.
+    CaughtUp,
     End(oneshot::Sender<NodeEnd>, NodeEnd),
 }
 
@@ -202,19 +234,19 @@ impl Reader {
 
     /// No agent can be had: whoever opened a log has another way.
     fn give_up(&mut self, reason: &str) {
+        let hold = Arc::new(Hold(self.lane.clone()));
         for (_, log) in std::mem::take(&mut self.logs) {
-            let _ = log.entry.ended_tx.send(NodeEnd::Unavailable(reason.to_owned()));
+            let _ = log.entry.ended_tx.send(NodeEnd::Unavailable(reason.to_owned(), Some(Arc::clone(&hold))));
         }
         self.fresh.clear();
         self.history = None;
-        self.lane.caught_up();
     }
 
     fn note(&mut self, command: Command) {
         match command {
             Command::Open(entry) => {
                 let id = entry.request.id;
-                self.logs.insert(id, Log { entry, position: None, is_finishing: false, is_open: false, part: Vec::new() });
+                self.logs.insert(id, Log { entry, position: None, is_finishing: false, is_open: false, part: Vec::new(), count: 0 });
                 self.fresh.push(id);
             }
             Command::Finish(id) => {
@@ -231,8 +263,8 @@ impl Reader {
         let mut frames = Vec::new();
         self.ask(&mut frames, &LogRequest::Start(self.settings.clone()));
         self.fresh.clear();
-        let all = self.logs.values().map(|log| OpenLog { resume: log.position, ..log.entry.request.clone() }).collect();
-        self.ask(&mut frames, &LogRequest::Open(all));
+        let all: Vec<OpenLog> = self.logs.values_mut().map(Log::again).collect();
+        self.open_all(&mut frames, all);
         for (id, log) in &self.logs {
             if log.is_finishing {
                 self.ask(&mut frames, &LogRequest::Finish { id: *id });
@@ -293,6 +325,7 @@ impl Reader {
                         return Some(event);
                     }
                 }
+                Outgoing::CaughtUp => self.lane.caught_up(),
                 // Whoever gave up waiting doesn't want it.
                 Outgoing::End(ended_tx, end) => drop(ended_tx.send(end)),
             }
@@ -306,14 +339,17 @@ impl Reader {
         }
     }
 
+    /// In as few frames as they fit into.
+    fn open_all(&self, frames: &mut Vec<u8>, requests: Vec<OpenLog>) {
+        requests.chunks(OPENED_AT_ONCE).for_each(|some| self.ask(frames, &LogRequest::Open(some.to_vec())));
+    }
+
     fn command(&mut self, command: Command, frames: &mut Vec<u8>) {
         match command {
             Command::Begin => {
                 let fresh = std::mem::take(&mut self.fresh);
                 let requests: Vec<OpenLog> = fresh.iter().filter_map(|id| self.logs.get(id)).map(|log| log.entry.request.clone()).collect();
-                if !requests.is_empty() {
-                    self.ask(frames, &LogRequest::Open(requests));
-                }
+                self.open_all(frames, requests);
             }
             Command::Finish(id) if self.logs.contains_key(&id) => {
                 self.note(command);
@@ -377,6 +413,7 @@ impl Reader {
             log.part.extend_from_slice(piece.bytes);
             return;
         }
+        log.count += 1;
         let mut message = std::mem::take(&mut log.part);
         message.extend_from_slice(piece.bytes);
         message.truncate(LINE_LIMIT);
@@ -391,7 +428,7 @@ impl Reader {
 
     fn end(&mut self, id: u32, end: NodeEnd) {
         if let Some(log) = self.logs.remove(&id) {
-            if end == NodeEnd::Read && self.settings.follow {
+            if matches!(end, NodeEnd::Read) && self.settings.follow {
                 self.say(LogEvent::Closed(log.entry.source));
             }
             self.outgoing.push_back(Outgoing::End(log.entry.ended_tx, end));
@@ -400,15 +437,17 @@ impl Reader {
     }
 
     fn caught_up(&mut self, id: u32) {
-        if let Some(history) = &mut self.history {
-            history.retain(|waiting| *waiting != id);
+        let Some(history) = &mut self.history else { return };
+        let before = history.len();
+        history.retain(|waiting| *waiting != id);
+        if history.len() < before {
+            self.has_caught_up();
         }
-        self.has_caught_up();
     }
 
     fn has_caught_up(&mut self) {
         if self.history.as_ref().is_some_and(Vec::is_empty) {
-            self.lane.caught_up();
+            self.outgoing.push_back(Outgoing::CaughtUp);
         }
     }
 }

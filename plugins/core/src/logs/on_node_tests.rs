@@ -106,5 +106,5 @@ async fn an_agent_that_is_killed_is_replaced_and_no_line_is_lost_or_repeated() {
     assert!(other.iter().all(|event| event != "Gap"), "{other:?}");
     logs.finisher(id).finish();
     std::fs::remove_dir_all(root.path().join("shop_web_uid")).unwrap();
-    assert_eq!(ended_rx.await.unwrap(), NodeEnd::Read);
+    assert!(matches!(ended_rx.await.unwrap(), NodeEnd::Read));
 }

@@ -383,15 +383,17 @@ impl Work {
     }
 
     async fn follow_on_node(mut self, on_node: OnNode, lanes: Lanes) -> Result<(), LogsError> {
-        let reason = match await_end(on_node, &mut self.observed_rx).await {
+        let (reason, hold) = match await_end(on_node, &mut self.observed_rx).await {
             NodeEnd::Read => return Ok(()),
-            NodeEnd::Missing(reason) | NodeEnd::Unavailable(reason) => reason,
+            NodeEnd::Missing(reason) => (reason, None),
+            NodeEnd::Unavailable(reason, hold) => (reason, hold),
         };
         if self.options.via == Via::Node {
             return Err(unreachable(&self.source, &reason));
         }
         tracing::info!(pod = self.source.pod, container = self.source.container, reason, "reading the log through the API instead");
         let lane = lanes.open(self.beginning == Beginning::Newest);
+        drop(hold);
         self.follow_by_api(lane).await
     }
 }

@@ -131,16 +131,18 @@ pub(super) fn unreachable(source: &Source, reason: &str) -> LogsError {
 
 async fn read_on_node(by_api: ByApi, on_node: OnNode, lanes: Lanes) -> Result<(), LogsError> {
     let (_observed_tx, mut observed_rx) = watch::channel(by_api.observed.clone());
-    match await_end(on_node, &mut observed_rx).await {
-        NodeEnd::Read => Ok(()),
-        NodeEnd::Missing(reason) | NodeEnd::Unavailable(reason) if by_api.options.via == Via::Node => {
-            Err(unreachable(&by_api.source, &reason))
-        }
-        NodeEnd::Missing(reason) | NodeEnd::Unavailable(reason) => {
-            tracing::info!(pod = by_api.source.pod, reason, "reading the log through the API instead");
-            read_by_api(by_api, lanes.open(true)).await
-        }
+    let (reason, hold) = match await_end(on_node, &mut observed_rx).await {
+        NodeEnd::Read => return Ok(()),
+        NodeEnd::Missing(reason) => (reason, None),
+        NodeEnd::Unavailable(reason, hold) => (reason, hold),
+    };
+    if by_api.options.via == Via::Node {
+        return Err(unreachable(&by_api.source, &reason));
     }
+    tracing::info!(pod = by_api.source.pod, reason, "reading the log through the API instead");
+    let lane = lanes.open(true);
+    drop(hold);
+    read_by_api(by_api, lane).await
 }
 
 async fn read_by_api(by_api: ByApi, lane: Lane) -> Result<(), LogsError> {

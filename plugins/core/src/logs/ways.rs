@@ -132,7 +132,7 @@ pub(super) async fn await_end(on_node: OnNode, observed_rx: &mut watch::Receiver
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        end = &mut ended_rx => end.unwrap_or_else(|_| NodeEnd::Unavailable("the reader of its node ended".to_owned())),
+        end = &mut ended_rx => end.unwrap_or_else(|_| NodeEnd::Unavailable("the reader of its node ended".to_owned(), None)),
         () = gone => NodeEnd::Read,
     }
 }

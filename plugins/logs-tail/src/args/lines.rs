@@ -7,7 +7,7 @@ use clap::Args;
 #[command(next_help_heading = "Lines")]
 pub struct LineArgs {
     /// Read lines from standard input instead of a cluster
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["targets", "selector", "field_selector", "all_namespaces", "node", "prompt"])]
     pub stdin: bool,
     /// Only what this regular expression matches; may be repeated: one of them
     #[arg(short, long, value_name = "REGEX")]
