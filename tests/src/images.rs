@@ -8,7 +8,7 @@
 use crate::program::Program;
 use crate::{repository, toolbox};
 use devloop_core::image;
-use devloop_core::project::{Base, FileMapping, ImageSpec};
+use devloop_core::project::{FileMapping, ImageSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -65,17 +65,18 @@ pub fn archive(example: &str, folder: &Path) -> PathBuf {
     let entrypoint = recipe.entrypoint.map_or_else(|| program.clone(), str::to_owned);
     let spec = ImageSpec {
         name: example.to_owned(),
-        base: Base::Scratch,
-        user: None,
         entrypoint: vec![entrypoint],
         cmd: recipe.cmd.iter().map(|word| (*word).to_owned()).collect(),
         env: recipe.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
-        workdir: None,
-        binary: program,
+        binary: Some(program),
         files,
         ports: vec![8080],
+        ..ImageSpec::default()
     };
-    let mut image = image::assemble(&images.join("cache"), &spec, &images, &recipe.runtime.program).unwrap();
+    let mut image = {
+        let ingredients = image::Ingredients { root: &images, binary: Some(&recipe.runtime.program), base: None };
+        image::assemble(&images.join("cache"), &spec, &ingredients).unwrap()
+    };
     image.reference = reference(example);
     let path = images.join(format!("{example}.tar"));
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();

@@ -324,7 +324,7 @@ mod tests {
             directories: directories.clone(),
             context: "far".into(),
         };
-        let layer = devloop_core::image::Layer { digest: "sha256:l".into(), size: 20_000_000, path: "x".into() };
+        let layer = devloop_core::image::Layer::uncompressed("sha256:l".into(), 20_000_000, "x".into());
         let image = place::tests::image(vec![layer]);
         let (chosen, line) = destination.clone().choose(&[&image]).await;
         assert_eq!(chosen.describe(), "the node");

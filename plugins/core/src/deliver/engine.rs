@@ -6,7 +6,7 @@
 //! needed are kept.
 
 use super::DeliverError;
-use super::archive::Archive;
+use super::archive::{Archive, Naming};
 use super::package::{Content, Hashing, Identity, Package, PackedLayer};
 use super::tar_split::SplitLayer;
 use crate::docker::{DockerError, Endpoint, Engine};
@@ -134,7 +134,7 @@ impl EngineImage {
         let path = file.into_temp_path();
         let to = path.to_owned();
         self.export(move |mut stream| io::copy(&mut stream, &mut File::create(to)?)).await?;
-        let archive = Archive::open(&path)?;
+        let archive = Archive::open(&path, Naming::Optional)?;
         let mut packages = archive.for_architecture(&self.architecture)?;
         let mut package = packages.pop().ok_or_else(|| DeliverError::NoSuchImage { name: self.name.clone() })?;
         package.names = vec![self.spelled_out.clone()];

@@ -67,7 +67,11 @@ impl Server {
         std::fs::create_dir_all(project.join("static")).unwrap();
         std::fs::write(project.join("static/file"), files).unwrap();
         std::fs::write(project.join("binary"), program(62, payload)).unwrap();
-        image::assemble(&self.folder.path().join("cache"), &spec(), &project, &project.join("binary")).unwrap()
+        {
+            let binary = project.join("binary");
+            let ingredients = image::Ingredients { root: &project, binary: Some(&binary), base: None };
+            image::assemble(&self.folder.path().join("cache"), &spec(), &ingredients).unwrap()
+        }
     }
 }
 
@@ -86,7 +90,7 @@ async fn outcome(server: &Server, supply: Supply) -> Result<Delivery, DeliverErr
 }
 
 async fn deliver(server: &Server, image: &Image) -> Result<Delivery, DeliverError> {
-    outcome(server, Supply::Made(Package::of_image(image))).await
+    outcome(server, Supply::made(image)).await
 }
 
 async fn load_file(server: &Server, path: &Path) -> Result<Delivery, DeliverError> {
@@ -112,15 +116,9 @@ fn program(machine: u8, payload: &str) -> Vec<u8> {
 fn spec() -> crate::project::ImageSpec {
     crate::project::ImageSpec {
         name: "shop".into(),
-        base: crate::project::Base::Scratch,
-        user: None,
-        entrypoint: vec![],
-        cmd: vec![],
-        env: Default::default(),
-        workdir: None,
-        binary: "/app/shop".into(),
+        binary: Some("/app/shop".into()),
         files: vec![crate::project::FileMapping { from: "static".into(), to: "/srv".into() }],
-        ports: vec![],
+        ..crate::project::ImageSpec::default()
     }
 }
 
@@ -270,7 +268,7 @@ async fn nodes_fail_alone() {
     let init_pid = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
     let gone = Node::embedded("gone", init_pid);
-    let supply = Supply::Made(Package::of_image(&server.image("one", "a")));
+    let supply = Supply::made(&server.image("one", "a"));
     let progress = Progress::default();
     let deliveries = spread::deliver(&[Containerd::of(&gone), server.containerd()], &supply, &progress).await.unwrap();
     assert!(matches!(deliveries[0].outcome, Err(DeliverError::NodeGone { .. })));
@@ -324,20 +322,23 @@ fn docker_archive(layers: &[&str]) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn a_docker_archive_is_understood_and_keeps_its_image_id() {
     let (_folder, path) = docker_archive(&["a/layer.tar"]);
-    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    let package = Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap().remove(0);
     assert_eq!(package.names, ["docker.io/library/shop:1"]);
     assert!(matches!(package.layers[0].content, Some(Content::Part { .. })));
     package.verify(&[true]).unwrap();
     // The same bytes, the same manifest: nobody's clock is in it.
-    assert_eq!(package.identity(), Archive::open(&path).unwrap().for_architecture("amd64").unwrap()[0].identity());
+    assert_eq!(
+        package.identity(),
+        Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap()[0].identity()
+    );
     let (_folder, path) = docker_archive(&[]);
-    assert!(Archive::open(&path).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
+    assert!(Archive::open(&path, archive::Naming::Required).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
 }
 
 #[test]
 fn an_archive_that_was_cut_short_never_ends_well() {
     let (_folder, path) = docker_archive(&["a/layer.tar"]);
-    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    let package = Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap().remove(0);
     let mut whole = Vec::new();
     package.write(&[true], &mut whole).unwrap();
     let index = whole.windows(10).position(|window| window == b"index.json").unwrap();

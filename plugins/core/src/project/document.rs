@@ -2,7 +2,7 @@
 //! that YAML writes as a map with one key.
 
 use super::parse::text;
-use super::{API_VERSION, Base, Build, ProjectError, Service};
+use super::{API_VERSION, Build, ProjectError, Service};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -114,14 +114,5 @@ impl<'de> Deserialize<'de> for Build {
             }
         }
         deserializer.deserialize_map(Choice)
-    }
-}
-
-impl<'de> Deserialize<'de> for Base {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |name| match name {
-            "scratch" => Ok(Self::Scratch),
-            other => Err(format!("base image {other:?} can't be used: only scratch yet")),
-        })
     }
 }

@@ -72,6 +72,7 @@ fn is_type(name: &Value, value: &Value) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
+        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("type {other} of the schema is not checked"),
     }
@@ -95,6 +96,12 @@ fn what_the_parser_reads_fits_the_schema() {
     let files = [
         SHOP.to_owned(),
         service(""),
+        service("    image: { name: a, base: 'oci:x/y.tar', labels: { a: b }, stopSignal: SIGINT, strip: false, annotations: true }\n"),
+        service("    image: { name: a, base: 'docker:node:22' }\n"),
+        service(
+            "    image: { name: a, base: 'cluster:localhost:5000/a/b@sha256:0000000000000000000000000000000000000000000000000000000000000000' }\n",
+        ),
+        service("    image: { name: a, base: debian, binary: null }\n"),
         service(&format!("    image: {image}\n    build: {{ go: {{}} }}\n")),
         service("    build: { cargo: { package: a, binary: b, profile: fast, manifest: x/Cargo.toml } }\n    binary: /x\n"),
         service("    build: { command: { run: [make], watch: [src], folder: x, output: web } }\n    binary: /x/y.z\n"),
@@ -132,7 +139,10 @@ fn what_the_parser_refuses_does_not_fit_the_schema() {
         service("    build: { cargo: { package: a } }\n    binary: /x\n"),
         service("    build: { command: { run: [], watch: [] } }\n"),
         service("    image: { name: A, base: scratch, binary: /x }\n"),
-        service("    image: { name: a, base: debian, binary: /x }\n"),
+        service("    image: { name: a, base: 'oci:/x' }\n"),
+        service("    image: { name: a, base: 'Deb ian' }\n"),
+        service("    image: { name: a, stopSignal: int }\n"),
+        service("    image: { name: a, strip: maybe }\n"),
         service("    image: { name: a, base: scratch, binary: x }\n"),
         service("    image: { name: a, base: scratch, binary: /x, ports: [65536] }\n"),
         service("    sync: [{ from: /a, to: /b }]\n"),

@@ -157,12 +157,12 @@ pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
 
 /// The configuration and the layers, each once, and whether it is a layer.
 fn blobs(image: &Image) -> Vec<(Blob, bool)> {
-    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()) };
+    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), layer: None };
     let mut blobs = vec![(config, false)];
     for layer in &image.layers {
         if blobs.iter().all(|(blob, _)| blob.digest != layer.digest) {
             let payload = Payload::File { path: layer.path.clone(), size: layer.size };
-            blobs.push((Blob { digest: layer.digest.clone(), payload }, true));
+            blobs.push((Blob { digest: layer.digest.clone(), payload, layer: Some(layer.clone()) }, true));
         }
     }
     blobs

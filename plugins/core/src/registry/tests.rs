@@ -81,7 +81,7 @@ fn image(folder: &Path, layers: &[Vec<u8>]) -> Image {
         .map(|content| {
             let path = folder.join(digest(content).replace(':', "-"));
             std::fs::write(&path, content).unwrap();
-            Layer { digest: digest(content), size: content.len() as u64, path }
+            Layer::uncompressed(digest(content), content.len() as u64, path)
         })
         .collect();
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec();
