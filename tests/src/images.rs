@@ -74,7 +74,7 @@ pub fn archive(example: &str, folder: &Path) -> PathBuf {
         ..ImageSpec::default()
     };
     let mut image = {
-        let ingredients = image::Ingredients { root: &images, binary: Some(&recipe.runtime.program), base: None };
+        let ingredients = image::Ingredients::of(&images).with_binary(&recipe.runtime.program);
         image::assemble(&images.join("cache"), &spec, &ingredients).unwrap()
     };
     image.reference = reference(example);

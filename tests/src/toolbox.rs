@@ -47,7 +47,7 @@ pub fn archive(folder: &Path) -> PathBuf {
     let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
     build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
     let mut image =
-        image::assemble(&folder.join("cache"), &spec, &image::Ingredients { root: folder, binary: Some(Path::new(BUSYBOX)), base: None })
+        image::assemble(&folder.join("cache"), &spec, &image::Ingredients::of(folder).with_binary(Path::new(BUSYBOX)))
             .unwrap();
     IMAGE.clone_into(&mut image.reference);
     let path = folder.join("toolbox.tar");

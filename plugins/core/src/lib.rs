@@ -28,6 +28,7 @@ pub mod patterns;
 pub mod project;
 pub mod registry;
 pub mod shutdown;
+pub mod symbols;
 mod tail;
 pub mod target;
 pub mod telemetry;

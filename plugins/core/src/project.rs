@@ -78,7 +78,7 @@ pub struct Service {
 impl Service {
     /// Where the built binary is in the container, if the build makes one.
     pub fn binary(&self) -> Option<&str> {
-        self.binary.as_deref().or(self.image.as_ref()?.binary.as_deref())
+        self.binary.as_deref().or_else(|| self.image.as_ref()?.binary.as_deref())
     }
 
     /// All files that the running containers are to have: the image's, then

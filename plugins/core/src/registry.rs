@@ -1,6 +1,5 @@
-//! Image registries: finding the one that a cluster has (KEP-1755), and pushing
-//! images to it (<https://github.com/opencontainers/distribution-spec>).
-
+//! Image registries: finding the one that a cluster has (KEP-1755), pushing images
+//! to it and pulling bases (<https://github.com/opencontainers/distribution-spec>).
 //!
 //! `push` sends an image by way of `upload` (one blob), both by `exchange` (one
 //! question, in several attempts as `retry` has it), which asks `auth` for what
@@ -14,6 +13,7 @@ mod credentials;
 mod endpoint;
 mod exchange;
 mod hosting;
+mod pull;
 mod push;
 mod retry;
 mod tls;
@@ -22,6 +22,7 @@ mod upload;
 
 pub use access::Access;
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
+pub(crate) use pull::Repository;
 pub use push::{PushOptions, Pushed, missing_bytes, push, push_with, wait_until_serving};
 
 use crate::error::CommandError;
@@ -29,7 +30,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why an image could not be pushed.
+/// Why an image could not be pushed or pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// Not `HOST` or `HOST:PORT`.

@@ -122,6 +122,11 @@ impl Destination {
         (self, Some(line))
     }
 
+    /// How registries are reached.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn way(&self) -> &Way {
         &self.ways[0]
     }

@@ -4,9 +4,9 @@ use crate::execute::timed;
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
 use devloop_core::build::{self, BuildError, BuiltBinary};
-use devloop_core::image::source;
+use devloop_core::image::source::{self, Places};
 use devloop_core::image::{self, BaseImage, Image, Ingredients};
-use devloop_core::project::{Base, Build, ImageSpec};
+use devloop_core::project::{Build, ImageSpec};
 use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
 use futures::future::try_join_all;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,13 @@ async fn finish(gathered: &Gathered, planned: &PlannedService, prepared: Prepare
     match prepared {
         Prepared::Parts { binary } => {
             let spec = spec(planned);
-            let base = base(gathered, &spec.base).await?;
+            let places = Places {
+                cache: &gathered.cache,
+                root: &gathered.root,
+                nodes: &gathered.cluster.nodes,
+                access: gathered.destination.access(),
+            };
+            let base = source::find(&places, &spec.base, image::local_architecture()).await?;
             assemble(gathered, spec, binary, base).await
         }
     }
@@ -110,18 +116,6 @@ async fn compile(context: &Context, root: &Path, keep: &Path, name: &str, build:
         }
         Err(BuildError::Tool(error)) => Err(error).with_context(|| format!("could not build {name}")),
     }
-}
-
-/// What the image is built upon.
-async fn base(gathered: &Gathered, base: &Base) -> Result<Option<BaseImage>> {
-    let (cache, wanted, name) = (&gathered.cache, image::local_architecture(), base.to_string());
-    Ok(match base {
-        Base::Scratch => None,
-        Base::File(path) => Some(source::of_file(cache, &name, &gathered.root.join(path), wanted).await?),
-        Base::Docker(_) | Base::Cluster(_) | Base::Registry(_) => {
-            return Err(CommandError::usage(format!("{name:?} can't be built upon yet")));
-        }
-    })
 }
 
 async fn assemble(gathered: &Gathered, spec: ImageSpec, binary: Option<PathBuf>, base: Option<BaseImage>) -> Result<Image> {

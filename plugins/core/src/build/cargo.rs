@@ -1,5 +1,5 @@
-//! Cargo builds for the host's architecture with the C library linked in
-//! statically and symbols stripped. Its messages are read as JSON, so that each
+//! Cargo builds with the C library linked in statically. Symbols stay in the binary:
+//! who ships it takes them out (`symbols`). Cargo's messages are read as JSON, so that each
 //! is shown once, when the build is over, and not at all when it goes well.
 
 use super::process::{Finished, run};
@@ -18,8 +18,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 /// What makes a binary run without anything beside it: no dynamic loader, no
-/// shared library; and small, for it is shipped as it is.
-const FLAGS: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
+/// shared library.
+const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 /// Builds a binary with cargo, in `root`. Cargo and all it started end when the
 /// returned future is dropped.

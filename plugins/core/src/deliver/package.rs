@@ -30,7 +30,7 @@ pub(crate) struct PackedLayer {
     /// Of the uncompressed tar.
     pub(crate) diff_id: String,
     /// Absent where nobody asked for it.
-    pub(super) content: Option<Content>,
+    pub(crate) content: Option<Content>,
 }
 
 /// Where the bytes of a layer are.

@@ -69,7 +69,7 @@ impl Server {
         std::fs::write(project.join("binary"), program(62, payload)).unwrap();
         {
             let binary = project.join("binary");
-            let ingredients = image::Ingredients { root: &project, binary: Some(&binary), base: None };
+            let ingredients = image::Ingredients::of(&project).with_binary(&binary);
             image::assemble(&self.folder.path().join("cache"), &spec(), &ingredients).unwrap()
         }
     }

@@ -85,7 +85,7 @@ impl Layer {
         Self { hold, ..self }
     }
 
-    pub(super) fn from(self, supplier: Arc<dyn Supplier>) -> Self {
+    pub(in crate::image) fn supplied_by(self, supplier: Arc<dyn Supplier>) -> Self {
         Self { origin: Origin::Elsewhere { supplier, obtained: Arc::default() }, ..self }
     }
 

@@ -23,7 +23,7 @@ pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as a
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
 pub(crate) use config::manifest_of;
 pub(crate) use layer::{digest, render as render_digest};
-pub(crate) use store::{Receiving, Store};
+pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;
 use futures::{StreamExt, TryStreamExt};
@@ -166,10 +166,30 @@ pub struct Ingredients<'a> {
     pub binary: Option<&'a Path>,
     /// What it is built upon; nothing when absent.
     pub base: Option<&'a BaseImage>,
+    /// What its program needs and seldom changes: the lowest of its own layers.
+    pub dependencies: &'a [Layer],
+    /// What the manifest says about the image.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// The architecture that it is for, as Go names it, where neither a program nor
+    /// a base says so; this machine's when absent.
+    pub architecture: Option<&'a str>,
 }
 
-/// Makes the image of a service: upon the layers of its base, one layer for each
-/// file mapping and one for the binary. Layers are kept in `cache/layers`.
+impl<'a> Ingredients<'a> {
+    /// Files of this folder, and nothing else yet.
+    pub fn of(root: &'a Path) -> Self {
+        Self { root, binary: None, base: None, dependencies: &[], annotations: None, architecture: None }
+    }
+
+    /// The same with this program.
+    #[must_use]
+    pub fn with_binary(self, binary: &'a Path) -> Self {
+        Self { binary: Some(binary), ..self }
+    }
+}
+
+/// Makes the image of a service: upon the layers of its base and of its
+/// dependencies, one layer for each file mapping and one for the binary. Layers are kept in `cache/layers`.
 ///
 /// What changes most often is the uppermost, for whatever lies above a changed
 /// layer is sent again: the binary, and of the others the smallest. Where layers
@@ -180,7 +200,7 @@ pub struct Ingredients<'a> {
 /// # Errors
 /// [`ImageError`]; [`ImageError::is_transient`] ones go away.
 pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -> Result<Image, ImageError> {
-    let Ingredients { root, binary, base } = *ingredients;
+    let Ingredients { root, binary, base, dependencies, annotations, architecture: wanted } = *ingredients;
     let program = match (binary, &spec.binary) {
         (Some(binary), Some(to)) => Some((binary, to, elf::inspect(binary)?)),
         (Some(binary), None) => {
@@ -195,8 +215,12 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
             program.architecture.clone()
         }
         (None, Some(base)) => base.architecture.clone(),
-        (None, None) => local_architecture().to_owned(),
+        (None, None) => wanted.unwrap_or(local_architecture()).to_owned(),
     };
+    if let (Some((path, ..)), Some(wanted)) = (&program, wanted.filter(|wanted| *wanted != architecture)) {
+        let reason = format!("it is for {architecture}, the image is for {wanted}");
+        return Err(ImageError::Binary { path: (*path).to_owned(), reason });
+    }
     if let Some(base) = base.filter(|base| base.architecture != architecture) {
         return Err(ImageError::Platform { name: base.name.clone(), found: base.architecture.clone(), wanted: architecture });
     }
@@ -213,7 +237,7 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
         own[..assets].sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
     }
     store.prune();
-    let layers: Vec<Layer> = base.iter().flat_map(|base| base.layers.iter().cloned()).chain(own).collect();
+    let layers: Vec<Layer> = base.map_or(&[][..], |base| &base.layers).iter().chain(dependencies).cloned().chain(own).collect();
     let entrypoint = match &program {
         Some((_, to, _)) if spec.entrypoint.is_empty() => vec![(*to).clone()],
         _ => spec.entrypoint.clone(),
@@ -227,7 +251,7 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
         ports: spec.ports.clone(),
         labels: spec.labels.clone(),
         stop_signal: spec.stop_signal.clone(),
-        annotations: BTreeMap::new(),
+        annotations: annotations.cloned().unwrap_or_default(),
         created: config::source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()).unwrap_or(0),
     };
     let (config, manifest, manifest_digest) = config::documents(&architecture, &settings, base, &layers);

@@ -89,7 +89,7 @@ impl Store {
     pub(crate) fn layer(&self, described: Described, supplier: Arc<dyn Supplier>) -> Result<Layer, ImageError> {
         self.hold(&described.digest).map_err(|source| ImageError::Io { doing: "write", path: self.folder.clone(), source })?;
         let path = self.path(&described.digest);
-        Ok(Layer::described(described, path).held(self.lease.clone()).from(supplier))
+        Ok(Layer::described(described, path).held(self.lease.clone()).supplied_by(supplier))
     }
 
     /// A document that was kept, if it is whole.

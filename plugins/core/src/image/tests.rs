@@ -41,7 +41,7 @@ impl Project {
     }
 
     fn assemble_as(&self, spec: &ImageSpec) -> Result<Image, ImageError> {
-        let ingredients = Ingredients { root: self.folder.path(), binary: Some(&self.binary), base: None };
+        let ingredients = Ingredients::of(self.folder.path()).with_binary(&self.binary);
         assemble(&self.folder.path().join("cache"), spec, &ingredients)
     }
 }
