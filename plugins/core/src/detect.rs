@@ -20,6 +20,7 @@ mod recipe;
 mod runtime;
 mod yaml;
 
+pub(crate) use dockerfile::{base_images, instructions};
 pub use gather::look;
 pub use local::{CargoBinary, GoMain, Local};
 pub use runtime::{Runtime, guess_action, guess_for, runtime_of};

@@ -15,6 +15,7 @@ pub mod deliver;
 pub mod deploy;
 pub mod detect;
 pub mod docker;
+pub mod dockerfile;
 pub mod environment;
 pub mod ephemeral;
 pub mod error;

@@ -6,12 +6,14 @@
 
 mod base;
 mod deploy;
+mod dockerfile;
 mod document;
 mod parse;
 mod sync;
 
 pub use base::Base;
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
+pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
 use document::parse;
@@ -121,6 +123,8 @@ pub enum Build {
     Go(GoBuild),
     /// By any program.
     Command(CommandBuild),
+    /// Of a Dockerfile, which makes the whole image.
+    Dockerfile(DockerfileBuild),
 }
 
 /// A main package of a Go module.

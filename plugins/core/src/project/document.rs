@@ -87,7 +87,7 @@ fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, 
     deserializer.deserialize_seq(List)
 }
 
-const BUILDERS: &[&str] = &["cargo", "go", "command"];
+const BUILDERS: &[&str] = &["cargo", "go", "command", "dockerfile"];
 
 impl<'de> Deserialize<'de> for Build {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -104,6 +104,7 @@ impl<'de> Deserialize<'de> for Build {
                     Some("cargo") => Build::Cargo(map.next_value()?),
                     Some("go") => Build::Go(map.next_value()?),
                     Some("command") => Build::Command(map.next_value()?),
+                    Some("dockerfile") => Build::Dockerfile(map.next_value()?),
                     Some(other) => return Err(A::Error::unknown_field(other, BUILDERS)),
                     None => return Err(A::Error::custom(format!("it is not said by what it is built: one of {}", BUILDERS.join(", ")))),
                 };
