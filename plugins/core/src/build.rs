@@ -58,6 +58,8 @@ pub async fn build(root: &Path, build: &Build, keep: &Path, shutdown: &Shutdown)
         Build::Cargo(build) => cargo::cargo(root, build, shutdown).await.map(Some),
         Build::Go(build) => go::go(root, build, keep, shutdown).await.map(Some),
         Build::Command(build) => command::command(root, build, shutdown).await,
+        // It makes an image, by `crate::dockerfile`.
+        Build::Dockerfile(_) => Ok(None),
     }
 }
 

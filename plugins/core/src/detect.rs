@@ -301,6 +301,7 @@ fn what_build(build: &Build) -> String {
             format!("build: go, package {} in {}", go.package, go.folder.as_deref().map_or_else(|| ".".to_owned(), local::shown))
         }
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
+        Build::Dockerfile(dockerfile) => format!("build: {}", dockerfile.file().display()),
     }
 }
 

@@ -92,6 +92,9 @@ impl Service {
 
     /// What single fields can't tell.
     fn check(&self) -> Result<(), String> {
+        if let Some(Build::Dockerfile(_)) = &self.build {
+            return dockerfile::check(&self.name, self.image.as_ref(), self.binary());
+        }
         match (&self.build, self.binary()) {
             (Some(Build::Cargo(_) | Build::Go(_)), None) => Err(format!(
                 "service {:?} is built, and it is not said where its binary is in the container; add `binary: /path`",

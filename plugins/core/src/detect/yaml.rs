@@ -124,6 +124,12 @@ impl Page<'_> {
                 self.path(4, "folder", command.folder.as_deref());
                 self.path(4, "output", command.output.as_deref());
             }
+            Build::Dockerfile(dockerfile) => {
+                self.line(3, "dockerfile:");
+                self.path(4, "file", Some(&dockerfile.file()));
+                self.path(4, "context", Some(&dockerfile.context));
+                // Nothing else is ever worked out.
+            }
         }
     }
 

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why there is no such connection.
 #[derive(Debug, thiserror::Error)]
-pub enum UpgradeError {
+pub(crate) enum UpgradeError {
     /// The engine doesn't know what is asked for.
     #[error("the engine answers {0}")]
     Refused(StatusCode),

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 
 /// A file, folder or link of a context.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Relative to the context, with slashes.
-    pub path: String,
+    pub(super) path: String,
     /// What it is.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// Permission bits, with set-user-id and its like: `chmod(2)`.
-    pub mode: u32,
+    pub(super) mode: u32,
     /// In bytes; 0 for what is no file.
-    pub size: u64,
+    pub(super) size: u64,
     /// When the content changed, in nanoseconds since 1970.
-    pub modified: i64,
+    pub(super) modified: i64,
     /// When anything about it changed.
     pub(super) changed: i64,
     pub(super) inode: u64,
@@ -27,7 +27,7 @@ pub struct Entry {
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A regular file.
     File,
     /// A folder.
@@ -66,11 +66,11 @@ impl ContextError {
 
 /// Which entries are wanted.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub(super) struct Selection {
     /// All that fits is left out.
-    pub exclude: Matcher,
+    pub(super) exclude: Matcher,
     /// Only what fits is in; everything when there is none.
-    pub include: Option<Matcher>,
+    pub(super) include: Option<Matcher>,
 }
 
 /// The entries of a folder that are selected, each after the folder that it is
@@ -81,8 +81,8 @@ pub struct Selection {
 /// # Errors
 /// [`ContextError`]: also for what is selected and neither file, folder nor link,
 /// and for names that are not Unicode, which BuildKit's protocol has no way to say.
-pub fn entries(root: &Path, selection: &Selection) -> Result<Vec<Entry>, ContextError> {
-    let mut walk = Walk { root, selection, found: Vec::new(), pending: Vec::new() };
+pub(super) fn entries(root: &Path, selection: &Selection) -> Result<Vec<Entry>, ContextError> {
+    let mut walk = Walk { selection, found: Vec::new(), pending: Vec::new() };
     walk.folder(root, "", None, None)?;
     Ok(walk.found)
 }
@@ -98,7 +98,6 @@ pub(super) fn file(folder: &Path, name: &str) -> Result<Option<Entry>, ContextEr
 }
 
 struct Walk<'a> {
-    root: &'a Path,
     selection: &'a Selection,
     found: Vec<Entry>,
     /// Folders above that are not selected themselves, and not in `found` yet.

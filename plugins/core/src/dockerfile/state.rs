@@ -21,7 +21,7 @@ const UNSETTLED: i64 = 2_000_000_000;
 
 /// What is known about the files of a context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known(BTreeMap<String, Seen>);
+pub(super) struct Known(BTreeMap<String, Seen>);
 
 /// A file's content, and the metadata that it had then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +41,11 @@ impl Seen {
 
 /// The inputs of a build as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inputs {
+pub(super) struct Inputs {
     /// The same for the same inputs.
-    pub digest: String,
+    pub(super) digest: String,
     /// For the next time.
-    pub known: Known,
+    pub(super) known: Known,
 }
 
 /// Works the digest out. `known` is from the last time.
@@ -55,7 +55,7 @@ pub struct Inputs {
 ///
 /// # Errors
 /// When the context can't be read, or holds what can't be sent.
-pub fn inputs(plan: &Plan, build: &DockerfileBuild, known: &Known) -> Result<Inputs, DockerfileError> {
+pub(super) fn inputs(plan: &Plan, build: &DockerfileBuild, known: &Known) -> Result<Inputs, DockerfileError> {
     let entries = context::entries(&plan.context, &plan.selection())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
     let mut hasher = blake3::Hasher::new();

@@ -1,5 +1,6 @@
 //! `build.dockerfile`: an image that a Dockerfile describes.
 
+use super::ImageSpec;
 use super::parse::{inside_path, optional_inside_path, text};
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -62,6 +63,18 @@ impl DockerfileBuild {
     pub fn file(&self) -> PathBuf {
         self.file.clone().unwrap_or_else(|| if self.context == Path::new(".") { "Dockerfile".into() } else { self.context.join("Dockerfile") })
     }
+}
+
+/// What a service says beside its Dockerfile.
+pub(super) fn check(service: &str, image: Option<&ImageSpec>, binary: Option<&str>) -> Result<(), String> {
+    let Some(image) = image else {
+        return Err(format!("service {service:?} is built of a Dockerfile, and it is not said what its image is called; add `image: {{ name: NAME }}`"));
+    };
+    let only_named = ImageSpec { name: image.name.clone(), ..ImageSpec::default() };
+    if *image != only_named || binary.is_some() {
+        return Err(format!("the Dockerfile of service {service:?} says what is in its image; of `image`, only `name` can stand beside it"));
+    }
+    Ok(())
 }
 
 fn root() -> PathBuf {
@@ -243,7 +256,7 @@ mod tests {
     use crate::project::{Build, parse_text};
 
     fn read(build: &str) -> Result<DockerfileBuild, String> {
-        let text = format!("apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {build} }}\n");
+        let text = format!("apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {build} }}\n    image: {{ name: web }}\n");
         match parse_text(&text).map_err(|error| error.to_string())?.remove(0).build {
             Some(Build::Dockerfile(build)) => Ok(build),
             other => Err(format!("{other:?}")),
@@ -272,6 +285,17 @@ mod tests {
         insta::assert_snapshot!(read("{ builder: 'ssh://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "ssh://x" is no address of a BuildKit daemon: tcp://HOST:PORT, unix:///PATH, docker-container://NAME or kube-pod://NAME?namespace=NAMESPACE"#);
         insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @"");
         insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"");
+    }
+
+    #[test]
+    fn the_image_has_a_name_and_no_more() {
+        let read = |rest: &str| {
+            let text = format!("apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {{}} }}\n{rest}");
+            parse_text(&text).map_err(|error| error.to_string())
+        };
+        insta::assert_snapshot!(read("").unwrap_err(), @"");
+        insta::assert_snapshot!(read("    image: { name: web, user: '1' }\n").unwrap_err(), @"");
+        insta::assert_snapshot!(read("    image: { name: web }\n    binary: /web\n").unwrap_err(), @"");
     }
 
     #[test]

@@ -72,6 +72,8 @@ fn is_type(name: &Value, value: &Value) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("type {other} of the schema is not checked"),
@@ -104,6 +106,11 @@ fn what_the_parser_reads_fits_the_schema() {
         service("    image: { name: a, base: debian, binary: null }\n"),
         service(&format!("    image: {image}\n    build: {{ go: {{}} }}\n")),
         service("    build: { cargo: { package: a, binary: b, profile: fast, manifest: x/Cargo.toml } }\n    binary: /x\n"),
+        service(
+            "    build: { dockerfile: { file: x/Dockerfile, context: x, target: a, args: { A: b, C: 1, D: 1.5, E: true }, secrets: [{ id: a, src: ../b }, \
+             { id: c, env: D }], ssh: [default], platform: linux/arm/v7, cacheFrom: [a/b:c], builder: 'kube-pod://a?namespace=b' } }\n    image: { name: a }\n",
+        ),
+        service("    build: { dockerfile: {} }\n    image: { name: a }\n"),
         service("    build: { command: { run: [make], watch: [src], folder: x, output: web } }\n    binary: /x/y.z\n"),
         service("    sync: [{ from: ., to: /app/., ignore: ['*.pyc'] }, { from: ./a/../b, to: /.x }]\n"),
         service("    reload: [{ do: none }, { on: [x], do: restart }, { do: { signal: SIGUSR1 } }, { do: { exec: [x] } }]\n"),

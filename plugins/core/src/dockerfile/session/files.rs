@@ -12,8 +12,6 @@ use futures::channel::mpsc;
 use futures::stream::{BoxStream, Empty};
 use futures::{FutureExt, SinkExt, StreamExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::AsyncReadExt;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -30,8 +28,6 @@ pub(in crate::dockerfile) struct Folders {
     pub(in crate::dockerfile) context: PathBuf,
     /// Known as `dockerfile`: of its folder, only this file and its own patterns.
     pub(in crate::dockerfile) dockerfile: PathBuf,
-    /// Bytes of files that were sent, for those who want to know.
-    pub(in crate::dockerfile) sent: Arc<AtomicU64>,
 }
 
 /// What one request is about.
@@ -132,10 +128,9 @@ impl FileSync for Folders {
         let asked = Asked::read(request.metadata());
         let folders = self.clone();
         let (mut packets_tx, packets_rx) = mpsc::channel(WAITING);
-        let sent = Arc::clone(&self.sent);
         let work = async move {
             let outcome = match tokio::task::spawn_blocking(move || folders.list(&asked)).await {
-                Ok(Ok(listing)) => send(&listing, request.into_inner(), &mut packets_tx, &sent).await,
+                Ok(Ok(listing)) => send(&listing, request.into_inner(), &mut packets_tx).await,
                 Ok(Err(status)) => Err(status),
                 Err(error) => Err(Status::internal(error.to_string())),
             };
@@ -160,7 +155,7 @@ impl FileSync for Folders {
 }
 
 /// Speaks the protocol to its end.
-async fn send(listing: &Listing, mut requests: Streaming<Packet>, packets_tx: &mut Sink, sent: &AtomicU64) -> Result<(), Status> {
+async fn send(listing: &Listing, mut requests: Streaming<Packet>, packets_tx: &mut Sink) -> Result<(), Status> {
     let (wanted_tx, wanted_rx) = mpsc::unbounded();
     // Requests are read all the time: a BuildKit that can't get rid of them would
     // take no packets, either.
@@ -182,7 +177,7 @@ async fn send(listing: &Listing, mut requests: Streaming<Packet>, packets_tx: &m
         }
         Err(Status::aborted("BuildKit ended the transfer"))
     };
-    let write = write(listing, wanted_rx, packets_tx, sent);
+    let write = write(listing, wanted_rx, packets_tx);
     tokio::try_join!(read, write).map(|_| ())
 }
 
@@ -190,7 +185,6 @@ async fn write(
     listing: &Listing,
     mut wanted_rx: mpsc::UnboundedReceiver<u32>,
     packets_tx: &mut Sink,
-    sent: &AtomicU64,
 ) -> Result<(), Status> {
     let gone = |_| Status::aborted("BuildKit went away");
     for entry in &listing.entries {
@@ -208,7 +202,6 @@ async fn write(
             let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(entry.size + 1).unwrap_or(CHUNK)));
             (&mut file).take(CHUNK as u64).read_to_end(&mut data).await.map_err(failed)?;
             let is_end = data.is_empty();
-            sent.fetch_add(data.len() as u64, Ordering::Relaxed);
             // An empty one says that this was all.
             packets_tx.send(Ok(packet(PacketType::PacketData, id, data))).await.map_err(gone)?;
             if is_end {
@@ -271,7 +264,7 @@ mod tests {
         for name in ["Dockerfile", "Dockerfile.dockerignore", "secret"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let folders = Folders { context: folder.path().join("none"), dockerfile: folder.path().join("Dockerfile"), sent: Arc::default() };
+        let folders = Folders { context: folder.path().join("none"), dockerfile: folder.path().join("Dockerfile") };
         let asked = |folder: &str| Asked { folder: folder.into(), include: vec!["*".into()], exclude: vec![], follow: vec![] };
         let listing = folders.list(&asked("dockerfile")).unwrap();
         assert_eq!(listing.entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["Dockerfile", "Dockerfile.dockerignore"]);

@@ -7,10 +7,12 @@
 
 mod engine;
 mod file;
+mod kept;
 mod node;
 mod remote;
 
 pub use file::import;
+pub use kept::{Remembered, recall, remember};
 
 use super::base::BaseImage;
 use super::{Described, ImageError, Store, Supplier, base, digest};
