@@ -10,6 +10,7 @@ mod argv;
 mod artifact;
 mod choose;
 mod dockerfile;
+mod dockerfiles;
 mod gather;
 mod gomod;
 mod image;
@@ -21,6 +22,7 @@ mod runtime;
 mod yaml;
 
 pub(crate) use dockerfile::{base_images, instructions};
+pub use dockerfiles::{FoundDockerfile, dockerfiles};
 pub use gather::look;
 pub use local::{CargoBinary, GoMain, Local};
 pub use runtime::{Runtime, guess_action, guess_for, runtime_of};

@@ -10,6 +10,7 @@ use crate::request::{Conflicts, Mode, Request};
 use crate::rollout::{self, Commit};
 use devloop_core::deliver::Progress;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Change, Manifest};
+use devloop_core::dockerfile::Step;
 use devloop_core::image::Image;
 use devloop_core::project::ImageField;
 use devloop_core::ui::human_bytes;
@@ -22,6 +23,8 @@ pub(crate) struct Work<'a> {
     pub(crate) image: Image,
     pub(crate) phases: PhasesMs,
     pub(crate) sent_bytes: u64,
+    /// Of a Dockerfile's build.
+    pub(crate) steps: Vec<Step>,
 }
 
 /// Carries out a plan; or, in a dry run, says what would be done. `commit` is told
@@ -69,7 +72,7 @@ async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<(Des
     let mut work = Vec::with_capacity(gathered.plan.services.len());
     for made in make::all(context, gathered).await? {
         let phases = PhasesMs { compile: made.compile, assemble: made.assemble, ..PhasesMs::default() };
-        work.push(Work { planned: made.planned, image: made.image, phases, sent_bytes: 0 });
+        work.push(Work { planned: made.planned, image: made.image, phases, sent_bytes: 0, steps: made.steps });
     }
     let images: Vec<&Image> = work.iter().map(|work| &work.image).collect();
     let (destination, why) = context.shutdown.guard(async { Ok(gathered.destination.clone().choose(&images).await) }).await?;

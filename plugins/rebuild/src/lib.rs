@@ -14,6 +14,7 @@
 mod affected;
 mod args;
 mod destination;
+mod dockerfile;
 mod execute;
 mod gather;
 mod image;

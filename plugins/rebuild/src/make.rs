@@ -1,9 +1,11 @@
 //! From planned services to their images: one arm for each way to make one.
 
+use crate::dockerfile;
 use crate::execute::timed;
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
 use devloop_core::build::{self, BuildError, BuiltBinary};
+use devloop_core::dockerfile::{Built, Step};
 use devloop_core::image::source::{self, Places};
 use devloop_core::image::{self, BaseImage, Image, Ingredients};
 use devloop_core::project::{Build, ImageSpec};
@@ -22,12 +24,16 @@ pub(crate) struct Made<'a> {
     pub(crate) image: Image,
     pub(crate) compile: u64,
     pub(crate) assemble: u64,
+    /// Of a Dockerfile's build.
+    pub(crate) steps: Vec<Step>,
 }
 
 /// What a build has left, before the image is put together.
 enum Prepared {
     /// A program, for an image that has one; its files are of the project.
     Parts { binary: Option<PathBuf> },
+    /// All of it.
+    Whole(Box<Built>),
 }
 
 /// Makes the images of all services.
@@ -36,24 +42,27 @@ pub(crate) async fn all<'a>(context: &Context, gathered: &'a Gathered) -> Result
     std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
     let mut prepared = Vec::with_capacity(gathered.plan.services.len());
     for planned in &gathered.plan.services {
-        let (parts, compile) = timed(prepare(context, &gathered.root, &keep, planned)).await?;
+        let (parts, compile) = timed(prepare(context, gathered, &keep, planned)).await?;
         prepared.push((planned, parts, compile));
     }
     // Compilers use all of the machine by themselves; this does not.
     let images = prepared.into_iter().map(|(planned, parts, compile)| async move {
-        let (image, assemble) = timed(finish(gathered, planned, parts)).await?;
-        Ok(Made { planned, image, compile, assemble })
+        let ((image, steps), assemble) = timed(finish(gathered, planned, parts)).await?;
+        Ok(Made { planned, image, compile, assemble, steps })
     });
     context.shutdown.guard(try_join_all(images)).await
 }
 
 /// Runs the service's build.
-async fn prepare(context: &Context, root: &Path, keep: &Path, planned: &PlannedService) -> Result<Prepared> {
+async fn prepare(context: &Context, gathered: &Gathered, keep: &Path, planned: &PlannedService) -> Result<Prepared> {
     let name = &planned.service.name;
     let has_binary = spec(planned).binary.is_some();
     match &planned.service.build {
+        Some(Build::Dockerfile(build)) => {
+            Ok(Prepared::Whole(Box::new(dockerfile::build(context, gathered, planned, build).await?)))
+        }
         Some(build) => {
-            let binary = compile(context, root, keep, name, build).await?;
+            let binary = compile(context, &gathered.root, keep, name, build).await?;
             if has_binary && binary.is_none() {
                 return Err(CommandError::usage(format!("the build of service {name:?} makes no binary for its image"))
                     .with_hint("name it in `build.command.output`"));
@@ -66,8 +75,9 @@ async fn prepare(context: &Context, root: &Path, keep: &Path, planned: &PlannedS
 }
 
 /// Puts the image together.
-async fn finish(gathered: &Gathered, planned: &PlannedService, prepared: Prepared) -> Result<Image> {
+async fn finish(gathered: &Gathered, planned: &PlannedService, prepared: Prepared) -> Result<(Image, Vec<Step>)> {
     match prepared {
+        Prepared::Whole(built) => Ok((built.image, built.steps)),
         Prepared::Parts { binary } => {
             let spec = spec(planned);
             let places = Places {
@@ -77,7 +87,7 @@ async fn finish(gathered: &Gathered, planned: &PlannedService, prepared: Prepare
                 access: gathered.destination.access(),
             };
             let base = source::find(&places, &spec.base, image::local_architecture()).await?;
-            assemble(gathered, spec, binary, base).await
+            Ok((assemble(gathered, spec, binary, base).await?, Vec::new()))
         }
     }
 }

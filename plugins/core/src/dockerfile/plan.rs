@@ -33,7 +33,7 @@ impl Plan {
     /// When there is no Dockerfile or no context, or a pattern can't be read.
     pub fn read(root: &Path, build: &DockerfileBuild) -> Result<Self, DockerfileError> {
         let shown = build.file();
-        let file = root.join(&shown);
+        let file: PathBuf = root.join(&shown).components().collect();
         let context: PathBuf = root.join(&build.context).components().collect();
         let bytes = std::fs::read(&file).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => DockerfileError::NoDockerfile { path: file.clone() },
@@ -42,7 +42,7 @@ impl Plan {
         if !context.is_dir() {
             return Err(DockerfileError::NoContext { path: context });
         }
-        let ignore_file = ignore_files(&file, &context).into_iter().find(|path| path.is_file());
+        let ignore_file = Self::ignore_files(&file, &context).into_iter().find(|path| path.is_file());
         let patterns = match &ignore_file {
             Some(path) => {
                 let text = std::fs::read(path).map_err(|source| DockerfileError::Read { path: path.clone(), source })?;
@@ -57,7 +57,7 @@ impl Plan {
 
     /// Whether a file, absolute, is one that the build may read.
     pub fn reads(&self, path: &Path) -> bool {
-        if path == self.file || ignore_files(&self.file, &self.context).iter().any(|file| file == path) {
+        if path == self.file || Self::ignore_files(&self.file, &self.context).iter().any(|file| file == path) {
             return true;
         }
         match path.strip_prefix(&self.context) {
@@ -67,18 +67,18 @@ impl Plan {
         }
     }
 
+    /// Where patterns are looked for; the first file that is there counts
+    /// (<https://docs.docker.com/build/concepts/context/#filename-and-location>).
+    pub fn ignore_files(file: &Path, context: &Path) -> [PathBuf; 2] {
+        let mut own = file.as_os_str().to_owned();
+        own.push(".dockerignore");
+        [own.into(), context.join(".dockerignore")]
+    }
+
     /// The context without what is ignored.
     pub(super) fn selection(&self) -> Selection {
         Selection { exclude: self.matcher.clone(), include: None }
     }
-}
-
-/// Where patterns are looked for; the first file that is there counts
-/// (<https://docs.docker.com/build/concepts/context/#filename-and-location>).
-pub(super) fn ignore_files(file: &Path, context: &Path) -> [PathBuf; 2] {
-    let mut own = file.as_os_str().to_owned();
-    own.push(".dockerignore");
-    [own.into(), context.join(".dockerignore")]
 }
 
 #[cfg(test)]
