@@ -300,6 +300,7 @@ fn what_build(build: &Build) -> String {
             format!("build: go, package {} in {}", go.package, go.folder.as_deref().map_or_else(|| ".".to_owned(), local::shown))
         }
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
+        Build::Node(_) | Build::Python(_) => "build: dependencies by the lock file".to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ mod make;
 mod plan;
 mod preview;
 mod project;
+mod provenance;
 mod render;
 mod request;
 mod rollout;
