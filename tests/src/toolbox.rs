@@ -46,9 +46,7 @@ pub fn archive(folder: &Path) -> PathBuf {
     let get = bin.join("get");
     let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
     build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
-    let mut image =
-        image::assemble(&folder.join("cache"), &spec, &image::Ingredients::of(folder).with_binary(Path::new(BUSYBOX)))
-            .unwrap();
+    let mut image = image::assemble(&folder.join("cache"), &spec, &image::Ingredients::of(folder).with_binary(Path::new(BUSYBOX))).unwrap();
     IMAGE.clone_into(&mut image.reference);
     let path = folder.join("toolbox.tar");
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();

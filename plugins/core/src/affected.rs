@@ -16,7 +16,7 @@ pub use git::{Changes, changed_since};
 
 use crate::deploy::kustomization_folder;
 use crate::error::Result;
-use crate::project::{Build, ProjectFile, Service};
+use crate::project::{Base, Build, ProjectFile, Service};
 use crate::watch::WatchRoot;
 use cargo::Workspace;
 use dockerfile::Dockerfile;
@@ -257,11 +257,17 @@ fn listed(root: &Path, service: &Service) -> Vec<(PathBuf, &'static str)> {
         }
         listed.push((path, what));
     };
-    if let Some(Build::Command(build)) = &service.build {
-        build.watch.iter().for_each(|path| add(path, "build"));
+    match &service.build {
+        Some(Build::Command(build)) => build.watch.iter().for_each(|path| add(path, "build")),
+        Some(Build::Node(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
+        Some(Build::Python(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
+        Some(Build::Cargo(_) | Build::Go(_)) | None => {}
     }
     if let Some(image) = &service.image {
         image.files.iter().for_each(|mapping| add(&mapping.from, "image"));
+        if let Base::File(path) = &image.base {
+            add(path, "base");
+        }
     }
     service.sync.iter().for_each(|rule| add(&rule.from, "sync"));
     for path in &service.deploy.manifests {

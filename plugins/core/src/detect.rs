@@ -304,6 +304,7 @@ fn what_build(build: &Build) -> String {
         }
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
         Build::Dockerfile(dockerfile) => format!("build: {}", dockerfile.file().display()),
+        Build::Node(_) | Build::Python(_) => "build: dependencies by the lock file".to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! line and column.
 
 mod base;
+mod dependencies;
 mod deploy;
 mod dockerfile;
 mod document;
@@ -12,6 +13,8 @@ mod parse;
 mod sync;
 
 pub use base::Base;
+pub(crate) use dependencies::NODE_LOCKS;
+pub use dependencies::{NodeBuild, PythonBuild};
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
 pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
@@ -112,22 +115,36 @@ impl Service {
                 self.name,
                 output.display()
             )),
+            (Some(Build::Node(_) | Build::Python(_)), Some(path)) => {
+                Err(format!("service {:?} has the binary {path}, and its build makes none, but installs what its sources need", self.name))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// How a service's binary is made.
+/// How a service's binary is made, or what its sources need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Build {
     /// By cargo.
     Cargo(CargoBuild),
     /// By the go command.
     Go(GoBuild),
+    /// By npm, pnpm or yarn: what the sources need.
+    Node(NodeBuild),
+    /// By pip: what the sources need.
+    Python(PythonBuild),
     /// By any program.
     Command(CommandBuild),
     /// Of a Dockerfile, which makes the whole image.
     Dockerfile(DockerfileBuild),
+}
+
+impl Build {
+    /// Whether something is made of the sources; if not, they run as they are.
+    pub fn makes_something(&self) -> bool {
+        !matches!(self, Self::Node(_) | Self::Python(_))
+    }
 }
 
 /// A main package of a Go module.

@@ -150,6 +150,7 @@ fn reasons_of(file: &Path, service: &Service) -> Vec<Reason> {
         Build::Go(go) => format!("build: go, package {}", go.package),
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
         Build::Dockerfile(dockerfile) => format!("build: {}", dockerfile.file().display()),
+        Build::Node(_) | Build::Python(_) => "build: none, the sources run as they are".to_owned(),
     });
     let binary = service.binary().map(|path| format!("binary: {path}"));
     let sync = service.synced();

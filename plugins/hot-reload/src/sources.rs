@@ -71,6 +71,8 @@ pub(crate) async fn of_build(root: &Path, build: &Build) -> Result<Sources> {
             Ok(Sources::Listed(build.watch.iter().map(absolute).collect()))
         }
         // An image is made by `kubectl rebuild`; here, nothing asks for it.
-        Build::Dockerfile(_) => Ok(Sources::Listed(Vec::new())),
+        Build::Dockerfile(_) => Ok(Sources::Listed(BTreeSet::new())),
+        // Nothing is built of sources that run as they are.
+        Build::Node(_) | Build::Python(_) => Ok(Sources::Listed(BTreeSet::new())),
     }
 }

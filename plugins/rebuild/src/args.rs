@@ -64,6 +64,9 @@ pub struct Args {
     /// Say how long each phase took, in milliseconds
     #[arg(long)]
     pub print_timeline: bool,
+    /// The platform to build for [default: this machine's]
+    #[arg(long, value_name = "linux/ARCHITECTURE")]
+    pub platform: Option<String>,
     /// Push to this registry, which the nodes pull from: a place for all images, or the whole name of one
     #[arg(long, visible_alias = "registry", value_name = "HOST[:PORT][/PATH][:TAG]")]
     pub push: Option<String>,

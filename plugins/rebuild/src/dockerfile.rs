@@ -2,6 +2,7 @@
 
 use crate::gather::Gathered;
 use crate::plan::PlannedService;
+use devloop_core::build::Platform;
 use devloop_core::dockerfile::{self, Built, Event, Step};
 use devloop_core::project::DockerfileBuild;
 use devloop_core::ui::human_duration;
@@ -9,8 +10,20 @@ use devloop_core::{CommandError, Context, ExitStatus, Result};
 use std::time::Duration;
 
 /// Builds the image, unless nothing has changed; says each step once.
-pub(crate) async fn build(context: &Context, gathered: &Gathered, planned: &PlannedService, build: &DockerfileBuild) -> Result<Built> {
+pub(crate) async fn build(
+    context: &Context,
+    gathered: &Gathered,
+    planned: &PlannedService,
+    build: &DockerfileBuild,
+    platform: &Platform,
+) -> Result<Built> {
     let name = &planned.service.name;
+    let mut build = build.clone();
+    // The engine may be another machine: without a word its own platform counts.
+    if build.platform.is_none() && !platform.is_local() {
+        build.platform = Some(format!("linux/{}", platform.architecture()));
+    }
+    let build = &build;
     let request = dockerfile::Request {
         root: &gathered.root,
         build,

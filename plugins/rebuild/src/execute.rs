@@ -32,7 +32,7 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gathered, commit: &Commit) -> Result<Outcome> {
     // Everything is built before anything is sent: a mistake in one service
     // leaves the cluster as it is.
-    let (destination, mut work) = build_all(context, gathered).await?;
+    let (destination, mut work) = build_all(context, request, gathered).await?;
     let mut manifests = gathered.plan.manifests.clone();
     for work in &work {
         deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference, &gathered.plan.fields);
@@ -68,9 +68,9 @@ fn runs_already(work: &Work<'_>, outcome: &Applied, manifests: &[Manifest], fiel
 }
 
 /// Builds all services and makes their images, named for where they are to go.
-async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
+async fn build_all<'a>(context: &Context, request: &Request, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
     let mut work = Vec::with_capacity(gathered.plan.services.len());
-    for made in make::all(context, gathered).await? {
+    for made in make::all(context, gathered, &request.platform).await? {
         let phases = PhasesMs { compile: made.compile, assemble: made.assemble, ..PhasesMs::default() };
         work.push(Work { planned: made.planned, image: made.image, phases, sent_bytes: 0, steps: made.steps });
     }

@@ -22,6 +22,7 @@ mod make;
 mod plan;
 mod preview;
 mod project;
+mod provenance;
 mod render;
 mod request;
 mod rollout;

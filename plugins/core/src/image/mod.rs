@@ -11,6 +11,7 @@ mod base;
 mod blob;
 mod config;
 mod elf;
+mod folder;
 mod layer;
 pub mod reference;
 pub mod source;
@@ -22,11 +23,13 @@ pub use blob::Layer;
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
 pub(crate) use config::manifest_of;
+pub(crate) use folder::layer_of_folder;
 pub(crate) use layer::{digest, render as render_digest};
 pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -322,7 +325,7 @@ impl Image {
     /// [`ImageError::Unobtainable`].
     pub async fn obtain(&self, include: &[bool]) -> Result<(), ImageError> {
         let wanted = self.layers.iter().enumerate().filter(|(index, _)| include.get(*index) != Some(&false));
-        let obtained = wanted.map(|(_, layer)| layer.obtain());
+        let obtained: Vec<BoxFuture<'_, Result<(), ImageError>>> = wanted.map(|(_, layer)| layer.obtain().boxed()).collect();
         futures::stream::iter(obtained).buffer_unordered(AT_ONCE).try_collect().await
     }
 

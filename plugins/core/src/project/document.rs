@@ -87,7 +87,7 @@ fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, 
     deserializer.deserialize_seq(List)
 }
 
-const BUILDERS: &[&str] = &["cargo", "go", "command", "dockerfile"];
+const BUILDERS: &[&str] = &["cargo", "go", "node", "python", "command", "dockerfile"];
 
 impl<'de> Deserialize<'de> for Build {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -103,6 +103,8 @@ impl<'de> Deserialize<'de> for Build {
                 let build = match map.next_key::<String>()?.as_deref() {
                     Some("cargo") => Build::Cargo(map.next_value()?),
                     Some("go") => Build::Go(map.next_value()?),
+                    Some("node") => Build::Node(map.next_value()?),
+                    Some("python") => Build::Python(map.next_value()?),
                     Some("command") => Build::Command(map.next_value()?),
                     Some("dockerfile") => Build::Dockerfile(map.next_value()?),
                     Some(other) => return Err(A::Error::unknown_field(other, BUILDERS)),

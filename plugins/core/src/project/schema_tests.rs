@@ -104,6 +104,9 @@ fn what_the_parser_reads_fits_the_schema() {
             "    image: { name: a, base: 'cluster:localhost:5000/a/b@sha256:0000000000000000000000000000000000000000000000000000000000000000' }\n",
         ),
         service("    image: { name: a, base: debian, binary: null }\n"),
+        service("    build: { node: { folder: web, to: /x, include: [patches, a.tgz] } }\n"),
+        service("    build: { python: {} }\n"),
+        service("    build: { python: { folder: x, requirements: r/a.txt, to: /y, include: [] } }\n"),
         service(&format!("    image: {image}\n    build: {{ go: {{}} }}\n")),
         service("    build: { cargo: { package: a, binary: b, profile: fast, manifest: x/Cargo.toml } }\n    binary: /x\n"),
         service(
@@ -143,6 +146,8 @@ fn what_the_parser_refuses_does_not_fit_the_schema() {
         service("    buld: { go: {} }\n"),
         service("    build: { go: {}, command: { run: [x], watch: [] } }\n    binary: /x\n"),
         service("    build: {}\n"),
+        service("    build: { node: { to: x } }\n"),
+        service("    build: { python: { requirement: x } }\n"),
         service("    build: { cargo: { package: a } }\n    binary: /x\n"),
         service("    build: { command: { run: [], watch: [] } }\n"),
         service("    image: { name: A, base: scratch, binary: /x }\n"),
