@@ -261,7 +261,7 @@ fn listed(root: &Path, service: &Service) -> Vec<(PathBuf, &'static str)> {
         Some(Build::Command(build)) => build.watch.iter().for_each(|path| add(path, "build")),
         Some(Build::Node(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
         Some(Build::Python(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
-        Some(Build::Cargo(_) | Build::Go(_)) | None => {}
+        Some(Build::Cargo(_) | Build::Go(_) | Build::Dockerfile(_)) | None => {}
     }
     if let Some(image) = &service.image {
         image.files.iter().for_each(|mapping| add(&mapping.from, "image"));

@@ -23,8 +23,8 @@ mod upload;
 pub use access::Access;
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
 pub(crate) use pull::Repository;
-pub(crate) use tls::client_config;
 pub use push::{PushOptions, Pushed, missing_bytes, push, push_with, wait_until_serving};
+pub(crate) use tls::client_config;
 
 use crate::error::CommandError;
 use std::io;

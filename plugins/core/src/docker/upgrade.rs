@@ -59,7 +59,11 @@ impl Engine {
     }
 }
 
-async fn ask(stream: impl Read + Write + Unpin + Send + 'static, path: &str, headers: &[(&'static str, String)]) -> Result<Upgraded, UpgradeError> {
+async fn ask(
+    stream: impl Read + Write + Unpin + Send + 'static,
+    path: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Upgraded, UpgradeError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let mut request = Request::post(path).header("host", "docker").header("connection", "Upgrade").header("upgrade", "h2c");
     for (name, value) in headers {

@@ -48,7 +48,9 @@ impl Builders {
                 link::channel_on(tokio::io::join(process.stdout, process.stdin)).await
             }
             Builder::Pod { name, namespace, container } => match &request.cluster {
-                Some((client, current)) => to_pod(client.clone(), namespace.as_deref().unwrap_or(current), name, container.as_deref()).await,
+                Some((client, current)) => {
+                    to_pod(client.clone(), namespace.as_deref().unwrap_or(current), name, container.as_deref()).await
+                }
                 None => Err("there is no cluster to find the pod in".into()),
             },
         };
@@ -142,7 +144,8 @@ fn session(request: &Request<'_>, plan: &Plan, tar: &Path) -> Result<Session, Do
         [] => None,
         ids => {
             let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
-            let socket = socket.ok_or_else(|| DockerfileError::Missing("the build wants an SSH agent (`ssh`), and SSH_AUTH_SOCK names none".to_owned()))?;
+            let socket = socket
+                .ok_or_else(|| DockerfileError::Missing("the build wants an SSH agent (`ssh`), and SSH_AUTH_SOCK names none".to_owned()))?;
             Some(Agent { socket: socket.into(), ids: ids.to_vec() })
         }
     };
@@ -164,7 +167,8 @@ const DIAL: [&str; 2] = ["buildctl", "dial-stdio"];
 
 async fn to_pod(client: kube::Client, namespace: &str, name: &str, container: Option<&str>) -> Result<Channel, BoxError> {
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let parameters = AttachParams { container: container.map(str::to_owned), ..AttachParams::default() }.stdin(true).stdout(true).stderr(false);
+    let parameters =
+        AttachParams { container: container.map(str::to_owned), ..AttachParams::default() }.stdin(true).stdout(true).stderr(false);
     let mut process = pods.exec(name, DIAL, &parameters).await?;
     let (Some(stdout), Some(stdin)) = (process.stdout(), process.stdin()) else { return Err("the pod's streams are not there".into()) };
     link::channel_on(PodStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process }).await

@@ -29,7 +29,13 @@ const WAITING: usize = 8;
 const OWN_NAME: &str = ".dockerfile.devloop";
 
 /// Builds; answers the image's id and the steps.
-pub(super) async fn build(engine: &Engine, plan: &Plan, build: &DockerfileBuild, docker_config: Option<&Path>, told: Told<'_>) -> Result<(String, Vec<Step>), DockerfileError> {
+pub(super) async fn build(
+    engine: &Engine,
+    plan: &Plan,
+    build: &DockerfileBuild,
+    docker_config: Option<&Path>,
+    told: Told<'_>,
+) -> Result<(String, Vec<Step>), DockerfileError> {
     if !build.secrets.is_empty() || !build.ssh.is_empty() {
         return Err(DockerfileError::NeedsBuildKit { what: "a secret or an SSH agent", builder: told.builder.to_owned() });
     }
@@ -42,7 +48,8 @@ pub(super) async fn build(engine: &Engine, plan: &Plan, build: &DockerfileBuild,
     let in_context = name.filter(|name| entries.iter().any(|entry| entry.path == *name));
     let dockerfile = in_context.unwrap_or(OWN_NAME).to_owned();
     let args: HashMap<&str, &str> = build.args.iter().map(|(name, value)| (name.as_str(), value.0.as_str())).collect();
-    let mut options = BuildImageOptionsBuilder::new().dockerfile(&dockerfile).rm(true).forcerm(true).buildargs(&args).cachefrom(&build.cache_from);
+    let mut options =
+        BuildImageOptionsBuilder::new().dockerfile(&dockerfile).rm(true).forcerm(true).buildargs(&args).cachefrom(&build.cache_from);
     if let Some(target) = &build.target {
         options = options.target(target);
     }
@@ -143,9 +150,8 @@ fn write_tar(root: &Path, entries: &[Entry], dockerfile: Option<&str>, out: impl
                 header.set_size(entry.size);
                 // The size was promised in the header, whatever becomes of the file.
                 let content = Exactly { file, left: entry.size };
-                tar.append_data(&mut header, &entry.path, content).map_err(|error| {
-                    if error.kind() == io::ErrorKind::UnexpectedEof { failed(error) } else { gone(error) }
-                })?;
+                tar.append_data(&mut header, &entry.path, content)
+                    .map_err(|error| if error.kind() == io::ErrorKind::UnexpectedEof { failed(error) } else { gone(error) })?;
             }
         }
     }
@@ -238,7 +244,12 @@ impl Steps {
                 Vec::new()
             }
             // Ids of layers and containers.
-            _ if line.starts_with(" ---> ") || line.starts_with("Removing intermediate container ") || line.starts_with("Successfully ") => Vec::new(),
+            _ if line.starts_with(" ---> ")
+                || line.starts_with("Removing intermediate container ")
+                || line.starts_with("Successfully ") =>
+            {
+                Vec::new()
+            }
             Some(current) => {
                 let said = vec![(current.id.clone(), format!("{line}\n").into_bytes())];
                 self.progress.take(Update { said, ..Update::default() })
@@ -270,7 +281,9 @@ impl Steps {
     fn explained(mut self, plan: &Plan, message: &str) -> DockerfileError {
         if let Some(current) = self.current.take() {
             // `The command '/bin/sh -c false' returned a non-zero code: 1`
-            let error = message.rsplit_once("returned a non-zero code: ").map_or_else(|| message.to_owned(), |(_, code)| format!("exit code: {code}"));
+            let error = message
+                .rsplit_once("returned a non-zero code: ")
+                .map_or_else(|| message.to_owned(), |(_, code)| format!("exit code: {code}"));
             self.progress.take(Update { steps: vec![StepNews { error, ..current }], ..Update::default() });
         }
         explain(&plan.shown, &plan.text, message, self.progress.failure())

@@ -105,13 +105,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(
-        &mut self,
-        folder: &Path,
-        prefix: &str,
-        excluded: Option<&Fitting>,
-        included: Option<&Fitting>,
-    ) -> Result<(), ContextError> {
+    fn folder(&mut self, folder: &Path, prefix: &str, excluded: Option<&Fitting>, included: Option<&Fitting>) -> Result<(), ContextError> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(ContextError::read(folder))? {
             names.push(entry.map_err(ContextError::read(folder))?.file_name());

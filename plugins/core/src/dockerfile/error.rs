@@ -111,15 +111,19 @@ impl From<DockerfileError> for CommandError {
         let message = error.to_string();
         match error {
             DockerfileError::Engine(error) => error.into(),
-            DockerfileError::Read { source, .. } | DockerfileError::Context(ContextError::Read { source, .. }) => Self::new(message).caused_by(source),
+            DockerfileError::Read { source, .. } | DockerfileError::Context(ContextError::Read { source, .. }) => {
+                Self::new(message).caused_by(source)
+            }
             DockerfileError::Connection { source, .. } => Self::new(message).caused_by(Self::new(chain(source.as_ref()))),
-            DockerfileError::Context(ContextError::Refused { .. }) => Self::new(message).with_hint("name it in .dockerignore if the build can do without it"),
+            DockerfileError::Context(ContextError::Refused { .. }) => {
+                Self::new(message).with_hint("name it in .dockerignore if the build can do without it")
+            }
             DockerfileError::NoDockerfile { .. } | DockerfileError::NoContext { .. } => {
                 Self::usage(message).with_hint("`build.dockerfile` has `file` and `context`, both relative to devloop.yaml")
             }
-            DockerfileError::NeedsBuildKit { .. } => {
-                Self::usage(message).with_hint("install Docker 20.10 or newer, unset DOCKER_BUILDKIT, or name a BuildKit daemon with `build.dockerfile.builder`")
-            }
+            DockerfileError::NeedsBuildKit { .. } => Self::usage(message).with_hint(
+                "install Docker 20.10 or newer, unset DOCKER_BUILDKIT, or name a BuildKit daemon with `build.dockerfile.builder`",
+            ),
             _ => Self::new(message),
         }
     }
@@ -218,7 +222,8 @@ mod tests {
     const DOCKERFILE: &str = "# comment\nFROM scratch AS a\nRUN make \\\n  all\nCOPY x /\nCOPY y /\nCOPY y /\n";
 
     fn said(message: &str, failure: Option<(&str, &str)>) -> String {
-        let failure = failure.map(|(step, error)| Failure { step: step.into(), error: error.into(), said: vec!["one".into(), "two".into()] });
+        let failure =
+            failure.map(|(step, error)| Failure { step: step.into(), error: error.into(), said: vec!["one".into(), "two".into()] });
         let error = explain(Path::new("web/Dockerfile"), DOCKERFILE, message, failure);
         CommandError::from(error).chain().join("\n")
     }

@@ -90,13 +90,19 @@ pub async fn build(request: &Request<'_>, tell: &(dyn Fn(Event) + Send + Sync)) 
         return Ok(Built { image, steps: Vec::new(), fresh: true });
     }
     let builders = Builders::find(request).await?;
-    let tar = tempfile::Builder::new().prefix(".dockerfile-").tempfile_in(record::folder(request)).map_err(|source| {
-        DockerfileError::Read { path: record::folder(request), source }
-    })?;
+    let tar = tempfile::Builder::new()
+        .prefix(".dockerfile-")
+        .tempfile_in(record::folder(request))
+        .map_err(|source| DockerfileError::Read { path: record::folder(request), source })?;
     let made = builders.build(request, &plan, tar.path(), tell).await?;
     let image = source::import(request.cache, request.name, tar.path(), &architecture).await?;
     let previous = known.and_then(|known| known.engine_image);
-    let record = Record { digest: inputs.digest, known: inputs.known, image: source::remember(request.cache, &image), engine_image: made.engine_image };
+    let record = Record {
+        digest: inputs.digest,
+        known: inputs.known,
+        image: source::remember(request.cache, &image),
+        engine_image: made.engine_image,
+    };
     record.write(&record_path);
     if let Some(previous) = previous.filter(|previous| Some(previous) != record.engine_image.as_ref()) {
         builders.forget(&previous).await;
@@ -128,3 +134,6 @@ fn architecture(build: &DockerfileBuild) -> String {
     let of_platform = build.platform.as_ref().and_then(|platform| platform.split('/').nth(1));
     of_platform.map_or_else(|| image::local_architecture().to_owned(), str::to_owned)
 }
+
+#[cfg(test)]
+mod live_tests;

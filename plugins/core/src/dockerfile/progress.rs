@@ -195,9 +195,11 @@ mod tests {
     #[test]
     fn each_step_is_told_once() {
         let mut progress = Progress::default();
-        let mut events = progress.take(steps([news("a", "[internal] load .dockerignore", Some(1), None), news("b", "[1/2] COPY a /", None, None)]));
+        let mut events =
+            progress.take(steps([news("a", "[internal] load .dockerignore", Some(1), None), news("b", "[1/2] COPY a /", None, None)]));
         events.extend(progress.take(steps([news("a", "", Some(1), Some(2)), news("b", "[1/2] COPY a /", Some(2), None)])));
-        events.extend(progress.take(steps([news("b", "[1/2] COPY a /", Some(2), Some(14)), news("b", "[1/2] COPY a /", Some(2), Some(14))])));
+        events
+            .extend(progress.take(steps([news("b", "[1/2] COPY a /", Some(2), Some(14)), news("b", "[1/2] COPY a /", Some(2), Some(14))])));
         let cached = StepNews { cached: true, ..news("c", "[2/2] RUN b", Some(20), Some(20)) };
         events.extend(progress.take(steps([cached])));
         let told: Vec<String> = events
@@ -223,7 +225,10 @@ mod tests {
     fn the_step_that_failed_is_told_from_those_that_ended_with_it() {
         let mut progress = Progress::default();
         let failed = |id: &str, name: &str, error: &str| StepNews { error: error.into(), ..news(id, name, Some(1), Some(2)) };
-        progress.take(Update { said: vec![("b".into(), b"one\ntw".to_vec()), ("b".into(), b"o\n\x1b[31mred\x1b[0m\r\nhalf".to_vec())], ..Update::default() });
+        progress.take(Update {
+            said: vec![("b".into(), b"one\ntw".to_vec()), ("b".into(), b"o\n\x1b[31mred\x1b[0m\r\nhalf".to_vec())],
+            ..Update::default()
+        });
         progress.take(steps([failed("a", "[x 1/1] RUN a", "context canceled"), failed("b", "[2/2] RUN b", "exit code: 3")]));
         let failure = progress.failure().unwrap();
         assert_eq!((failure.step.as_str(), failure.error.as_str()), ("[2/2] RUN b", "exit code: 3"));

@@ -39,7 +39,8 @@ impl Record {
 
     /// The next run may do without: this never fails.
     pub(super) fn write(&self, path: &Path) {
-        let written = serde_json::to_vec(self).map_err(std::io::Error::other).and_then(|text| crate::files::write_atomic(path, &text, 0o644));
+        let written =
+            serde_json::to_vec(self).map_err(std::io::Error::other).and_then(|text| crate::files::write_atomic(path, &text, 0o644));
         if let Err(error) = written {
             tracing::info!(path = %path.display(), %error, "the build is not remembered");
         }

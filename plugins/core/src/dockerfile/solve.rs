@@ -53,7 +53,8 @@ pub(super) fn request(plan: &Plan, build: &DockerfileBuild, session: &str, expor
         .collect();
     if !imports.is_empty() {
         // The frontend wants to know, too, and which of the two depends on its age.
-        let listed: Vec<_> = build.cache_from.iter().map(|image| serde_json::json!({"Type": "registry", "Attrs": {"ref": image}})).collect();
+        let listed: Vec<_> =
+            build.cache_from.iter().map(|image| serde_json::json!({"Type": "registry", "Attrs": {"ref": image}})).collect();
         set("cache-imports", &serde_json::Value::from(listed).to_string());
         set("cache-from", &build.cache_from.join(","));
     }
@@ -78,7 +79,12 @@ pub(super) fn request(plan: &Plan, build: &DockerfileBuild, session: &str, expor
 ///
 /// # Errors
 /// When the build fails or the connection breaks.
-pub(super) async fn solve(link: Link, plan: &Plan, request: SolveRequest, told: Told<'_>) -> Result<(HashMap<String, String>, Vec<Step>), DockerfileError> {
+pub(super) async fn solve(
+    link: Link,
+    plan: &Plan,
+    request: SolveRequest,
+    told: Told<'_>,
+) -> Result<(HashMap<String, String>, Vec<Step>), DockerfileError> {
     let Link { control, serving } = link;
     let builder = told.builder;
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| DockerfileError::connection(builder)(error);

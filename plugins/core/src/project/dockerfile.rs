@@ -61,18 +61,24 @@ impl DockerfileBuild {
 
     /// The Dockerfile, relative to the root.
     pub fn file(&self) -> PathBuf {
-        self.file.clone().unwrap_or_else(|| if self.context == Path::new(".") { "Dockerfile".into() } else { self.context.join("Dockerfile") })
+        self.file
+            .clone()
+            .unwrap_or_else(|| if self.context == Path::new(".") { "Dockerfile".into() } else { self.context.join("Dockerfile") })
     }
 }
 
 /// What a service says beside its Dockerfile.
 pub(super) fn check(service: &str, image: Option<&ImageSpec>, binary: Option<&str>) -> Result<(), String> {
     let Some(image) = image else {
-        return Err(format!("service {service:?} is built of a Dockerfile, and it is not said what its image is called; add `image: {{ name: NAME }}`"));
+        return Err(format!(
+            "service {service:?} is built of a Dockerfile, and it is not said what its image is called; add `image: {{ name: NAME }}`"
+        ));
     };
     let only_named = ImageSpec { name: image.name.clone(), ..ImageSpec::default() };
     if *image != only_named || binary.is_some() {
-        return Err(format!("the Dockerfile of service {service:?} says what is in its image; of `image`, only `name` can stand beside it"));
+        return Err(format!(
+            "the Dockerfile of service {service:?} says what is in its image; of `image`, only `name` can stand beside it"
+        ));
     }
     Ok(())
 }
@@ -201,8 +207,7 @@ impl fmt::Display for Builder {
             Self::Container(name) => write!(formatter, "docker-container://{name}"),
             Self::Pod { name, namespace, container } => {
                 let settings = [("namespace", namespace), ("container", container)];
-                let settings: Vec<String> =
-                    settings.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
+                let settings: Vec<String> = settings.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
                 let mark = if settings.is_empty() { "" } else { "?" };
                 write!(formatter, "kube-pod://{name}{mark}{}", settings.join("&"))
             }
@@ -256,7 +261,9 @@ mod tests {
     use crate::project::{Build, parse_text};
 
     fn read(build: &str) -> Result<DockerfileBuild, String> {
-        let text = format!("apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {build} }}\n    image: {{ name: web }}\n");
+        let text = format!(
+            "apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {build} }}\n    image: {{ name: web }}\n"
+        );
         match parse_text(&text).map_err(|error| error.to_string())?.remove(0).build {
             Some(Build::Dockerfile(build)) => Ok(build),
             other => Err(format!("{other:?}")),
@@ -290,7 +297,9 @@ mod tests {
     #[test]
     fn the_image_has_a_name_and_no_more() {
         let read = |rest: &str| {
-            let text = format!("apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {{}} }}\n{rest}");
+            let text = format!(
+                "apiVersion: devloop/v1\nservices:\n  - name: web\n    deploy: {{ target: web }}\n    build: {{ dockerfile: {{}} }}\n{rest}"
+            );
             parse_text(&text).map_err(|error| error.to_string())
         };
         insta::assert_snapshot!(read("").unwrap_err(), @"");
@@ -300,10 +309,18 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_written() {
-        for address in ["tcp://bk.example:1234", "tcp://[::1]:1234", "unix:///run/bk.sock", "docker-container://buildx_0", "kube-pod://a?namespace=b&container=c"] {
+        for address in [
+            "tcp://bk.example:1234",
+            "tcp://[::1]:1234",
+            "unix:///run/bk.sock",
+            "docker-container://buildx_0",
+            "kube-pod://a?namespace=b&container=c",
+        ] {
             assert_eq!(address.parse::<Builder>().unwrap().to_string(), address);
         }
-        for address in ["bk:1234", "tcp://bk", "tcp://a/b:1", "unix://run", "docker-container://", "kube-pod://a?x=y", "kube-pod://?namespace=b"] {
+        for address in
+            ["bk:1234", "tcp://bk", "tcp://a/b:1", "unix://run", "docker-container://", "kube-pod://a?x=y", "kube-pod://?namespace=b"]
+        {
             address.parse::<Builder>().unwrap_err();
         }
     }

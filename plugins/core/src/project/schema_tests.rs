@@ -74,7 +74,6 @@ fn is_type(name: &Value, value: &Value) -> bool {
         "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),
         "boolean" => value.is_boolean(),
-        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("type {other} of the schema is not checked"),
     }

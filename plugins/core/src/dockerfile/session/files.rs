@@ -181,11 +181,7 @@ async fn send(listing: &Listing, mut requests: Streaming<Packet>, packets_tx: &m
     tokio::try_join!(read, write).map(|_| ())
 }
 
-async fn write(
-    listing: &Listing,
-    mut wanted_rx: mpsc::UnboundedReceiver<u32>,
-    packets_tx: &mut Sink,
-) -> Result<(), Status> {
+async fn write(listing: &Listing, mut wanted_rx: mpsc::UnboundedReceiver<u32>, packets_tx: &mut Sink) -> Result<(), Status> {
     let gone = |_| Status::aborted("BuildKit went away");
     for entry in &listing.entries {
         let packet = Packet { r#type: PacketType::PacketStat as i32, stat: Some(stat(entry)), ..Packet::default() };
@@ -226,7 +222,11 @@ fn stat(entry: &Entry) -> Stat {
     Stat {
         path: entry.path.clone(),
         mode: kind | go_mode(entry.mode),
-        size: if let Kind::Link(target) = &entry.kind { i64::try_from(target.len()).unwrap_or(0) } else { i64::try_from(entry.size).unwrap_or(i64::MAX) },
+        size: if let Kind::Link(target) = &entry.kind {
+            i64::try_from(target.len()).unwrap_or(0)
+        } else {
+            i64::try_from(entry.size).unwrap_or(i64::MAX)
+        },
         mod_time: entry.modified,
         linkname: link,
         ..Stat::default()

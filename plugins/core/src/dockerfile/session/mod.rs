@@ -76,7 +76,9 @@ impl Session {
         let incoming = futures::stream::iter([Ok::<_, io::Error>(connection)]).chain(futures::stream::pending());
         let mut router = Server::builder()
             .add_service(HealthServer::new(health::Healthy))
-            .add_service(FileSyncServer::new(self.folders).max_decoding_message_size(LARGEST_MESSAGE).max_encoding_message_size(LARGEST_MESSAGE))
+            .add_service(
+                FileSyncServer::new(self.folders).max_decoding_message_size(LARGEST_MESSAGE).max_encoding_message_size(LARGEST_MESSAGE),
+            )
             .add_service(AuthServer::new(self.credentials))
             .add_service(SecretsServer::new(self.secrets))
             .add_service(FileSendServer::new(self.receiver).max_decoding_message_size(LARGEST_MESSAGE));

@@ -29,7 +29,8 @@ impl Secrets {
         let Some(secret) = self.secrets.iter().find(|secret| secret.id == id) else { return Ok(None) };
         match &secret.source {
             SecretSource::Variable(name) => {
-                let value = std::env::var_os(name).ok_or_else(|| format!("the secret {id:?} is to come from the variable {name}, which is not set"))?;
+                let value = std::env::var_os(name)
+                    .ok_or_else(|| format!("the secret {id:?} is to come from the variable {name}, which is not set"))?;
                 Ok(Some(value.into_encoded_bytes()))
             }
             SecretSource::File(path) => {
