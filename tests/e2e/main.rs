@@ -13,6 +13,7 @@
 mod clusters;
 mod delivery;
 mod devenv;
+mod dockerfile;
 mod faults;
 mod hot_reload;
 mod isolation;
@@ -60,6 +61,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kubectl::cases(),
                 devenv::embedded_cases(),
                 rebuild::cases(),
+                dockerfile::cases_without_engine(),
                 delivery::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
@@ -73,6 +75,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 devenv::cases(),
                 kind::cases(),
                 rebuild::cases(),
+                dockerfile::cases(),
                 delivery::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
@@ -83,7 +86,10 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
             vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
             vec![logs_tail::cases(), kubectl::late_cases()],
         ),
-        Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), delivery::api_cases(), hot_reload::cases()], vec![logs_tail::cases()]),
+        Cluster::Api => (
+            vec![devenv::api_cases(), rebuild::cases(), dockerfile::cases(), delivery::api_cases(), hot_reload::cases()],
+            vec![logs_tail::cases()],
+        ),
     }
 }
 
