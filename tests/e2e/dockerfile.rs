@@ -109,11 +109,11 @@ fn mistakes() {
     let before = generation(&example);
     example.edit("Dockerfile", "EXPOSE 8080", "EXPSE 8080");
     let error = rebuild(&example, &[]).run().fails_with(1);
-    assert!(error.contains("Dockerfile:13: ") && error.contains("13 | EXPSE 8080"), "{error}");
+    assert!(error.contains("Dockerfile:14: ") && error.contains("14 | EXPSE 8080"), "{error}");
     assert_eq!(error.matches("EXPSE 8080").count(), 1, "the line is shown once:\n{error}");
     example.edit("Dockerfile", "EXPSE 8080", "RUN echo the last words && exit 3");
     let error = rebuild(&example, &[]).run().fails_with(1);
-    assert!(error.contains("Dockerfile:13: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
+    assert!(error.contains("Dockerfile:14: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
     example.edit("Dockerfile", "RUN echo the last words && exit 3", "COPY missing /");
     let error = rebuild(&example, &[]).run().fails_with(1);
     assert!(error.contains("missing"), "{error}");
@@ -200,7 +200,7 @@ fn classic() {
     assert!(ask(&example, "/version").contains("classic on"));
     example.edit("Dockerfile", "EXPOSE 8080", "RUN echo the last words && exit 3");
     let error = rebuild(&example, &[]).env("DOCKER_BUILDKIT", "0").run().fails_with(1);
-    assert!(error.contains("Dockerfile:13: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
+    assert!(error.contains("Dockerfile:14: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
 }
 
 fn interrupted() {

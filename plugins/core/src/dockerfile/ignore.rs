@@ -37,6 +37,17 @@ pub fn read(text: &str) -> Vec<String> {
     patterns
 }
 
+/// The same patterns in the syntax of `.gitignore`, for those who match with that:
+/// as near as it comes, since there a folder that is left out is not looked into.
+pub fn read_for_git(text: &str) -> Vec<String> {
+    let patterns = read(text);
+    let rooted = patterns.iter().map(|pattern| match pattern.strip_prefix('!') {
+        Some(pattern) => format!("!/{}", pattern.trim_start_matches('/')),
+        None => format!("/{}", pattern.trim_start_matches('/')),
+    });
+    rooted.collect()
+}
+
 /// The shortest path that means the same: Go's `path.Clean`.
 pub(super) fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');

@@ -18,6 +18,11 @@ fn a_file_is_read_line_by_line() {
     assert_eq!(read(text), ["# a name that begins with a blank is none", "rooted", "there", "!kept", "/", "!", "."]);
 }
 
+#[test]
+fn patterns_for_git_start_at_the_root() {
+    assert_eq!(read_for_git("# x\n*.md\n!./README.md\n/docs\n"), ["/*.md", "!/README.md", "/docs"]);
+}
+
 /// Verdicts of `moby/patternmatcher` v0.6.0, which was asked for each of them.
 #[test]
 fn patterns_mean_what_they_mean_to_docker() {
