@@ -19,7 +19,8 @@ use std::path::PathBuf;
 /// again.
 ///
 /// Services come from devloop.yaml; without one, from the manifests in k8s/,
-/// deploy/ or manifests/ and the programs here that have their images' names.
+/// deploy/ or manifests/ and the programs and Dockerfiles here that have their
+/// images' names.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl rebuild",

@@ -135,7 +135,7 @@ fn of_dockerfiles<'a>(
         }
     }
     if let ([found], [(image, manifest)]) = (dockerfiles, images.as_slice()) {
-        return Ok(vec![(last_part(image).to_owned(), image.clone(), manifest, found)]);
+        return Ok(vec![(last_part(image).to_owned(), image.clone(), *manifest, found)]);
     }
     let mut pairs = Vec::new();
     for (image, manifest) in images {

@@ -70,7 +70,7 @@ impl Builders {
                 let told = Told { builder: shown, tell };
                 let session = session(request, plan, tar)?;
                 let asked = solve::request(plan, request.build, &session.id, Exporter::Tar);
-                let link = link::to_daemon(channel.clone(), session, shown).await?;
+                let link = link::to_daemon(channel.clone(), session, shown)?;
                 let (_, steps) = solve::solve(link, plan, asked, told).await?;
                 Ok(Made { steps, engine_image: None })
             }

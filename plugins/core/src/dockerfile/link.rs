@@ -56,9 +56,9 @@ fn is_unknown(status: StatusCode) -> bool {
 }
 
 /// Opens a session with a daemon.
-pub(super) async fn to_daemon(channel: Channel, session: Session, builder: &str) -> Result<Link, DockerfileError> {
+pub(super) fn to_daemon(channel: Channel, session: Session, builder: &str) -> Result<Link, DockerfileError> {
     let failed = |error: BoxError| DockerfileError::connection(builder)(error);
-    let mut control = control_of(channel);
+    let control = control_of(channel);
     let (ours, theirs) = tokio::io::duplex(CHUNK);
     let (from_session, mut to_session) = tokio::io::split(theirs);
     let messages = futures::stream::unfold(from_session, |mut from| async {
@@ -72,10 +72,10 @@ pub(super) async fn to_daemon(channel: Channel, session: Session, builder: &str)
         let value = MetadataValue::try_from(value).map_err(|error| failed(error.into()))?;
         request.metadata_mut().append(AsciiMetadataKey::from_static(name), value);
     }
-    let asked = tokio::time::timeout(PATIENCE, control.session(request)).await;
-    let asked = asked.map_err(|_| failed(io::Error::from(io::ErrorKind::TimedOut).into()))?;
-    let mut answers = asked.map_err(|error| failed(error.into()))?.into_inner();
+    // The daemon answers once it has something to ask, which the build gives it.
+    let mut asking = control.clone();
     let pump = async move {
+        let mut answers = asking.session(request).await?.into_inner();
         while let Some(message) = answers.next().await {
             to_session.write_all(&message?.data).await?;
         }

@@ -79,7 +79,7 @@ mod tests {
         std::fs::write(root.join("a"), "content").unwrap();
         let files = vec![FileMapping { from: "a".into(), to: "/a".into() }];
         let spec = ImageSpec { name: "web".into(), files, ..ImageSpec::default() };
-        let image = assemble(root, &spec, &Ingredients { root, binary: None, base: None }).unwrap();
+        let image = assemble(root, &spec, &Ingredients::of(root)).unwrap();
         let remembered = remember(root, &image);
         let record = root.join("record");
         std::fs::write(&record, "").unwrap();
