@@ -15,6 +15,7 @@ mod delivery;
 mod devenv;
 mod faults;
 mod hot_reload;
+mod image_base;
 mod isolation;
 mod kind;
 mod kubectl;
@@ -61,6 +62,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 devenv::embedded_cases(),
                 rebuild::cases(),
                 delivery::cases(),
+                image_base::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
@@ -74,6 +76,8 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kind::cases(),
                 rebuild::cases(),
                 delivery::cases(),
+                image_base::cases(),
+                image_base::docker_cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],

@@ -22,6 +22,9 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(test)]
+mod tests;
+
 /// A manifest's own account of its layers.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
