@@ -64,8 +64,8 @@ async fn a_base_is_found_by_its_platform_and_its_layers_come_when_they_are_neede
     built.obtain(&[false, true]).await.unwrap();
     assert!(!built.layers[0].path.exists());
     assert_eq!(std::fs::read(&built.layers[1].path).unwrap(), vec![2; 50_000]);
-    // Pushed to where the base is, no layer is even read.
-    let pushed = push(&registry, &built, "base", "upon").await.unwrap();
+    // Pushed to the registry that has the base, no layer is even read.
+    let pushed = push(&registry, &built, "team/upon", "1").await.unwrap();
     assert_eq!((pushed.sent_layers, built.layers[0].path.exists()), (0, false));
     // Damaged in the cache, it is got again.
     std::fs::write(&built.layers[1].path, vec![0; 50_000]).unwrap();
