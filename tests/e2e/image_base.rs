@@ -68,7 +68,7 @@ impl App {
 
     /// Rebuilds; answers what is reported of the service.
     fn rebuild(&self, more: &[&str]) -> Value {
-        let report: Value = serde_json::from_str(&self.run(&[&["-o", "json"], more].concat()).ok()).unwrap();
+        let report: Value = serde_json::from_str(&self.run(&[&["-o", "json"][..], more].concat()).ok()).unwrap();
         report["services"][0].clone()
     }
 
@@ -160,15 +160,10 @@ fn of_a_registry() {
 
 fn of_docker() {
     let (archive, name) = base();
-    let loaded = Program::new("skopeo").args([
-        "--insecure-policy",
-        "copy",
-        &format!("oci-archive:{}", archive.display()),
-        &format!("docker-archive:{}:{name}", shared().scratch("docker-base").join("base.tar").display()),
-    ]);
-    loaded.run().ok();
-    let archive = devloop_tests::repository().join("target/e2e/shared/scratch/docker-base/base.tar");
-    Program::new("docker").args(["load", "--input"]).args([&archive]).run().ok();
+    let saved = shared().scratch("docker-base").join("base.tar");
+    let (from, to) = (format!("oci-archive:{}", archive.display()), format!("docker-archive:{}:{name}", saved.display()));
+    Program::new("skopeo").args(["--insecure-policy", "copy", &from, &to]).run().ok();
+    Program::new("docker").args(["load", "--input"]).args([&saved]).run().ok();
     let app = App::new("docker", &format!("docker:{name}"));
     app.rebuild(&["--via", "node"]);
     app.serves(PAGE);

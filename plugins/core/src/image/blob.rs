@@ -47,8 +47,7 @@ pub(crate) trait Supplier: Debug + Send + Sync {
     fn describe(&self) -> String;
 
     /// The repository of this registry that has them, if it is one.
-    fn repository_at(&self, registry: &str) -> Option<String> {
-        let _ = registry;
+    fn repository_at(&self, _registry: &str) -> Option<String> {
         None
     }
 }

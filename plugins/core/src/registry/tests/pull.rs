@@ -60,7 +60,7 @@ async fn a_base_is_found_by_its_platform_and_its_layers_come_when_they_are_neede
     assert!(found.layers.iter().all(|layer| !layer.path.exists()), "nobody needs them yet");
     let spec = ImageSpec { name: "upon".into(), ..ImageSpec::default() };
     let built = assemble(cache.path(), &spec, &Ingredients { base: Some(&found), ..Ingredients::of(folder.path()) }).unwrap();
-    assert_eq!(built.layers, mine.layers.iter().zip(&found.layers).map(|(_, layer)| layer.clone()).collect::<Vec<_>>());
+    assert!(built.layers.iter().map(|layer| &layer.digest).eq(mine.layers.iter().map(|layer| &layer.digest)));
     built.obtain(&[false, true]).await.unwrap();
     assert!(!built.layers[0].path.exists());
     assert_eq!(std::fs::read(&built.layers[1].path).unwrap(), vec![2; 50_000]);
