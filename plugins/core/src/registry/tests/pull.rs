@@ -83,7 +83,7 @@ async fn a_blob_that_is_cut_goes_on_where_it_was() {
     let Some(server) = Server::start().await else { return };
     let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let content: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
-    let image = whole(folder.path(), &[content.clone()], local_architecture());
+    let image = whole(folder.path(), std::slice::from_ref(&content), local_architecture());
     push(&server.address.to_string(), &image, "base", "1").await.unwrap();
     let blob = format!("/blobs/{}", image.layers[0].digest);
     let cuts = AtomicUsize::new(0);
