@@ -73,10 +73,8 @@ pub fn archive(example: &str, folder: &Path) -> PathBuf {
         ports: vec![8080],
         ..ImageSpec::default()
     };
-    let mut image = {
-        let ingredients = image::Ingredients::of(&images).with_binary(&recipe.runtime.program);
-        image::assemble(&images.join("cache"), &spec, &ingredients).unwrap()
-    };
+    let ingredients = image::Ingredients::of(&images).with_binary(&recipe.runtime.program);
+    let mut image = image::assemble(&images.join("cache"), &spec, &ingredients).unwrap();
     image.reference = reference(example);
     let path = images.join(format!("{example}.tar"));
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();

@@ -11,6 +11,8 @@ mod node;
 mod remote;
 
 pub use file::import;
+#[cfg(test)]
+pub(crate) use node::on_node;
 
 use super::base::BaseImage;
 use super::{Described, ImageError, Store, Supplier, base, digest};
