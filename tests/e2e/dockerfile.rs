@@ -5,9 +5,9 @@ use crate::clusters::{current, shared};
 use devloop_core::dockerfile::{Built, Request, build};
 use devloop_core::project::DockerfileBuild;
 use devloop_tests::docker::{docker, import_toolbox};
+use devloop_tests::eventually;
 use devloop_tests::example::Example;
 use devloop_tests::program::{Program, Said};
-use devloop_tests::eventually;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -142,9 +142,26 @@ fn context() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     let files = [
-        "a.md", "README.md", "docs/a.md", "docs/keep/b.md", "src/main.rs", "src/x.log", "src/deep/y.log", "node_modules/a/b.js",
-        "node_modules/kept/c.js", "build/out", "build/keep.txt", "temp1", "a/temp2", "a/b/temp3", "x[1].txt", "with space.txt", ".env", "é.txt",
-        "vendor/one/two/three.c", "vendor/one/two/three.h",
+        "a.md",
+        "README.md",
+        "docs/a.md",
+        "docs/keep/b.md",
+        "src/main.rs",
+        "src/x.log",
+        "src/deep/y.log",
+        "node_modules/a/b.js",
+        "node_modules/kept/c.js",
+        "build/out",
+        "build/keep.txt",
+        "temp1",
+        "a/temp2",
+        "a/b/temp3",
+        "x[1].txt",
+        "with space.txt",
+        ".env",
+        "é.txt",
+        "vendor/one/two/three.c",
+        "vendor/one/two/three.h",
     ];
     for path in files {
         let path = root.join(path);
@@ -217,7 +234,11 @@ fn interrupted() {
     eventually("the step runs", Duration::from_secs(60), || if sleeps() > 0 { Ok(()) } else { Err("no sleep".to_owned()) });
     running.signal(Signal::SIGINT);
     running.child.wait().unwrap();
-    eventually("the engine ends the step", Duration::from_secs(30), || if sleeps() == 0 { Ok(()) } else { Err("it still runs".to_owned()) });
+    eventually(
+        "the engine ends the step",
+        Duration::from_secs(30),
+        || if sleeps() == 0 { Ok(()) } else { Err("it still runs".to_owned()) },
+    );
 }
 
 fn no_engine() {

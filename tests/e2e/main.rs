@@ -16,6 +16,7 @@ mod devenv;
 mod dockerfile;
 mod faults;
 mod hot_reload;
+mod image_base;
 mod isolation;
 mod kind;
 mod kubectl;
@@ -63,6 +64,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 rebuild::cases(),
                 dockerfile::cases_without_engine(),
                 delivery::cases(),
+                image_base::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
@@ -77,6 +79,8 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 rebuild::cases(),
                 dockerfile::cases(),
                 delivery::cases(),
+                image_base::cases(),
+                image_base::docker_cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],

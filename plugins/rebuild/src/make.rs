@@ -151,7 +151,9 @@ impl Making<'_> {
         let installed = match build {
             Build::Node(build) => build::dependencies::node(cache, root, build, shutdown).await,
             Build::Python(build) => build::dependencies::python(cache, root, build, shutdown).await,
-            Build::Cargo(_) | Build::Go(_) | Build::Command(_) | Build::Dockerfile(_) => Err(CommandError::new("nothing is to be installed").into()),
+            Build::Cargo(_) | Build::Go(_) | Build::Command(_) | Build::Dockerfile(_) => {
+                Err(CommandError::new("nothing is to be installed").into())
+            }
         };
         let layer = explained(name, installed)?;
         step.done(format!("what {name} needs is there"));

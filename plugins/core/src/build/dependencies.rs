@@ -270,6 +270,41 @@ mod tests {
         assert_eq!(assemble(cache.path(), &spec, &ingredients).unwrap().layers, dependencies);
     }
 
+    /// A package as pip takes it from a file, so that no registry is asked.
+    const WHEEL: &str = r#"
+import zipfile
+with zipfile.ZipFile("tiny-1.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("tiny.py", "x = 1\n")
+    wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+    wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+"#;
+
+    #[tokio::test]
+    async fn packages_of_python_go_where_the_image_looks_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let python = |arguments: &[&str]| {
+            let output = std::process::Command::new("python3").args(arguments).current_dir(folder.path()).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !python(&["-m", "pip", "--version"]) {
+            eprintln!("skipped: needs pip");
+            return;
+        }
+        assert!(python(&["-c", WHEEL]));
+        let wheel = "tiny-1.0-py3-none-any.whl";
+        std::fs::write(folder.path().join("requirements.txt"), format!("./{wheel}\n")).unwrap();
+        let build =
+            PythonBuild { folder: None, requirements: "requirements.txt".into(), to: "/lib/py".into(), include: vec![wheel.into()] };
+        let cache = tempfile::tempdir().unwrap();
+        let (_switch, shutdown) = Shutdown::manual();
+        let layer = super::python(cache.path(), folder.path(), &build, &shutdown).await.unwrap();
+        let mut tar = tar::Archive::new(std::fs::File::open(&layer.path).unwrap());
+        let names: Vec<PathBuf> = tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        assert!(names.contains(&"lib/py/tiny.py".into()), "{names:?}");
+        assert!(!names.iter().any(|name| name.extension().is_some_and(|extension| extension == "pyc")), "{names:?}");
+    }
+
     #[tokio::test]
     async fn what_is_missing_is_told() {
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -45,6 +45,11 @@ pub(crate) trait Supplier: Debug + Send + Sync {
 
     /// For messages: where that is.
     fn describe(&self) -> String;
+
+    /// The repository of this registry that has them, if it is one.
+    fn repository_at(&self, _registry: &str) -> Option<String> {
+        None
+    }
 }
 
 /// The way to a blob, and whether it was gone already.
@@ -87,6 +92,15 @@ impl Layer {
 
     pub(in crate::image) fn supplied_by(self, supplier: Arc<dyn Supplier>) -> Self {
         Self { origin: Origin::Elsewhere { supplier, obtained: Arc::default() }, ..self }
+    }
+
+    /// The repository of this registry that the blob would come from: there, it
+    /// need not be sent.
+    pub(crate) fn repository_at(&self, registry: &str) -> Option<String> {
+        match &self.origin {
+            Origin::Elsewhere { supplier, .. } => supplier.repository_at(registry),
+            Origin::Here => None,
+        }
     }
 
     /// The same, now that its blob is in the cache.

@@ -42,6 +42,15 @@ impl Repository {
         Ok(Self { exchange, name: name.to_owned() })
     }
 
+    /// The registry, as people call it.
+    pub(crate) fn registry(&self) -> &str {
+        self.exchange.endpoint.name()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn describe(&self) -> String {
         format!("{}/{}", self.exchange.endpoint.name(), self.name)
     }

@@ -126,7 +126,8 @@ impl<'a> Uploads<'a> {
         let uploads = self.exchange.endpoint.url(&format!("/v2/{}/blobs/uploads/", self.repository));
         let is_layer = matches!(blob.payload, Payload::File { .. });
         let mut begun = None;
-        for from in self.mount_from.iter().filter(|from| is_layer && *from != self.repository) {
+        let of_base = blob.layer.as_ref().and_then(|layer| layer.repository_at(self.exchange.endpoint.name()));
+        for from in of_base.iter().chain(self.mount_from).filter(|from| is_layer && *from != self.repository) {
             let url = format!("{uploads}?mount={}&from={from}", blob.digest);
             match self.ask_to_begin(doing, url).await? {
                 None => return Ok(None),

@@ -73,9 +73,15 @@ fn keep_copy(
 ) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
     let temporary = tempfile::Builder::new().prefix("incoming-").tempfile_in(folder)?;
     match symbols {
-        Some(symbols) => std::fs::copy(build::ship(folder, path, symbols)?.path, temporary.path())?,
-        None => std::fs::copy(path, temporary.path())?,
-    };
+        Some(symbols) => {
+            let shipped = build::ship(folder, path, symbols)?;
+            // A session builds often: one copy of each is enough.
+            std::fs::copy(&shipped.path, temporary.path()).and_then(|_| std::fs::remove_file(&shipped.path))?;
+        }
+        None => {
+            std::fs::copy(path, temporary.path())?;
+        }
+    }
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut std::fs::File::open(temporary.path())?, &mut hasher)?;
     let hash = hasher.finalize();

@@ -13,6 +13,8 @@ mod remote;
 
 pub use file::import;
 pub use kept::{Remembered, recall, remember};
+#[cfg(test)]
+pub(crate) use node::on_node;
 
 use super::base::BaseImage;
 use super::{Described, ImageError, Store, Supplier, base, digest};
@@ -23,6 +25,9 @@ use crate::registry::Access;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// A manifest's own account of its layers.
 #[derive(Deserialize)]

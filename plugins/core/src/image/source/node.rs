@@ -19,19 +19,31 @@ pub(super) async fn base(cache: &Path, shown: &str, name: &str, nodes: &[Node], 
     let store = Store::open(cache)?;
     let supplier: Arc<dyn Supplier> = Arc::new(NodeSupplier { nodes: nodes.to_vec() });
     for node in nodes {
-        let containerd = Containerd::of(node);
-        let unreachable = |source: Unobtainable| ImageError::Unreachable { name: shown.to_owned(), source };
-        let Some(mut target) = containerd.target(name).await.map_err(|error| unreachable(error.into()))? else { continue };
-        let mut manifest = document(&store, &containerd, &target).await.map_err(unreachable)?;
-        if let Some(chosen) = choose(shown, &manifest, wanted)? {
-            target = chosen;
-            manifest = document(&store, &containerd, &target).await.map_err(unreachable)?;
+        if let Some(base) = on_node(&store, shown, name, &Containerd::of(node), wanted, &supplier).await? {
+            return Ok(base);
         }
-        let config = super::config_of(shown, &manifest)?;
-        let config = document(&store, &containerd, &config).await.map_err(unreachable)?;
-        return Documents { config: &config, manifest: &manifest }.base(&store, shown, wanted, &supplier);
     }
     Err(refused(format!("no node of the cluster has {name}; see `ctr --namespace k8s.io images ls` there")))
+}
+
+/// The base, if this node has it.
+pub(crate) async fn on_node(
+    store: &Store,
+    shown: &str,
+    name: &str,
+    containerd: &Containerd<'_>,
+    wanted: &str,
+    supplier: &Arc<dyn Supplier>,
+) -> Result<Option<BaseImage>, ImageError> {
+    let unreachable = |source: Unobtainable| ImageError::Unreachable { name: shown.to_owned(), source };
+    let Some(target) = containerd.target(name).await.map_err(|error| unreachable(error.into()))? else { return Ok(None) };
+    let mut manifest = document(store, containerd, &target).await.map_err(unreachable)?;
+    if let Some(chosen) = choose(shown, &manifest, wanted)? {
+        manifest = document(store, containerd, &chosen).await.map_err(unreachable)?;
+    }
+    let config = super::config_of(shown, &manifest)?;
+    let config = document(store, containerd, &config).await.map_err(unreachable)?;
+    Documents { config: &config, manifest: &manifest }.base(store, shown, wanted, supplier).map(Some)
 }
 
 /// A document of the node's content, from the cache where it has it.

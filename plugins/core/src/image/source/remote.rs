@@ -65,4 +65,8 @@ impl Supplier for RegistrySupplier {
     fn describe(&self) -> String {
         self.repository.describe()
     }
+
+    fn repository_at(&self, registry: &str) -> Option<String> {
+        (self.repository.registry() == registry).then(|| self.repository.name().to_owned())
+    }
 }
