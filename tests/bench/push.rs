@@ -83,7 +83,7 @@ fn layer(folder: &Path, name: &str, bytes: u64) -> Layer {
 fn layer_of(path: PathBuf) -> Layer {
     let said = Program::new("sha256sum").args([&path]).run().ok();
     let digest = format!("sha256:{}", said.split_whitespace().next().unwrap());
-    Layer { digest, size: path.metadata().unwrap().len(), path }
+    Layer::uncompressed(digest, path.metadata().unwrap().len(), path)
 }
 
 fn image(layers: Vec<Layer>) -> Image {

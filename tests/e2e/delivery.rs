@@ -44,7 +44,7 @@ fn deployed(namespace: &str) -> String {
 }
 
 /// The registry's `HOST:PORT`, as any tool finds it (KEP-1755).
-fn registry(environment: &Environment) -> String {
+pub(crate) fn registry(environment: &Environment) -> String {
     let path = r"jsonpath={.data.localRegistryHosting\.v1}";
     let hosting = environment.kubectl(["get", "configmap", "local-registry-hosting", "-n", "kube-public", "-o", path]).run().ok();
     let hosting: Value = serde_yaml_ng::from_str(&hosting).unwrap();

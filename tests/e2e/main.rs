@@ -13,8 +13,10 @@
 mod clusters;
 mod delivery;
 mod devenv;
+mod dockerfile;
 mod faults;
 mod hot_reload;
+mod image_base;
 mod isolation;
 mod kind;
 mod kubectl;
@@ -61,7 +63,9 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kubectl::cases(),
                 devenv::embedded_cases(),
                 rebuild::cases(),
+                dockerfile::cases_without_engine(),
                 delivery::cases(),
+                image_base::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
@@ -82,7 +86,10 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 devenv::cases(),
                 kind::cases(),
                 rebuild::cases(),
+                dockerfile::cases(),
                 delivery::cases(),
+                image_base::cases(),
+                image_base::docker_cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
@@ -99,7 +106,10 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
             vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
             vec![logs_tail::cases(), screen::cases(), kubectl::late_cases()],
         ),
-        Cluster::Api => (vec![devenv::api_cases(), rebuild::cases(), delivery::api_cases(), hot_reload::cases()], vec![logs_tail::cases()]),
+        Cluster::Api => (
+            vec![devenv::api_cases(), rebuild::cases(), dockerfile::cases(), delivery::api_cases(), hot_reload::cases()],
+            vec![logs_tail::cases()],
+        ),
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::program::Program;
 use crate::{repository, toolbox};
 use devloop_core::image;
-use devloop_core::project::{Base, FileMapping, ImageSpec};
+use devloop_core::project::{FileMapping, ImageSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -65,21 +65,45 @@ pub fn archive(example: &str, folder: &Path) -> PathBuf {
     let entrypoint = recipe.entrypoint.map_or_else(|| program.clone(), str::to_owned);
     let spec = ImageSpec {
         name: example.to_owned(),
-        base: Base::Scratch,
-        user: None,
         entrypoint: vec![entrypoint],
         cmd: recipe.cmd.iter().map(|word| (*word).to_owned()).collect(),
         env: recipe.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
-        workdir: None,
-        binary: program,
+        binary: Some(program),
         files,
         ports: vec![8080],
+        ..ImageSpec::default()
     };
-    let mut image = image::assemble(&images.join("cache"), &spec, &images, &recipe.runtime.program).unwrap();
+    let ingredients = image::Ingredients::of(&images).with_binary(&recipe.runtime.program);
+    let mut image = image::assemble(&images.join("cache"), &spec, &ingredients).unwrap();
     image.reference = reference(example);
     let path = images.join(format!("{example}.tar"));
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();
     path
+}
+
+/// Makes an image of an example's runtime alone, as something to build upon;
+/// answers the archive, and the name that the image has in it.
+///
+/// # Panics
+/// When the runtime isn't installed or the image can't be made.
+pub fn base(example: &str, folder: &Path) -> (PathBuf, String) {
+    let images = repository().join("target/images");
+    std::fs::create_dir_all(&images).unwrap();
+    let Recipe { runtime, env, .. } = recipe(example, folder, &images);
+    let folders = runtime.folders.iter();
+    let spec = ImageSpec {
+        name: format!("{example}-base"),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        binary: Some(runtime.path.clone()),
+        files: folders.map(|(from, to)| FileMapping { from: from.strip_prefix(&images).unwrap().to_owned(), to: to.clone() }).collect(),
+        ..ImageSpec::default()
+    };
+    let ingredients = image::Ingredients::of(&images).with_binary(&runtime.program);
+    let mut image = image::assemble(&images.join("cache"), &spec, &ingredients).unwrap();
+    image.reference = reference(&spec.name);
+    let path = images.join(format!("{example}-base.tar"));
+    image.write_archive(&[], std::fs::File::create(&path).unwrap()).unwrap();
+    (path, image.reference)
 }
 
 fn recipe(example: &str, folder: &Path, images: &Path) -> Recipe {

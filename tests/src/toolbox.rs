@@ -35,22 +35,18 @@ pub(crate) fn busybox_links(bin: &Path) {
 pub fn archive(folder: &Path) -> PathBuf {
     let spec = devloop_core::project::ImageSpec {
         name: "toolbox".into(),
-        base: devloop_core::project::Base::Scratch,
-        user: None,
         entrypoint: vec!["/bin/sh".into()],
-        cmd: Vec::new(),
         env: [("PATH".to_owned(), "/bin".to_owned())].into(),
-        workdir: None,
-        binary: "/bin/toolbox".into(),
+        binary: Some("/bin/toolbox".into()),
         files: vec![devloop_core::project::FileMapping { from: "bin".into(), to: "/bin".into() }],
-        ports: Vec::new(),
+        ..devloop_core::project::ImageSpec::default()
     };
     let bin = folder.join("bin");
     busybox_links(&bin);
     let get = bin.join("get");
     let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
     build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
-    let mut image = image::assemble(&folder.join("cache"), &spec, folder, Path::new(BUSYBOX)).unwrap();
+    let mut image = image::assemble(&folder.join("cache"), &spec, &image::Ingredients::of(folder).with_binary(Path::new(BUSYBOX))).unwrap();
     IMAGE.clone_into(&mut image.reference);
     let path = folder.join("toolbox.tar");
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();

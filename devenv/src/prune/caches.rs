@@ -21,7 +21,11 @@ pub(super) fn gather(cache: &Path, current: &Path) -> Caches {
     };
     Caches {
         programs: programs.collect(),
-        layers: entries(&cache.join("layers")),
+        // Names that begin with a dot are of runs that use the others.
+        layers: entries(&cache.join("layers"))
+            .into_iter()
+            .filter(|layer| !layer.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
+            .collect(),
         // Somebody makes one now: what it uses can't be told.
         node_images: if is_locked(&node_images.join("lock")) {
             Vec::new()

@@ -5,6 +5,7 @@
 //! doubt a service is affected: a needless build is cheap, a missed one is wrong.
 
 mod cargo;
+mod dockerfile;
 mod git;
 mod go;
 mod kustomize;
@@ -15,9 +16,10 @@ pub use git::{Changes, changed_since};
 
 use crate::deploy::kustomization_folder;
 use crate::error::Result;
-use crate::project::{Build, ProjectFile, Service};
+use crate::project::{Base, Build, ProjectFile, Service};
 use crate::watch::WatchRoot;
 use cargo::Workspace;
+use dockerfile::Dockerfile;
 use go::GoPackages;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +82,8 @@ enum Code {
         package: String,
     },
     Go(GoPackages),
+    /// A Dockerfile, and the context that it may copy.
+    Dockerfile(Box<Dockerfile>),
     /// Nothing that a tool could tell more about.
     Listed,
 }
@@ -110,6 +114,7 @@ impl Inputs {
                     Code::Cargo { workspace, package }
                 }
                 Some(Build::Go(build)) => Code::Go(go::packages(root, build).await?),
+                Some(Build::Dockerfile(build)) => Code::Dockerfile(Box::new(Dockerfile::of(root, build))),
                 Some(_) | None => Code::Listed,
             };
             inputs.services.push(ServiceInputs { listed: listed(root, service), service: (*service).clone(), code });
@@ -155,6 +160,7 @@ impl Inputs {
         match &inputs.code {
             Code::Listed => None,
             Code::Go(packages) => packages.via(file),
+            Code::Dockerfile(dockerfile) => dockerfile.via(file),
             Code::Cargo { workspace, package } => {
                 let workspace = &self.workspaces[*workspace];
                 if is_setting_of_rust(file, &[&self.root, workspace.root()]) {
@@ -187,9 +193,16 @@ impl Inputs {
             if let Code::Go(packages) = &inputs.code {
                 packages.roots().into_iter().for_each(&mut add);
             }
+            if let Code::Dockerfile(dockerfile) = &inputs.code {
+                dockerfile.roots().into_iter().for_each(&mut add);
+            }
         }
         self.workspaces.iter().flat_map(Workspace::roots).for_each(add);
         roots.into_values().collect()
+    }
+
+    fn decides_about_context(&self, path: &Path) -> bool {
+        self.services.iter().any(|inputs| matches!(&inputs.code, Code::Dockerfile(dockerfile) if dockerfile.decides(path)))
     }
 
     /// Whether a change of these files may change what the services are made of.
@@ -199,7 +212,7 @@ impl Inputs {
         let shapes = changed.iter().map(|path| {
             if *path == self.file || path.file_name().is_some_and(|name| SHAPING.iter().any(|known| name == *known)) {
                 Shapes::Folders
-            } else if path.extension().is_some_and(|extension| extension == "go") {
+            } else if path.extension().is_some_and(|extension| extension == "go") || self.decides_about_context(path) {
                 Shapes::Packages
             } else {
                 Shapes::Nothing
@@ -244,11 +257,17 @@ fn listed(root: &Path, service: &Service) -> Vec<(PathBuf, &'static str)> {
         }
         listed.push((path, what));
     };
-    if let Some(Build::Command(build)) = &service.build {
-        build.watch.iter().for_each(|path| add(path, "build"));
+    match &service.build {
+        Some(Build::Command(build)) => build.watch.iter().for_each(|path| add(path, "build")),
+        Some(Build::Node(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
+        Some(Build::Python(build)) => build.inputs().iter().for_each(|path| add(path, "dependencies")),
+        Some(Build::Cargo(_) | Build::Go(_) | Build::Dockerfile(_)) | None => {}
     }
     if let Some(image) = &service.image {
         image.files.iter().for_each(|mapping| add(&mapping.from, "image"));
+        if let Base::File(path) = &image.base {
+            add(path, "base");
+        }
     }
     service.sync.iter().for_each(|rule| add(&rule.from, "sync"));
     for path in &service.deploy.manifests {

@@ -1,14 +1,19 @@
-//! From sources to a binary that runs in a container: by cargo, by the go
-//! command, or by any program.
+//! From sources to what runs in a container: a binary by cargo, by the go command
+//! or by any program, or the packages that sources in Node or Python need.
 
 mod cargo;
 mod command;
 mod dep_info;
+pub mod dependencies;
 mod fresh;
 mod go;
+mod platform;
 mod process;
+mod ship;
 
 pub use dep_info::parse_dep_info;
+pub use platform::Platform;
+pub use ship::{Shipped, ship};
 
 use crate::error::CommandError;
 use crate::project::Build;
@@ -46,34 +51,54 @@ pub enum BuildError {
     Tool(#[from] CommandError),
 }
 
-/// Builds a service's binary, in `root`; `keep` is a folder for what has no place
-/// of its own. `None` for a build that makes files instead. The tool and all it
-/// started end when the returned future is dropped.
+/// Builds a service's binary for this machine, in `root`; `keep` is a folder for
+/// what has no place of its own. `None` for a build that makes files instead. The
+/// tool and all it started end when the returned future is dropped.
 ///
 /// # Errors
 /// [`BuildError::Compile`] for mistakes in the sources; [`BuildError::Tool`] when
 /// the tool is missing, refuses the request, or `shutdown` was asked for.
 pub async fn build(root: &Path, build: &Build, keep: &Path, shutdown: &Shutdown) -> Result<Option<BuiltBinary>, BuildError> {
+    build_for(root, build, keep, &Platform::local(), shutdown).await
+}
+
+async fn build_for(
+    root: &Path,
+    build: &Build,
+    keep: &Path,
+    platform: &Platform,
+    shutdown: &Shutdown,
+) -> Result<Option<BuiltBinary>, BuildError> {
     match build {
-        Build::Cargo(build) => cargo::cargo(root, build, shutdown).await.map(Some),
-        Build::Go(build) => go::go(root, build, keep, shutdown).await.map(Some),
+        Build::Cargo(build) => cargo::cargo(root, build, platform, shutdown).await.map(Some),
+        Build::Go(build) => go::go(root, build, keep, platform, shutdown).await.map(Some),
         Build::Command(build) => command::command(root, build, shutdown).await,
+        // It makes an image, by `crate::dockerfile`.
+        Build::Dockerfile(_) => Ok(None),
+        // Their sources run as they are; see `dependencies`.
+        Build::Node(_) | Build::Python(_) => Ok(None),
     }
 }
 
-/// The same, but a cargo build that would find nothing to do is not begun, as the
+/// The same for a platform, but a cargo build that would find nothing to do is not begun, as the
 /// files and the environment tell.
 ///
 /// # Errors
 /// As [`build`].
-pub async fn build_unless_fresh(root: &Path, build: &Build, keep: &Path, shutdown: &Shutdown) -> Result<Option<BuiltBinary>, BuildError> {
-    let Build::Cargo(cargo) = build else { return self::build(root, build, keep, shutdown).await };
+pub async fn build_unless_fresh(
+    root: &Path,
+    build: &Build,
+    keep: &Path,
+    platform: &Platform,
+    shutdown: &Shutdown,
+) -> Result<Option<BuiltBinary>, BuildError> {
+    let Build::Cargo(cargo) = build else { return build_for(root, build, keep, platform, shutdown).await };
     let (began, started) = (SystemTime::now(), Instant::now());
-    let record = fresh::record_path(keep, root, cargo);
+    let record = fresh::record_path(keep, root, cargo, platform);
     if let Some(path) = fresh::binary(&record) {
         return Ok(Some(BuiltBinary { path, fresh: true, duration: started.elapsed(), warnings: String::new() }));
     }
-    let built = cargo::cargo(root, cargo, shutdown).await?;
+    let built = cargo::cargo(root, cargo, platform, shutdown).await?;
     fresh::note(&record, root, cargo, &built.path, began);
     Ok(Some(built))
 }

@@ -10,6 +10,7 @@ mod argv;
 mod artifact;
 mod choose;
 mod dockerfile;
+mod dockerfiles;
 mod gather;
 mod gomod;
 mod image;
@@ -20,6 +21,8 @@ mod recipe;
 mod runtime;
 mod yaml;
 
+pub(crate) use dockerfile::{base_images, instructions};
+pub use dockerfiles::{FoundDockerfile, dockerfiles};
 pub use gather::look;
 pub use local::{CargoBinary, GoMain, Local};
 pub use runtime::{Runtime, guess_action, guess_for, runtime_of};
@@ -300,6 +303,8 @@ fn what_build(build: &Build) -> String {
             format!("build: go, package {} in {}", go.package, go.folder.as_deref().map_or_else(|| ".".to_owned(), local::shown))
         }
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
+        Build::Dockerfile(dockerfile) => format!("build: {}", dockerfile.file().display()),
+        Build::Node(_) | Build::Python(_) => "build: dependencies by the lock file".to_owned(),
     }
 }
 

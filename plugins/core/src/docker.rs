@@ -6,9 +6,11 @@
 mod endpoint;
 mod exec;
 mod survey;
+mod upgrade;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use survey::{Survey, is_kind_node_image};
+pub(crate) use upgrade::UpgradeError;
 
 use crate::error::CommandError;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};

@@ -4,17 +4,27 @@
 //! the folder that holds it and stays inside. Mistakes are reported with file,
 //! line and column.
 
+mod base;
+mod dependencies;
 mod deploy;
+mod dockerfile;
 mod document;
 mod parse;
 mod sync;
 
+pub use base::Base;
+pub(crate) use dependencies::NODE_LOCKS;
+pub use dependencies::{NodeBuild, PythonBuild};
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
+pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
 use document::parse;
-use parse::{image_name, image_path, inside_path, inside_paths, optional_image_path, optional_inside_path, service_name};
-use serde::{Deserialize, Serialize};
+use parse::{
+    image_name, image_path, inside_path, inside_paths, optional_container_path, optional_image_path, optional_inside_path, optional_signal,
+    service_name,
+};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +83,7 @@ pub struct Service {
 impl Service {
     /// Where the built binary is in the container, if the build makes one.
     pub fn binary(&self) -> Option<&str> {
-        self.binary.as_deref().or(self.image.as_ref().map(|image| image.binary.as_str()))
+        self.binary.as_deref().or_else(|| self.image.as_ref()?.binary.as_deref())
     }
 
     /// All files that the running containers are to have: the image's, then
@@ -85,6 +95,9 @@ impl Service {
 
     /// What single fields can't tell.
     fn check(&self) -> Result<(), String> {
+        if let Some(Build::Dockerfile(_)) = &self.build {
+            return dockerfile::check(&self.name, self.image.as_ref(), self.binary());
+        }
         match (&self.build, self.binary()) {
             (Some(Build::Cargo(_) | Build::Go(_)), None) => Err(format!(
                 "service {:?} is built, and it is not said where its binary is in the container; add `binary: /path`",
@@ -102,20 +115,36 @@ impl Service {
                 self.name,
                 output.display()
             )),
+            (Some(Build::Node(_) | Build::Python(_)), Some(path)) => {
+                Err(format!("service {:?} has the binary {path}, and its build makes none, but installs what its sources need", self.name))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// How a service's binary is made.
+/// How a service's binary is made, or what its sources need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Build {
     /// By cargo.
     Cargo(CargoBuild),
     /// By the go command.
     Go(GoBuild),
+    /// By npm, pnpm or yarn: what the sources need.
+    Node(NodeBuild),
+    /// By pip: what the sources need.
+    Python(PythonBuild),
     /// By any program.
     Command(CommandBuild),
+    /// Of a Dockerfile, which makes the whole image.
+    Dockerfile(DockerfileBuild),
+}
+
+impl Build {
+    /// Whether something is made of the sources; if not, they run as they are.
+    pub fn makes_something(&self) -> bool {
+        !matches!(self, Self::Node(_) | Self::Python(_))
+    }
 }
 
 /// A main package of a Go module.
@@ -173,18 +202,19 @@ pub struct CargoBuild {
 }
 
 /// What a service's image holds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageSpec {
     /// Its name without registry and tag; manifests refer to it by this name.
     #[serde(deserialize_with = "image_name")]
     pub name: String,
-    /// What it is built upon.
+    /// What it is built upon; nothing when absent.
+    #[serde(default)]
     pub base: Base,
-    /// `uid`, `uid:gid` or a name; root when absent.
+    /// `uid`, `uid:gid` or a name; the base's, else root, when absent.
     #[serde(default)]
     pub user: Option<String>,
-    /// Program and first arguments; the binary when empty.
+    /// Program and first arguments; when empty the binary, else the base's.
     #[serde(default)]
     pub entrypoint: Vec<String>,
     /// Default further arguments.
@@ -193,27 +223,33 @@ pub struct ImageSpec {
     /// Environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Working directory, absolute; `/` when absent.
+    /// Working directory, absolute; the base's, else `/`, when absent.
     #[serde(default, deserialize_with = "optional_image_path")]
     pub workdir: Option<String>,
-    /// Where the built binary goes, absolute.
-    #[serde(deserialize_with = "image_path")]
-    pub binary: String,
+    /// Where the built binary goes, absolute; absent in an image of files only.
+    #[serde(default, deserialize_with = "optional_container_path")]
+    pub binary: Option<String>,
     /// What else goes in.
     #[serde(default)]
     pub files: Vec<FileMapping>,
     /// TCP ports that it listens on; documentation only, as in any image.
     #[serde(default)]
     pub ports: Vec<u16>,
-}
-
-/// What an image is built upon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Base {
-    /// Nothing at all.
-    #[default]
-    Scratch,
+    /// Labels, beside the base's.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The signal that ends it, such as `SIGINT`; the base's, else SIGTERM, when
+    /// absent.
+    #[serde(default, deserialize_with = "optional_signal")]
+    pub stop_signal: Option<String>,
+    /// Whether the binary goes without its symbols, which are kept on this machine;
+    /// it does when absent.
+    #[serde(default)]
+    pub strip: Option<bool>,
+    /// Whether the image says what it is made of, in annotations of the OCI image
+    /// specification: then it is another one for each commit.
+    #[serde(default)]
+    pub annotations: bool,
 }
 
 /// A file or folder of the project that goes into the image.
@@ -421,7 +457,7 @@ services:
 
     #[test]
     fn mistakes_name_line_and_column() {
-        insta::assert_snapshot!(fail(&SHOP.replace("base: scratch", "base: debian:12")), @r#"devloop.yaml:7:13: services[0].image.base: base image "debian:12" can't be used: only scratch yet"#);
+        insta::assert_snapshot!(fail(&SHOP.replace("base: scratch", "base: Debian:12")), @r#"devloop.yaml:7:13: services[0].image.base: "Debian:12" is not the name of an image: "Debian" is not a part of a name: lower-case letters, digits, and . _ - between them"#);
         insta::assert_snapshot!(fail(&SHOP.replace("./static/", "../static")), @r#"devloop.yaml:11:24: services[0].image.files[0].from: path "../static" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(fail(&SHOP.replace("ports: [8080]", "ports: [80800]")), @"devloop.yaml:12:15: services[0].image.ports[0]: invalid value: integer `80800`, expected u16");
         insta::assert_snapshot!(fail(&SHOP.replace("container:", "contianer:")), @"devloop.yaml:13:54: services[0].deploy: unknown field `contianer`, expected one of `manifests`, `helm`, `images`, `target`, `container`");

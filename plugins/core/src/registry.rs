@@ -1,6 +1,5 @@
-//! Image registries: finding the one that a cluster has (KEP-1755), and pushing
-//! images to it (<https://github.com/opencontainers/distribution-spec>).
-
+//! Image registries: finding the one that a cluster has (KEP-1755), pushing images
+//! to it and pulling bases (<https://github.com/opencontainers/distribution-spec>).
 //!
 //! `push` sends an image by way of `upload` (one blob), both by `exchange` (one
 //! question, in several attempts as `retry` has it), which asks `auth` for what
@@ -14,6 +13,7 @@ mod credentials;
 mod endpoint;
 mod exchange;
 mod hosting;
+mod pull;
 mod push;
 mod retry;
 mod tls;
@@ -22,14 +22,16 @@ mod upload;
 
 pub use access::Access;
 pub use hosting::{HOSTING_NAME, HOSTING_NAMESPACE, Hosting, hosting, publish};
+pub(crate) use pull::Repository;
 pub use push::{PushOptions, Pushed, missing_bytes, push, push_with, wait_until_serving};
+pub(crate) use tls::client_config;
 
 use crate::error::CommandError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why an image could not be pushed.
+/// Why an image could not be pushed or pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// Not `HOST` or `HOST:PORT`.
@@ -100,6 +102,35 @@ pub enum RegistryError {
         /// What the file system said.
         source: io::Error,
     },
+}
+
+/// What a builder of images is told about who pulls base images.
+pub(crate) struct Login {
+    /// Empty for a token.
+    pub(crate) username: String,
+    pub(crate) secret: String,
+}
+
+/// The credentials for a registry that `docker login` has left, if there are any.
+///
+/// # Errors
+/// When Docker's configuration can't be read or a credential helper fails.
+pub(crate) async fn login(docker_config: Option<&Path>, host: &str) -> Result<Option<Login>, RegistryError> {
+    use credentials::Credential;
+    Ok(credentials::find(docker_config, host).await?.and_then(|credential| match credential {
+        Credential::Password { username, secret } => Some(Login { username, secret }),
+        Credential::Identity(secret) => Some(Login { username: String::new(), secret }),
+        // It is for the registry alone, and no builder can be given it.
+        Credential::Registry(_) => None,
+    }))
+}
+
+/// The registry that an image is pulled from: Docker Hub where its name has none.
+pub(crate) fn host_of(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => endpoint::DOCKER_HUB,
+    }
 }
 
 fn said(message: &str) -> String {

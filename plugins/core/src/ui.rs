@@ -116,6 +116,14 @@ impl Step {
         }
     }
 
+    /// Says a line while the work goes on.
+    pub fn say(&self, line: impl AsRef<str>) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.ui.say(line)),
+            None => self.ui.say(line),
+        }
+    }
+
     /// How long it has run.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -60,7 +60,7 @@ pub(crate) async fn gather(context: &Context, request: &Request) -> Result<Gathe
 pub(crate) async fn prepare(request: &Request, found: &Found) -> Result<(Facts, Layout)> {
     let Found { root, service, selection, container, .. } = found;
     let probe = request.probe.as_ref().map(|probe| choose_probe(probe, service)).transpose()?;
-    let build = service.build.clone().filter(|_| request.build);
+    let build = service.build.clone().filter(|build| request.build && build.makes_something());
     let sources = match &build {
         Some(build) => Some(sources::of_build(root, build).await?),
         None => None,

@@ -149,6 +149,8 @@ fn reasons_of(file: &Path, service: &Service) -> Vec<Reason> {
         Build::Cargo(cargo) => format!("build: cargo, binary {} of package {}", cargo.binary, cargo.package),
         Build::Go(go) => format!("build: go, package {}", go.package),
         Build::Command(command) => format!("build: {}", command.run.join(" ")),
+        Build::Dockerfile(dockerfile) => format!("build: {}", dockerfile.file().display()),
+        Build::Node(_) | Build::Python(_) => "build: none, the sources run as they are".to_owned(),
     });
     let binary = service.binary().map(|path| format!("binary: {path}"));
     let sync = service.synced();

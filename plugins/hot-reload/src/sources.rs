@@ -70,5 +70,9 @@ pub(crate) async fn of_build(root: &Path, build: &Build) -> Result<Sources> {
             let absolute = |path: &PathBuf| root.join(path).components().collect();
             Ok(Sources::Listed(build.watch.iter().map(absolute).collect()))
         }
+        // An image is made by `kubectl rebuild`; here, nothing asks for it.
+        Build::Dockerfile(_) => Ok(Sources::Listed(BTreeSet::new())),
+        // Nothing is built of sources that run as they are.
+        Build::Node(_) | Build::Python(_) => Ok(Sources::Listed(BTreeSet::new())),
     }
 }

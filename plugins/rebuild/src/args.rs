@@ -19,7 +19,8 @@ use std::path::PathBuf;
 /// again.
 ///
 /// Services come from devloop.yaml; without one, from the manifests in k8s/,
-/// deploy/ or manifests/ and the programs here that have their images' names.
+/// deploy/ or manifests/ and the programs and Dockerfiles here that have their
+/// images' names.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl rebuild",
@@ -64,6 +65,9 @@ pub struct Args {
     /// Say how long each phase took, in milliseconds
     #[arg(long)]
     pub print_timeline: bool,
+    /// The platform to build for [default: this machine's]
+    #[arg(long, value_name = "linux/ARCHITECTURE")]
+    pub platform: Option<String>,
     /// Push to this registry, which the nodes pull from: a place for all images, or the whole name of one
     #[arg(long, visible_alias = "registry", value_name = "HOST[:PORT][/PATH][:TAG]")]
     pub push: Option<String>,

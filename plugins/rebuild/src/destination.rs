@@ -122,6 +122,11 @@ impl Destination {
         (self, Some(line))
     }
 
+    /// How registries are reached.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn way(&self) -> &Way {
         &self.ways[0]
     }
@@ -324,7 +329,7 @@ mod tests {
             directories: directories.clone(),
             context: "far".into(),
         };
-        let layer = devloop_core::image::Layer { digest: "sha256:l".into(), size: 20_000_000, path: "x".into() };
+        let layer = devloop_core::image::Layer::uncompressed("sha256:l".into(), 20_000_000, "x".into());
         let image = place::tests::image(vec![layer]);
         let (chosen, line) = destination.clone().choose(&[&image]).await;
         assert_eq!(chosen.describe(), "the node");

@@ -1,25 +1,21 @@
-//! Build, assemble, ask the server, deliver; `rollout` does the rest.
+//! Have images made, ask the server, deliver; `rollout` does the rest.
 
 use crate::destination::Destination;
 use crate::gather::Gathered;
+use crate::make;
 use crate::plan::PlannedService;
 use crate::preview;
 use crate::render::{Outcome, PhasesMs};
 use crate::request::{Conflicts, Mode, Request};
 use crate::rollout::{self, Commit};
-use devloop_core::build::{self, BuildError, BuiltBinary};
 use devloop_core::deliver::Progress;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Change, Manifest};
-use devloop_core::image::{self, Image};
+use devloop_core::dockerfile::Step;
+use devloop_core::image::Image;
 use devloop_core::project::ImageField;
 use devloop_core::ui::human_bytes;
-use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
-use futures::future::try_join_all;
-use std::path::Path;
+use devloop_core::{CommandError, Context, ExitStatus, Result};
 use std::time::{Duration, Instant};
-
-/// How often an image is begun again because files change under it.
-const ATTEMPTS: u32 = 5;
 
 /// A service on its way.
 pub(crate) struct Work<'a> {
@@ -27,6 +23,8 @@ pub(crate) struct Work<'a> {
     pub(crate) image: Image,
     pub(crate) phases: PhasesMs,
     pub(crate) sent_bytes: u64,
+    /// Of a Dockerfile's build.
+    pub(crate) steps: Vec<Step>,
 }
 
 /// Carries out a plan; or, in a dry run, says what would be done. `commit` is told
@@ -34,7 +32,7 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn execute(context: &Context, request: &Request, gathered: &Gathered, commit: &Commit) -> Result<Outcome> {
     // Everything is built before anything is sent: a mistake in one service
     // leaves the cluster as it is.
-    let (destination, mut work) = build_all(context, gathered).await?;
+    let (destination, mut work) = build_all(context, request, gathered).await?;
     let mut manifests = gathered.plan.manifests.clone();
     for work in &work {
         deploy::replace_image(&mut manifests, &work.planned.image.name, &work.image.reference, &gathered.plan.fields);
@@ -70,20 +68,11 @@ fn runs_already(work: &Work<'_>, outcome: &Applied, manifests: &[Manifest], fiel
 }
 
 /// Builds all services and makes their images, named for where they are to go.
-async fn build_all<'a>(context: &Context, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
-    let keep = gathered.cache.join("builds");
-    std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
-    let mut compiled = Vec::with_capacity(gathered.plan.services.len());
-    for planned in &gathered.plan.services {
-        let (binary, compile) = timed(compile(context, &gathered.root, &keep, planned)).await?;
-        compiled.push((planned, binary, compile));
-    }
-    // Compilers use all of the machine by themselves; this does not.
-    let images = compiled.iter().map(|(planned, binary, _)| timed(assemble(gathered, planned, binary)));
-    let images = context.shutdown.guard(try_join_all(images)).await?;
-    let mut work = Vec::with_capacity(images.len());
-    for ((planned, _, compile), (image, assemble)) in compiled.into_iter().zip(images) {
-        work.push(Work { planned, image, phases: PhasesMs { compile, assemble, ..PhasesMs::default() }, sent_bytes: 0 });
+async fn build_all<'a>(context: &Context, request: &Request, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
+    let mut work = Vec::with_capacity(gathered.plan.services.len());
+    for made in make::all(context, gathered, &request.platform).await? {
+        let phases = PhasesMs { compile: made.compile, assemble: made.assemble, ..PhasesMs::default() };
+        work.push(Work { planned: made.planned, image: made.image, phases, sent_bytes: 0, steps: made.steps });
     }
     let images: Vec<&Image> = work.iter().map(|work| &work.image).collect();
     let (destination, why) = context.shutdown.guard(async { Ok(gathered.destination.clone().choose(&images).await) }).await?;
@@ -102,52 +91,6 @@ pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn compile(context: &Context, root: &Path, keep: &Path, planned: &PlannedService) -> Result<BuiltBinary> {
-    let name = &planned.service.name;
-    let step = context.ui.step(format!("compiling {name}"));
-    let Some(build) = &planned.service.build else {
-        return Err(CommandError::usage(format!("service {name:?} has no build, which its image's binary is to come from")));
-    };
-    match build::build_unless_fresh(root, build, keep, &context.shutdown).await {
-        Ok(None) => Err(CommandError::usage(format!("the build of service {name:?} makes no binary for its image"))
-            .with_hint("name it in `build.command.output`")),
-        Ok(Some(binary)) => {
-            if binary.fresh {
-                step.done(format!("{name} is compiled already"));
-            } else {
-                step.done(format!("compiled {name}"));
-                if !binary.warnings.is_empty() {
-                    context.ui.say(&binary.warnings);
-                }
-            }
-            Ok(binary)
-        }
-        Err(BuildError::Compile { rendered, errors }) => {
-            let count = if errors == 1 { "a compile error".to_owned() } else { format!("{errors} compile errors") };
-            Err(CommandError::new(format!("{name} has {count}\n\n{rendered}\n"))
-                .with_hint("nothing was changed in the cluster; correct the sources and run the command again"))
-        }
-        Err(BuildError::Tool(error)) if error.status() == ExitStatus::Interrupted => {
-            Err(error.with_hint("nothing was changed in the cluster"))
-        }
-        Err(BuildError::Tool(error)) => Err(error).with_context(|| format!("could not build {name}")),
-    }
-}
-
-async fn assemble(gathered: &Gathered, planned: &PlannedService, binary: &BuiltBinary) -> Result<Image> {
-    for attempt in 1.. {
-        let (cache, spec, root, path) = (gathered.cache.clone(), planned.image.clone(), gathered.root.clone(), binary.path.clone());
-        let assembled =
-            tokio::task::spawn_blocking(move || image::assemble(&cache, &spec, &root, &path)).await.context("could not make the image")?;
-        match assembled {
-            // An editor is at work; it will be done in a moment.
-            Err(error) if error.is_transient() && attempt < ATTEMPTS => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
-            outcome => return Ok(outcome?),
-        }
-    }
-    Err(CommandError::new("could not make the image"))
 }
 
 async fn deliver(context: &Context, destination: &Destination, work: &mut Work<'_>) -> Result<()> {

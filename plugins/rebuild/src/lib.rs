@@ -2,11 +2,11 @@
 //!
 //! Code map: `args` (the command line) -> `request` (what it means) -> `project`
 //! (of its file, or worked out) -> `gather` (manifests, cluster) -> `plan` (pure:
-//! what is applied) -> `execute` (build, assemble, ask the server, deliver by way
-//! of `destination`) -> `rollout` (apply, wait, roll back, prune) or `preview` (say
-//! what would be done) -> `render` (what is said about it). `watch` does it again
-//! for each save; `affected` tells what a change is about, without a cluster;
-//! `image` lists and removes what was delivered.
+//! what is applied) -> `make` (build, put images together) -> `execute` (ask the
+//! server, deliver by way of `destination`) -> `rollout` (apply, wait, roll back,
+//! prune) or `preview` (say what would be done) -> `render` (what is said about
+//! it). `watch` does it again for each save; `affected` tells what a change is
+//! about, without a cluster; `image` lists and removes what was delivered.
 //!
 //! Architecture invariant: the cluster is not touched before everything is built
 //! and every manifest is read and accepted by the server.
@@ -14,12 +14,15 @@
 mod affected;
 mod args;
 mod destination;
+mod dockerfile;
 mod execute;
 mod gather;
 mod image;
+mod make;
 mod plan;
 mod preview;
 mod project;
+mod provenance;
 mod render;
 mod request;
 mod rollout;

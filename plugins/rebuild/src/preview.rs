@@ -28,7 +28,8 @@ pub(crate) async fn dry_run(
         });
         let service = &work.planned.service;
         let rolls_out = applied.find(&service.deploy.target).is_some_and(|object| object.new_generation);
-        services.push(ServiceReport::new(service, &work.image, bytes.unwrap_or(0), work.phases, Vec::new(), rolls_out));
+        let report = ServiceReport::new(service, &work.image, bytes.unwrap_or(0), work.phases, Vec::new(), rolls_out);
+        services.push(report.with_steps(work.steps));
     }
     render::would_apply(&context.ui, &applied);
     let orphans = if gathered.is_whole { trial.orphans(&gathered.plan.others) } else { Vec::new() };

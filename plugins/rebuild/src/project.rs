@@ -2,7 +2,7 @@
 
 use crate::request::Request;
 use devloop_core::deploy::{HelmCluster, Loader, Manifest, images};
-use devloop_core::detect::{self, Local};
+use devloop_core::detect::{self, FoundDockerfile, Local};
 use devloop_core::project::{self, DeploySpec, FILE_NAME, ProjectFile};
 use devloop_core::target::Target;
 use devloop_core::{CommandError, Result};
@@ -83,6 +83,27 @@ fn work_out(local: &Local, folders: &[PathBuf], manifests: &[Manifest]) -> Resul
         }));
         lines.push(format!("{name}: {said} is image {image:?} of {} ({})", manifest.describe(), manifest.place()));
     }
+    let dockerfiles = detect::dockerfiles(local);
+    for (name, image, manifest, found) in of_dockerfiles(local, &dockerfiles, manifests)? {
+        // A program is compiled here rather than in a container.
+        if services.iter().any(|service: &Value| service["name"] == name) {
+            continue;
+        }
+        let (file, context) = (&found.file, &found.context);
+        services.push(json!({
+            "name": name,
+            "build": {"dockerfile": {"file": file, "context": context}},
+            "image": {"name": image},
+            "deploy": {"manifests": folders, "target": manifest.describe()},
+        }));
+        lines.push(format!(
+            "{name}: {} is image {image:?} of {} ({}); its context is {}",
+            file.display(),
+            manifest.describe(),
+            manifest.place(),
+            context.display()
+        ));
+    }
     if services.is_empty() {
         let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
         let programs = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -93,6 +114,44 @@ fn work_out(local: &Local, folders: &[PathBuf], manifests: &[Manifest]) -> Resul
         return Err(format!("no program here has the name of an image in the manifests (programs: {programs}; images: {wanted})"));
     }
     Ok((services, lines))
+}
+
+/// The Dockerfiles that are named after an image that a workload runs; or the only
+/// one, where all workloads run the same image. Each with the image's last part,
+/// its name and the workload.
+///
+/// # Errors
+/// When two of them may be one image's.
+fn of_dockerfiles<'a>(
+    local: &Local,
+    dockerfiles: &'a [FoundDockerfile],
+    manifests: &'a [Manifest],
+) -> Result<Vec<(String, String, &'a Manifest, &'a FoundDockerfile)>, String> {
+    let workloads = manifests.iter().filter(|manifest| is_workload(manifest));
+    let mut images: Vec<(String, &Manifest)> = Vec::new();
+    for (image, manifest) in workloads.flat_map(|manifest| images_of(manifest).into_iter().map(move |image| (image, manifest))) {
+        if !images.iter().any(|(known, _)| *known == image) {
+            images.push((image, manifest));
+        }
+    }
+    if let ([found], [(image, manifest)]) = (dockerfiles, images.as_slice()) {
+        return Ok(vec![(last_part(image).to_owned(), image.clone(), *manifest, found)]);
+    }
+    let mut pairs = Vec::new();
+    for (image, manifest) in images {
+        let name = last_part(&image).to_owned();
+        let mut fitting = dockerfiles.iter().filter(|found| found.belongs_to(local, &name));
+        let Some(found) = fitting.next() else { continue };
+        if let Some(other) = fitting.next() {
+            return Err(format!("{name:?} may be {} or {}; say which in a {FILE_NAME}", found.file.display(), other.file.display()));
+        }
+        pairs.push((name, image, manifest, found));
+    }
+    Ok(pairs)
+}
+
+fn images_of(manifest: &Manifest) -> Vec<String> {
+    images(manifest, &[]).iter().map(|image| bare(image)).collect()
 }
 
 fn candidates(local: &Local) -> Vec<Candidate> {
@@ -207,6 +266,22 @@ mod tests {
         let mut two = local();
         two.cargo.push(CargoBinary { package: "other".into(), ..two.cargo[0].clone() });
         insta::assert_snapshot!(told(&two, &manifests), @r#""shop" may be cargo's binary shop of package shop-app or cargo's binary shop of package other; say which in a devloop.yaml"#);
+    }
+
+    #[test]
+    fn dockerfiles_are_for_what_no_program_here_is() {
+        let mut local = Local { root: "/work/shop".into(), ..Local::default() };
+        let add = |local: &mut Local, path: &str| drop(local.texts.insert(path.into(), "FROM scratch\n".into()));
+        add(&mut local, "web/Dockerfile");
+        let manifests = [deployment("front", "team/other:1"), deployment("web", "team/web:1")];
+        insta::assert_snapshot!(told(&local, &manifests[..1]), @"");
+        add(&mut local, "Dockerfile.cart");
+        insta::assert_snapshot!(told(&local, &manifests), @"");
+        local.go = super::tests::local().go;
+        let cart = [deployment("cart", "cart"), deployment("web", "web")];
+        insta::assert_snapshot!(told(&local, &cart), @"");
+        add(&mut local, "docker/web.Dockerfile");
+        insta::assert_snapshot!(told(&local, &cart), @"");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::request::{Request, Timeline};
 use console::Style;
 use devloop_core::deploy::{Applied, AppliedObject, Change, Orphan};
+use devloop_core::dockerfile::Step;
 use devloop_core::image::Image;
 use devloop_core::output::{self, Format};
 use devloop_core::project::Service;
@@ -73,6 +74,9 @@ pub(crate) struct ServiceReport {
     rolled_out: bool,
     /// Names of the pods that run the image.
     pods: Vec<String>,
+    /// Of the build of a Dockerfile, if one was begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<Step>,
 }
 
 /// How long each phase took, in milliseconds. `apply` is one for all services.
@@ -88,7 +92,11 @@ pub(crate) struct PhasesMs {
 impl ServiceReport {
     pub(crate) fn new(service: &Service, image: &Image, sent_bytes: u64, phases_ms: PhasesMs, pods: Vec<String>, rolled_out: bool) -> Self {
         let (name, digest) = (service.name.clone(), image.manifest_digest.clone());
-        Self { name, image: image.reference.clone(), digest, sent_bytes, phases_ms, rolled_out, pods }
+        Self { name, image: image.reference.clone(), digest, sent_bytes, phases_ms, rolled_out, pods, steps: Vec::new() }
+    }
+
+    pub(crate) fn with_steps(self, steps: Vec<Step>) -> Self {
+        Self { steps, ..self }
     }
 }
 
@@ -202,6 +210,7 @@ mod tests {
             phases_ms: PhasesMs { compile: 400, assemble: 20, deliver: 130, apply: 40, ready: 900 },
             rolled_out: true,
             pods: vec!["shop-1".into()],
+            steps: vec![Step { name: "[1/1] COPY . /".into(), cached: true, ms: 0 }],
         };
         Report { dry_run: false, services: vec![service], pruned: vec![], leftovers: vec!["configmap/old".into()] }
     }
@@ -232,6 +241,13 @@ mod tests {
               "rolledOut": true,
               "pods": [
                 "shop-1"
+              ],
+              "steps": [
+                {
+                  "name": "[1/1] COPY . /",
+                  "cached": true,
+                  "ms": 0
+                }
               ]
             }
           ],

@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::destination::Wishes;
 use devloop_core::args::ClusterArgs;
+use devloop_core::build::Platform;
 use devloop_core::deploy::HelmCluster;
 use devloop_core::output::Format;
 use devloop_core::{CommandError, ErrorContext, Result};
@@ -24,6 +25,8 @@ pub(crate) struct Request {
     /// For the pods of each service.
     pub(crate) timeout: Duration,
     pub(crate) mode: Mode,
+    /// What images are for.
+    pub(crate) platform: Platform,
     pub(crate) conflicts: Conflicts,
     pub(crate) leftovers: Leftovers,
     pub(crate) on_failure: OnFailure,
@@ -86,6 +89,7 @@ impl Request {
             wishes: Wishes { via: args.via.via, push: args.push, insecure: args.insecure_registry }.check()?,
             timeout: duration("--timeout", &args.timeout)?,
             mode,
+            platform: args.platform.as_deref().map_or_else(|| Ok(Platform::local()), Platform::parse)?,
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },
             leftovers: if args.prune { Leftovers::Prune } else { Leftovers::Tell },
             on_failure: if args.rollback { OnFailure::RollBack } else { OnFailure::Leave },

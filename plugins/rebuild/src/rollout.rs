@@ -114,7 +114,7 @@ async fn wait(context: &Context, request: &Request, cluster: &Cluster, applied: 
     } else {
         step.done(format!("{target} runs {} already, no rollout", work.image.reference));
     }
-    Ok(ServiceReport::new(service, &work.image, work.sent_bytes, phases, pods, rolled_out))
+    Ok(ServiceReport::new(service, &work.image, work.sent_bytes, phases, pods, rolled_out).with_steps(work.steps))
 }
 
 /// What is said of a rollout that failed, after it was taken back if that was

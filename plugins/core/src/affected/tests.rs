@@ -18,6 +18,10 @@ services:
     binary: /page
     sync: [{ from: page/www, to: /www }]
     deploy: { target: page }
+  - name: api
+    build: { node: { folder: api, include: [patches] } }
+    image: { name: api, base: 'oci:bases/node.tar', files: [{ from: api/src, to: /app/src }] }
+    deploy: { target: api }
 ";
 
 fn inputs(root: &Path) -> Inputs {
@@ -78,8 +82,16 @@ fn a_change_is_about_what_is_made_of_it() {
         ("page/src/a/b", "page: page/src/a/b by build"),
         ("page/www/a", "page: page/www/a by sync"),
         ("page", "page: page by build"),
+        ("api/package-lock.json", "api: api/package-lock.json by dependencies"),
+        ("api/patches/a.patch", "api: api/patches/a.patch by dependencies"),
+        ("api/src/server.js", "api: api/src/server.js by image"),
+        ("api/README.md", ""),
+        ("bases/node.tar", "api: bases/node.tar by base"),
         ("README.md", ""),
-        ("devloop.yaml", "shop: devloop.yaml by project file; cart: devloop.yaml by project file; page: devloop.yaml by project file"),
+        (
+            "devloop.yaml",
+            "shop: devloop.yaml by project file; cart: devloop.yaml by project file; page: devloop.yaml by project file; api: devloop.yaml by project file",
+        ),
     ] {
         assert_eq!(told(&inputs, &[changed], &Before::default()), expected, "{changed}");
     }

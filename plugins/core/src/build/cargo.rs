@@ -1,9 +1,10 @@
-//! Cargo builds for the host's architecture with the C library linked in
-//! statically and symbols stripped. Its messages are read as JSON, so that each
-//! is shown once, when the build is over, and not at all when it goes well.
+//! Cargo builds with the C library linked in statically. Symbols stay in the
+//! binary: who ships it takes them out (`ship`). Cargo's messages are read as JSON,
+//! so that each is shown once, when the build is over, and not at all when it goes
+//! well.
 
 use super::process::{Finished, run};
-use super::{BuildError, BuiltBinary};
+use super::{BuildError, BuiltBinary, Platform};
 use crate::error::CommandError;
 use crate::project::CargoBuild;
 use crate::shutdown::Shutdown;
@@ -18,8 +19,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 /// What makes a binary run without anything beside it: no dynamic loader, no
-/// shared library; and small, for it is shipped as it is.
-const FLAGS: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
+/// shared library.
+const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 /// Builds a binary with cargo, in `root`. Cargo and all it started end when the
 /// returned future is dropped.
@@ -27,9 +28,9 @@ const FLAGS: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbo
 /// # Errors
 /// [`BuildError::Compile`] for mistakes in the sources; [`BuildError::Tool`] when
 /// cargo is missing, refuses the request, or `shutdown` was asked for.
-pub(super) async fn cargo(root: &Path, build: &CargoBuild, shutdown: &Shutdown) -> Result<BuiltBinary, BuildError> {
+pub(super) async fn cargo(root: &Path, build: &CargoBuild, platform: &Platform, shutdown: &Shutdown) -> Result<BuiltBinary, BuildError> {
     let started = Instant::now();
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let triple = platform.triple();
     let environment = FlagsEnvironment::from_env();
     let configured = match environment {
         FlagsEnvironment::Unset => build_flags_from_config(root, &triple).await,
@@ -278,10 +279,10 @@ mod tests {
     async fn a_binary_is_static_and_fresh_the_second_time() {
         let (folder, build) = project("fn main() { println!(\"hello\"); }");
         let (_switch, shutdown) = Shutdown::manual();
-        let first = cargo(folder.path(), &build, &shutdown).await.unwrap();
+        let first = cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap();
         assert!(!first.fresh && first.warnings.is_empty());
         crate::image::single_binary(folder.path(), "tiny:1", &first.path, "/tiny").expect("it is linked statically");
-        let second = cargo(folder.path(), &build, &shutdown).await.unwrap();
+        let second = cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap();
         assert!(second.fresh && second.path == first.path);
     }
 
@@ -291,14 +292,14 @@ mod tests {
         std::fs::create_dir(folder.path().join(".cargo")).unwrap();
         std::fs::write(folder.path().join(".cargo/config.toml"), "[build]\nrustflags = [\"--cfg\", \"mine\"]\n").unwrap();
         let (_switch, shutdown) = Shutdown::manual();
-        cargo(folder.path(), &build, &shutdown).await.unwrap();
+        cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap();
     }
 
     #[tokio::test]
     async fn compile_errors_are_told_once() {
         let (folder, build) = project("fn main() { let x: u8 = \"\"; }");
         let (_switch, shutdown) = Shutdown::manual();
-        let error = cargo(folder.path(), &build, &shutdown).await.unwrap_err();
+        let error = cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap_err();
         let BuildError::Compile { rendered, errors } = error else { panic!("{error}") };
         assert_eq!(errors, 1);
         assert_eq!(rendered.matches("mismatched types").count(), 1, "{rendered}");
@@ -310,7 +311,7 @@ mod tests {
         let (folder, build) = project("fn main() {}");
         let (_switch, shutdown) = Shutdown::manual();
         let wrong = CargoBuild { binary: "other".into(), ..build };
-        let BuildError::Tool(error) = cargo(folder.path(), &wrong, &shutdown).await.unwrap_err() else { panic!() };
+        let BuildError::Tool(error) = cargo(folder.path(), &wrong, &Platform::local(), &shutdown).await.unwrap_err() else { panic!() };
         assert!(error.chain()[1].starts_with("no bin target named `other`"), "{:?}", error.chain());
     }
 
@@ -319,7 +320,8 @@ mod tests {
         let (folder, build) = project("fn main() {}");
         std::fs::write(folder.path().join("build.rs"), "fn main() { std::thread::sleep(std::time::Duration::from_secs(300)); }").unwrap();
         let (switch, shutdown) = Shutdown::manual();
-        let work = cargo(folder.path(), &build, &shutdown);
+        let platform = Platform::local();
+        let work = cargo(folder.path(), &build, &platform, &shutdown);
         let stop = async {
             tokio::time::sleep(Duration::from_millis(1500)).await;
             switch.send(true).unwrap();

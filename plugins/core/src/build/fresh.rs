@@ -5,6 +5,7 @@
 //! program sets), size, inode. When all are the same, cargo would find nothing to
 //! do, and need not be asked. In any doubt it is asked.
 
+use super::Platform;
 use super::dep_info::parse_dep_info;
 use crate::files;
 use crate::project::CargoBuild;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Another form of the record is another version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Files are stamped by a clock that may lag behind by a tick.
 const TICK: Duration = Duration::from_millis(50);
 /// A build script may read all of its package; so many files are looked at.
@@ -65,8 +66,8 @@ struct Stamp {
 }
 
 /// Where the record of a build is.
-pub(super) fn record_path(keep: &Path, root: &Path, build: &CargoBuild) -> PathBuf {
-    let name = blake3::hash(format!("{}\0{build:?}", root.display()).as_bytes()).to_hex();
+pub(super) fn record_path(keep: &Path, root: &Path, build: &CargoBuild, platform: &Platform) -> PathBuf {
+    let name = blake3::hash(format!("{}\0{build:?}\0{platform:?}", root.display()).as_bytes()).to_hex();
     keep.join(format!("cargo-{}.json", &name[..16]))
 }
 

@@ -2,7 +2,7 @@
 //! Its symbols stay in it: a debugger has no other place to look for them.
 
 use super::process::{Finished, read_text, run};
-use super::{BuildError, BuiltBinary};
+use super::{BuildError, BuiltBinary, Platform};
 use crate::error::CommandError;
 use crate::project::GoBuild;
 use crate::shutdown::Shutdown;
@@ -11,15 +11,24 @@ use std::path::Path;
 use std::time::Instant;
 use tokio::process::Command;
 
-pub(super) async fn go(root: &Path, build: &GoBuild, keep: &Path, shutdown: &Shutdown) -> Result<BuiltBinary, BuildError> {
+pub(super) async fn go(
+    root: &Path,
+    build: &GoBuild,
+    keep: &Path,
+    platform: &Platform,
+    shutdown: &Shutdown,
+) -> Result<BuiltBinary, BuildError> {
     let started = Instant::now();
     let folder = build.folder.as_ref().map_or_else(|| root.to_owned(), |folder| root.join(folder));
     // One name for each package: the go command leaves alone what is up to date.
-    let name = blake3::hash(format!("{}\0{}", folder.display(), build.package).as_bytes()).to_hex();
+    let name = blake3::hash(format!("{}\0{}\0{}", folder.display(), build.package, platform.architecture()).as_bytes()).to_hex();
     let path = keep.join(format!("go-{}", &name[..16]));
     let before = path.metadata().and_then(|metadata| metadata.modified()).ok();
     let mut command = Command::new("go");
     command.args(arguments(build, &path)).current_dir(&folder);
+    if !platform.is_local() {
+        command.env("GOOS", "linux").env("GOARCH", platform.architecture());
+    }
     if std::env::var_os("CGO_ENABLED").is_none() {
         command.env("CGO_ENABLED", "0");
     }
@@ -75,21 +84,48 @@ mod tests {
     async fn a_binary_is_static() {
         let (folder, keep) = (module("package main\n\nfunc main() {}\n"), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let first = go(folder.path(), &build(), keep.path(), &shutdown).await.unwrap();
+        let first = go(folder.path(), &build(), keep.path(), &Platform::local(), &shutdown).await.unwrap();
         crate::image::single_binary(keep.path(), "tiny:1", &first.path, "/tiny").expect("it is linked statically");
+    }
+
+    /// Two folders, two caches: with `-trimpath`, nothing of them is in the program.
+    #[tokio::test]
+    async fn the_image_of_a_program_is_the_same_wherever_it_is_built() {
+        let mut digests = Vec::new();
+        for _ in 0..2 {
+            let (folder, keep) = (module("package main\n\nfunc main() { println(1) }\n"), tempfile::tempdir().unwrap());
+            let (_switch, shutdown) = Shutdown::manual();
+            let build = GoBuild { flags: vec!["-trimpath".to_owned()], ..build() };
+            let built = go(folder.path(), &build, keep.path(), &Platform::local(), &shutdown).await.unwrap();
+            digests.push(crate::image::single_binary(keep.path(), "tiny:1", &built.path, "/tiny").unwrap().manifest_digest);
+        }
+        assert_eq!(digests[0], digests[1]);
+    }
+
+    #[tokio::test]
+    async fn another_platform_is_built_for() {
+        let (folder, keep) = (module("package main\n\nfunc main() {}\n"), tempfile::tempdir().unwrap());
+        let (_switch, shutdown) = Shutdown::manual();
+        let platform = Platform::parse("linux/riscv64").unwrap();
+        let built = go(folder.path(), &build(), keep.path(), &platform, &shutdown).await.unwrap();
+        assert_eq!(crate::image::single_binary(keep.path(), "tiny:1", &built.path, "/tiny").unwrap().architecture, "riscv64");
     }
 
     #[tokio::test]
     async fn compile_errors_are_counted_and_what_go_refuses_is_told() {
         let (folder, keep) = (module("package main\n\nfunc main() { x := 1; y() }\n"), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let BuildError::Compile { rendered, errors } = go(folder.path(), &build(), keep.path(), &shutdown).await.unwrap_err() else {
+        let BuildError::Compile { rendered, errors } =
+            go(folder.path(), &build(), keep.path(), &Platform::local(), &shutdown).await.unwrap_err()
+        else {
             panic!()
         };
         assert_eq!(errors, 2, "{rendered}");
         assert!(rendered.contains("main.go:3:"), "{rendered}");
         let other = GoBuild { package: "./nothing".to_owned(), ..build() };
-        let BuildError::Tool(error) = go(folder.path(), &other, keep.path(), &shutdown).await.unwrap_err() else { panic!() };
+        let BuildError::Tool(error) = go(folder.path(), &other, keep.path(), &Platform::local(), &shutdown).await.unwrap_err() else {
+            panic!()
+        };
         assert!(error.chain()[1].contains("nothing"), "{:?}", error.chain());
     }
 }

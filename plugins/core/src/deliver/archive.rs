@@ -21,26 +21,34 @@ const DOCUMENT: u64 = 4 << 20;
 
 /// What is in a file or folder; at least one image.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub(crate) struct Archive {
     pub(super) path: PathBuf,
     /// For each image its names and what there is of it for each platform.
     images: Vec<Vec<Package>>,
 }
 
+/// Whether an image without a name is of any use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    Required,
+    Optional,
+}
+
 impl Archive {
     /// Reads a tar or an OCI layout folder: all documents, but no layer.
-    pub(super) fn open(path: &Path) -> Result<Self, DeliverError> {
+    pub(crate) fn open(path: &Path, naming: Naming) -> Result<Self, DeliverError> {
         let files = Files::open(path).map_err(|source| DeliverError::Io { doing: format!("read {}", path.display()), source })?;
         let refused = |reason| DeliverError::NotAnImage { path: path.to_owned(), reason };
-        let images = files.and_then(|files| files.images(&fallback_name(path))).map_err(refused)?;
+        let images = files.and_then(|files| files.images(&fallback_name(path), naming)).map_err(refused)?;
         if images.is_empty() {
-            return Err(refused("no image in it has a name".into()));
+            let reason = if naming == Naming::Required { "no image in it has a name" } else { "there is no image in it" };
+            return Err(refused(reason.into()));
         }
         Ok(Self { path: path.to_owned(), images })
     }
 
     /// Each image as it is for nodes of this architecture.
-    pub(super) fn for_architecture(&self, wanted: &str) -> Result<Vec<Package>, DeliverError> {
+    pub(crate) fn for_architecture(&self, wanted: &str) -> Result<Vec<Package>, DeliverError> {
         let choose = |platforms: &Vec<Package>| {
             platforms.iter().find(|package| package.architecture == wanted).cloned().ok_or_else(|| DeliverError::WrongArchitecture {
                 image: self.path.display().to_string(),
@@ -131,17 +139,17 @@ impl Files {
         parse(name, &self.read(name)?)
     }
 
-    fn images(&self, fallback: &str) -> Result<Vec<Vec<Package>>, String> {
+    fn images(&self, fallback: &str, naming: Naming) -> Result<Vec<Vec<Package>>, String> {
         if self.find("index.json").is_some() && self.find("oci-layout").is_some() {
-            self.oci(fallback)
+            self.oci(fallback, naming)
         } else if self.find("manifest.json").is_some() {
-            self.docker()
+            self.docker(naming)
         } else {
             Err("it is neither an OCI nor a Docker image".into())
         }
     }
 
-    fn docker(&self) -> Result<Vec<Vec<Package>>, String> {
+    fn docker(&self, naming: Naming) -> Result<Vec<Vec<Package>>, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Entry {
@@ -153,7 +161,7 @@ impl Files {
         let mut images = Vec::new();
         for entry in self.document::<Vec<Entry>>("manifest.json")? {
             let names = entry.repo_tags.unwrap_or_default();
-            if names.is_empty() {
+            if names.is_empty() && naming == Naming::Required {
                 continue;
             }
             let config = self.read(&entry.config)?;
@@ -179,20 +187,30 @@ impl Files {
             }
             let described = types.iter().zip(&layers).map(|(kind, layer)| (kind.as_str(), layer.digest.as_str(), layer.size));
             let manifest = image::manifest_of(&config, described);
-            images.push(vec![Package { names: spell_out(&names)?, architecture, config, manifest, layers }]);
+            images.push(vec![Package {
+                names: if naming == Naming::Optional { Vec::new() } else { spell_out(&names)? },
+                architecture,
+                config,
+                manifest,
+                layers,
+            }]);
         }
         Ok(images)
     }
 
-    fn oci(&self, fallback: &str) -> Result<Vec<Vec<Package>>, String> {
+    fn oci(&self, fallback: &str, naming: Naming) -> Result<Vec<Vec<Package>>, String> {
         let index: Node = self.document("index.json")?;
         let mut images = Vec::new();
         for descriptor in &index.manifests {
             let name = [IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION].iter().find_map(|key| descriptor.annotations.get(*key));
-            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
-            let whole = if name.contains(['/', ':', '@']) { name.clone() } else { format!("{fallback}:{name}") };
+            let names = match name.filter(|name| !name.is_empty()) {
+                _ if naming == Naming::Optional => Vec::new(),
+                Some(name) if name.contains(['/', ':', '@']) => spell_out(std::slice::from_ref(name))?,
+                Some(name) => spell_out(&[format!("{fallback}:{name}")])?,
+                None => continue,
+            };
             let mut platforms = Vec::new();
-            self.collect(descriptor, &spell_out(&[whole])?, &mut platforms, 0)?;
+            self.collect(descriptor, &names, &mut platforms, 0)?;
             images.push(platforms);
         }
         Ok(images)

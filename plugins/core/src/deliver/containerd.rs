@@ -82,6 +82,16 @@ unpacked "$id" || { echo "it took the archive, but the image is not unpacked" >&
 ctr images tag --force "$id" "$@" >/dev/null || fail
 "#;
 
+/// Lists one image.
+const FIND: &str = r#"
+ctr images ls "$2"
+"#;
+
+/// Gives a blob.
+const CONTENT: &str = r#"
+exec ctr content get "$2"
+"#;
+
 /// Gives more names to an image that is there.
 const TAG: &str = r#"
 id=$2
@@ -99,7 +109,7 @@ unpacked() {
 
 /// A way to ask a node's containerd.
 #[derive(Clone, Debug)]
-pub(super) struct Containerd<'a> {
+pub(crate) struct Containerd<'a> {
     node: &'a Node,
     /// Its socket; the default one when absent.
     address: Option<String>,
@@ -122,7 +132,7 @@ pub(super) struct Observed {
 }
 
 impl<'a> Containerd<'a> {
-    pub(super) fn of(node: &'a Node) -> Self {
+    pub(crate) fn of(node: &'a Node) -> Self {
         Self { node, address: None }
     }
 
@@ -151,6 +161,40 @@ impl<'a> Containerd<'a> {
         arguments.extend(filters);
         let answer = self.run("list images", &[PRELUDE, ASK].concat(), &arguments).await?;
         Ok(read_answer(&answer))
+    }
+
+    /// The digest of the manifest or index that a name stands for.
+    pub(crate) async fn target(&self, name: &str) -> Result<Option<String>, DeliverError> {
+        let answer = self.run("list images", &[PRELUDE, FIND].concat(), &[filter(name)]).await?;
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.and_then(|rest| rest.split_whitespace().nth(1)).map(str::to_owned))
+    }
+
+    /// Writes a blob of the content store. Nothing is written where there is no
+    /// such.
+    pub(crate) async fn content(&self, digest: &str, out: &mut (dyn Write + Send)) -> Result<(), DeliverError> {
+        let script = [PRELUDE, CONTENT].concat();
+        let process = self.in_time(PATIENCE, self.script(&script, &[digest.to_owned()])).await?;
+        let NodeProcess { stdin, mut stdout, mut stderr, ended } = process;
+        drop(stdin);
+        let mut complained = Vec::new();
+        let copied = async {
+            let mut buffer = vec![0; CHUNK];
+            loop {
+                let count = self.in_time(PATIENCE, stdout.read(&mut buffer)).await?;
+                if count == 0 {
+                    return Ok::<(), DeliverError>(());
+                }
+                let written = out.write_all(&buffer[..count]);
+                written.map_err(|source| DeliverError::Local { doing: "keep content of a node".into(), source })?;
+            }
+        };
+        let (copied, _) = tokio::join!(copied, stderr.read_to_end(&mut complained));
+        copied?;
+        match self.in_time(PATIENCE, ended.code()).await? {
+            0 => Ok(()),
+            _ => Err(self.failed("give content", &String::from_utf8_lossy(&complained))),
+        }
     }
 
     /// Gives an image that is there these names.

@@ -6,7 +6,7 @@
 //! needed are kept.
 
 use super::DeliverError;
-use super::archive::Archive;
+use super::archive::{Archive, Naming};
 use super::package::{Content, Hashing, Identity, Package, PackedLayer};
 use super::tar_split::SplitLayer;
 use crate::docker::{DockerError, Endpoint, Engine};
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 /// An image that an engine has.
 #[derive(Clone, Debug)]
-pub(super) struct EngineImage {
+pub(crate) struct EngineImage {
     engine: Engine,
     /// As the user says it.
     name: String,
@@ -35,7 +35,7 @@ pub(super) struct EngineImage {
 }
 
 impl EngineImage {
-    pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Self, DeliverError> {
+    pub(crate) async fn inspect(engine: &Engine, name: &str) -> Result<Self, DeliverError> {
         let spelled_out = reference::normalize(name).map_err(|reason| DeliverError::BadName { name: name.to_owned(), reason })?;
         let inspected = engine.client().inspect_image(name).await.map_err(|error| match error {
             Refusal::DockerResponseServerError { status_code: 404, .. } => DeliverError::NoSuchImage { name: name.to_owned() },
@@ -60,8 +60,31 @@ impl EngineImage {
         }
     }
 
+    /// The engine's id of it.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How many layers it has.
+    pub(crate) fn layers(&self) -> usize {
+        self.diff_ids.len()
+    }
+
+    /// Which of its layers is this one.
+    pub(crate) fn places(&self, diff_id: &str) -> Vec<bool> {
+        self.diff_ids.iter().map(|own| own == diff_id).collect()
+    }
+
+    /// The image without any layer's content.
+    ///
+    /// # Errors
+    /// Where the engine's folder can't be read: only an export tells then.
+    pub(crate) async fn documents(&self) -> io::Result<Package> {
+        self.read_from_folder(&vec![false; self.diff_ids.len()]).await
+    }
+
     /// The image with the content of these layers.
-    pub(super) async fn fetch(&self, include: &[bool]) -> Result<Package, DeliverError> {
+    pub(crate) async fn fetch(&self, include: &[bool]) -> Result<Package, DeliverError> {
         match self.read_from_folder(include).await {
             Ok(package) => return Ok(package),
             Err(reason) => tracing::info!(%reason, image = self.name, "layers come out of an export, not out of the engine's folder"),
@@ -134,7 +157,7 @@ impl EngineImage {
         let path = file.into_temp_path();
         let to = path.to_owned();
         self.export(move |mut stream| io::copy(&mut stream, &mut File::create(to)?)).await?;
-        let archive = Archive::open(&path)?;
+        let archive = Archive::open(&path, Naming::Optional)?;
         let mut packages = archive.for_architecture(&self.architecture)?;
         let mut package = packages.pop().ok_or_else(|| DeliverError::NoSuchImage { name: self.name.clone() })?;
         package.names = vec![self.spelled_out.clone()];

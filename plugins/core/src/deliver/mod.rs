@@ -10,12 +10,12 @@
 //! speaks to a node. `inventory` is what nodes have from here, `ledger` what was
 //! pushed to registries, `rates` what the ways have cost.
 
-mod archive;
-mod containerd;
-mod engine;
+pub(crate) mod archive;
+pub(crate) mod containerd;
+pub(crate) mod engine;
 pub mod inventory;
 pub mod ledger;
-mod package;
+pub(crate) mod package;
 mod progress;
 pub mod rates;
 mod spread;
@@ -26,9 +26,9 @@ pub use progress::Progress;
 
 use crate::docker::{DockerError, Engine};
 use crate::error::{CommandError, Result};
-use crate::image::Image;
+use crate::image::{Image, ImageError};
 use crate::node::Node;
-use archive::Archive;
+use archive::{Archive, Naming};
 use containerd::Containerd;
 use engine::EngineImage;
 use package::Package;
@@ -117,6 +117,14 @@ pub enum DeliverError {
         /// Its name.
         name: String,
     },
+    /// Layers of an image's base that a node lacks are nowhere to be had.
+    #[error("{image} lacks layers of its base")]
+    Base {
+        /// The image's reference.
+        image: String,
+        /// Why.
+        source: ImageError,
+    },
     /// The Docker engine failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
@@ -170,12 +178,16 @@ impl From<DeliverError> for CommandError {
             DeliverError::Io { source, .. } | DeliverError::Local { source, .. } if source.kind() == StorageFull => {
                 Some("free some disk space, or name another folder for temporary files with TMPDIR")
             }
+            DeliverError::Base { .. } => {
+                Some("the node has no such base; let another one that does supply it, or name a registry in `image.base`")
+            }
             DeliverError::BadName { .. } | DeliverError::Docker(_) | DeliverError::Io { .. } | DeliverError::Local { .. } => None,
         };
         let message = error.to_string();
         let command = match error {
             DeliverError::Io { source, .. } | DeliverError::Local { source, .. } => Self::new(message).caused_by(source),
             DeliverError::Docker(error) => error.into(),
+            DeliverError::Base { source, .. } => Self::new(message).caused_by(source),
             DeliverError::BadName { .. } => Self::usage(message),
             _ => Self::new(message),
         };
@@ -193,7 +205,7 @@ impl From<DeliverError> for CommandError {
 /// When it could be delivered to none; see the outcome of each node otherwise.
 pub async fn to_nodes(nodes: &[Node], image: &Image, progress: &Progress) -> Result<Vec<NodeDelivery>, DeliverError> {
     let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
-    spread::deliver(&containerds, &Supply::Made(Package::of_image(image)), progress).await
+    spread::deliver(&containerds, &Supply::made(image), progress).await
 }
 
 /// [`to_nodes`] for one node.
@@ -213,7 +225,7 @@ pub async fn to_node(node: &Node, image: &Image) -> Result<Delivery> {
 /// When a node can't be asked, or can't run the image.
 pub async fn missing_bytes(nodes: &[Node], image: &Image) -> Result<Option<u64>, DeliverError> {
     let package = Package::of_image(image);
-    let supply = Supply::Made(package.clone());
+    let supply = Supply::made(image);
     let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
     let assessed = futures::future::try_join_all(containerds.iter().map(|containerd| spread::assess(containerd, &supply))).await?;
     let needs = assessed.iter().flat_map(spread::Assessment::needs).filter(|need| **need != Need::Nothing);
@@ -261,18 +273,8 @@ pub async fn load(nodes: &[Node], source: &Source, progress: &Progress) -> Resul
 
 async fn open(path: &Path) -> Result<Archive, DeliverError> {
     let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Archive::open(&path)).await;
+    let opened = tokio::task::spawn_blocking(move || Archive::open(&path, Naming::Required)).await;
     opened.map_err(|error| DeliverError::Local { doing: "read the archive".into(), source: std::io::Error::other(error) })?
-}
-
-/// This machine's, as Go names it.
-fn local_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -10,32 +10,32 @@ use std::sync::Arc;
 
 /// An image for one platform that can be sent, as far as its layers are at hand.
 #[derive(Clone, Debug)]
-pub(super) struct Package {
+pub(crate) struct Package {
     /// What nodes are to know it by, spelled out.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// As Go names it.
-    pub(super) architecture: String,
-    pub(super) config: Vec<u8>,
-    pub(super) manifest: Vec<u8>,
+    pub(crate) architecture: String,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
     /// From the lowest to the uppermost.
-    pub(super) layers: Vec<PackedLayer>,
+    pub(crate) layers: Vec<PackedLayer>,
 }
 
 /// One layer, as the manifest names it.
 #[derive(Clone, Debug)]
-pub(super) struct PackedLayer {
+pub(crate) struct PackedLayer {
     /// Of the blob, compressed or not.
-    pub(super) digest: String,
+    pub(crate) digest: String,
     pub(super) size: u64,
     /// Of the uncompressed tar.
-    pub(super) diff_id: String,
+    pub(crate) diff_id: String,
     /// Absent where nobody asked for it.
-    pub(super) content: Option<Content>,
+    pub(crate) content: Option<Content>,
 }
 
 /// Where the bytes of a layer are.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A part of a file that has a name.
     Part { path: PathBuf, offset: u64 },
     /// A part of a file that has none.
@@ -46,7 +46,7 @@ pub(super) enum Content {
 
 /// How an image is recognised on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Its names, spelled out.
     pub(super) names: Vec<String>,
     /// The configuration's digest: the image id.
@@ -62,7 +62,7 @@ impl Package {
         let layer = |layer: &image::Layer| PackedLayer {
             digest: layer.digest.clone(),
             size: layer.size,
-            diff_id: layer.digest.clone(),
+            diff_id: layer.diff_id.clone(),
             content: Some(Content::Part { path: layer.path.clone(), offset: 0 }),
         };
         Self {
@@ -149,7 +149,7 @@ impl PackedLayer {
     }
 
     /// Writes exactly as many bytes as the layer has.
-    pub(super) fn copy_to(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn copy_to(&self, out: &mut dyn Write) -> io::Result<()> {
         match &self.content {
             Some(Content::Part { path, offset }) => {
                 let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

@@ -164,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn image(layers: &[(&str, u64)]) -> Image {
-        let layer = |(digest, size): &(&str, u64)| Layer { digest: (*digest).to_owned(), size: *size, path: "x".into() };
+        let layer = |(digest, size): &(&str, u64)| Layer::uncompressed((*digest).to_owned(), *size, "x".into());
         Image {
             reference: "devloop.local/x:1".into(),
             manifest_digest: layers.iter().map(|(digest, _)| *digest).collect(),

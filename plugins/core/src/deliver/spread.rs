@@ -55,7 +55,7 @@ pub(super) async fn deliver(nodes: &[Containerd<'_>], supply: &Supply, progress:
 pub(super) async fn assess(containerd: &Containerd<'_>, supply: &Supply) -> Result<Assessment, DeliverError> {
     // A node on this machine has its processor, so that its answer is known
     // before; it is asked again if not.
-    let guess = supply.identities(Some(super::local_architecture()));
+    let guess = supply.identities(Some(crate::image::local_architecture()));
     let wanted = match guess {
         Ok(wanted) => wanted,
         Err(_) => supply.identities(None)?,

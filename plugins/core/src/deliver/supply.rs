@@ -4,13 +4,14 @@ use super::DeliverError;
 use super::archive::Archive;
 use super::engine::EngineImage;
 use super::package::{Identity, Package};
+use crate::image::Image;
 
 /// A source of images, whose documents are known and whose layers may have to
 /// be got.
 #[derive(Debug)]
 pub(super) enum Supply {
     /// An image made here.
-    Made(Package),
+    Made { image: Box<Image>, package: Package },
     /// A tar or a folder.
     Archive(Archive),
     /// A Docker engine.
@@ -18,6 +19,10 @@ pub(super) enum Supply {
 }
 
 impl Supply {
+    pub(super) fn made(image: &Image) -> Self {
+        Self::Made { image: Box::new(image.clone()), package: Package::of_image(image) }
+    }
+
     /// The images for nodes of an architecture; for all, where none is given.
     pub(super) fn identities(&self, architecture: Option<&str>) -> Result<Vec<Identity>, DeliverError> {
         let (own, one) = match self {
@@ -27,7 +32,7 @@ impl Supply {
                     None => Ok(archive.all().map(Package::identity).collect()),
                 };
             }
-            Self::Made(package) => (&package.architecture, package.identity()),
+            Self::Made { package, .. } => (&package.architecture, package.identity()),
             Self::Engine(image) => (&image.architecture, image.identity()),
         };
         match architecture {
@@ -43,7 +48,11 @@ impl Supply {
     /// layers, which is what their digests say.
     pub(super) async fn fetch(&self, architecture: &str, index: usize, include: &[bool]) -> Result<Package, DeliverError> {
         match self {
-            Self::Made(package) => Ok(package.clone()),
+            Self::Made { image, package } => {
+                let obtained = image.obtain(include).await;
+                obtained.map_err(|source| DeliverError::Base { image: image.reference.clone(), source })?;
+                Ok(package.clone())
+            }
             Self::Engine(image) => image.fetch(include).await,
             Self::Archive(archive) => {
                 let packages = archive.for_architecture(architecture)?;

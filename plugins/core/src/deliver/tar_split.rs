@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 
 /// One layer, ready to be put together.
 #[derive(Debug)]
-pub(super) struct SplitLayer {
+pub(crate) struct SplitLayer {
     files: OwnedFd,
     parts: Vec<Part>,
     size: u64,

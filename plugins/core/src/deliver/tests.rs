@@ -67,7 +67,9 @@ impl Server {
         std::fs::create_dir_all(project.join("static")).unwrap();
         std::fs::write(project.join("static/file"), files).unwrap();
         std::fs::write(project.join("binary"), program(62, payload)).unwrap();
-        image::assemble(&self.folder.path().join("cache"), &spec(), &project, &project.join("binary")).unwrap()
+        let binary = project.join("binary");
+        let ingredients = image::Ingredients::of(&project).with_binary(&binary);
+        image::assemble(&self.folder.path().join("cache"), &spec(), &ingredients).unwrap()
     }
 }
 
@@ -86,7 +88,7 @@ async fn outcome(server: &Server, supply: Supply) -> Result<Delivery, DeliverErr
 }
 
 async fn deliver(server: &Server, image: &Image) -> Result<Delivery, DeliverError> {
-    outcome(server, Supply::Made(Package::of_image(image))).await
+    outcome(server, Supply::made(image)).await
 }
 
 async fn load_file(server: &Server, path: &Path) -> Result<Delivery, DeliverError> {
@@ -112,15 +114,9 @@ fn program(machine: u8, payload: &str) -> Vec<u8> {
 fn spec() -> crate::project::ImageSpec {
     crate::project::ImageSpec {
         name: "shop".into(),
-        base: crate::project::Base::Scratch,
-        user: None,
-        entrypoint: vec![],
-        cmd: vec![],
-        env: Default::default(),
-        workdir: None,
-        binary: "/app/shop".into(),
+        binary: Some("/app/shop".into()),
         files: vec![crate::project::FileMapping { from: "static".into(), to: "/srv".into() }],
-        ports: vec![],
+        ..crate::project::ImageSpec::default()
     }
 }
 
@@ -270,7 +266,7 @@ async fn nodes_fail_alone() {
     let init_pid = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
     let gone = Node::embedded("gone", init_pid);
-    let supply = Supply::Made(Package::of_image(&server.image("one", "a")));
+    let supply = Supply::made(&server.image("one", "a"));
     let progress = Progress::default();
     let deliveries = spread::deliver(&[Containerd::of(&gone), server.containerd()], &supply, &progress).await.unwrap();
     assert!(matches!(deliveries[0].outcome, Err(DeliverError::NodeGone { .. })));
@@ -324,20 +320,23 @@ fn docker_archive(layers: &[&str]) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn a_docker_archive_is_understood_and_keeps_its_image_id() {
     let (_folder, path) = docker_archive(&["a/layer.tar"]);
-    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    let package = Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap().remove(0);
     assert_eq!(package.names, ["docker.io/library/shop:1"]);
     assert!(matches!(package.layers[0].content, Some(Content::Part { .. })));
     package.verify(&[true]).unwrap();
     // The same bytes, the same manifest: nobody's clock is in it.
-    assert_eq!(package.identity(), Archive::open(&path).unwrap().for_architecture("amd64").unwrap()[0].identity());
+    assert_eq!(
+        package.identity(),
+        Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap()[0].identity()
+    );
     let (_folder, path) = docker_archive(&[]);
-    assert!(Archive::open(&path).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
+    assert!(Archive::open(&path, archive::Naming::Required).unwrap_err().to_string().ends_with("layer a/layer.tar is missing"));
 }
 
 #[test]
 fn an_archive_that_was_cut_short_never_ends_well() {
     let (_folder, path) = docker_archive(&["a/layer.tar"]);
-    let package = Archive::open(&path).unwrap().for_architecture("amd64").unwrap().remove(0);
+    let package = Archive::open(&path, archive::Naming::Required).unwrap().for_architecture("amd64").unwrap().remove(0);
     let mut whole = Vec::new();
     package.write(&[true], &mut whole).unwrap();
     let index = whole.windows(10).position(|window| window == b"index.json").unwrap();
@@ -378,4 +377,53 @@ async fn what_was_delivered_is_listed_and_taken_away_and_nothing_else() {
     // It is sent again as a whole: nothing is thought to be there that isn't.
     assert_eq!(deliver(&server, &two).await.unwrap().sent_layers, 1);
     assert!(deliver(&server, &one).await.unwrap().sent_bytes == 0);
+}
+
+/// Where nothing can be had.
+#[derive(Debug)]
+struct Nothing;
+
+impl image::Supplier for Nothing {
+    fn supply<'a>(
+        &'a self,
+        _: &'a image::Layer,
+        _: &'a mut image::Receiving,
+    ) -> futures::future::BoxFuture<'a, Result<(), image::Unobtainable>> {
+        Box::pin(async { Err("there is nothing".into()) })
+    }
+
+    fn describe(&self) -> String {
+        "nowhere".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn of_a_base_that_the_node_has_nothing_is_read_or_sent() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let below = server.image("one", "a");
+    deliver(&server, &below).await.unwrap();
+    let cache = server.folder.path().join("another cache");
+    let store = image::Store::open(&cache).unwrap();
+    let supplier: std::sync::Arc<dyn image::Supplier> = std::sync::Arc::new(Nothing);
+    let look = async |name: &str| image::source::on_node(&store, "cluster:x", name, &server.containerd(), "amd64", &supplier).await;
+    assert!(look("devloop.local/none:1").await.unwrap().is_none());
+    let found = look(&below.reference).await.unwrap().unwrap();
+    let project = server.folder.path().join("project");
+    let spec = crate::project::ImageSpec { binary: None, ..spec() };
+    let upon = image::assemble(&cache, &spec, &image::Ingredients { base: Some(&found), ..image::Ingredients::of(&project) }).unwrap();
+    assert!(upon.layers[..2].iter().map(|layer| &layer.digest).eq(below.layers.iter().map(|layer| &layer.digest)));
+    let delivered = deliver(&server, &upon).await.unwrap();
+    assert_eq!((delivered.sent_layers, delivered.total_layers), (1, 3));
+    assert!(upon.layers[..2].iter().all(|layer| !layer.path.exists()));
+    // The node's content is what it should be, where it keeps it.
+    let mut content = Vec::new();
+    server.containerd().content(&below.layers[1].digest, &mut content).await.unwrap();
+    assert!(content == std::fs::read(&below.layers[1].path).unwrap());
+    let missing = server.containerd().content(&image::digest(b"none"), &mut Vec::new()).await.unwrap_err();
+    assert!(matches!(missing, DeliverError::Containerd { .. }), "{missing}");
+    // Another node lacks the base, and there is nowhere to have it from.
+    let Some(other) = Server::start().await else { return };
+    let error = crate::ui::render_error(&deliver(&other, &upon).await.unwrap_err().into());
+    assert!(error.contains("lacks layers of its base") && error.contains("there is nothing"), "{error}");
+    assert!(names(&other).await.is_empty());
 }

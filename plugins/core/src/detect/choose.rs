@@ -79,7 +79,7 @@ fn names(remote: &Remote) -> Vec<String> {
     names
 }
 
-fn belongs_to(local: &Local, path: &Path, name: &str) -> bool {
+pub(super) fn belongs_to(local: &Local, path: &Path, name: &str) -> bool {
     let variant = path.file_name().and_then(|name| name.to_str()).and_then(variant).unwrap_or_default();
     if !variant.is_empty() {
         return variant == name;

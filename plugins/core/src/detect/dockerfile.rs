@@ -117,6 +117,22 @@ pub(super) fn parse(text: &str) -> Result<Vec<Stage>, Mistake> {
     Ok(parser.stages)
 }
 
+/// The instructions of a Dockerfile with their lines, from 1, and without comments
+/// and breaks; none for one that can't be read.
+pub(crate) fn instructions(text: &str) -> Vec<(usize, String)> {
+    let Ok((lines, _)) = lines::split(text) else { return Vec::new() };
+    lines.iter().map(|line| (line.number, format!("{} {}", line.instruction, line.rest))).collect()
+}
+
+/// The images that a Dockerfile is built upon, as far as that can be told.
+pub(crate) fn base_images(text: &str) -> Vec<String> {
+    let images = parse(text).unwrap_or_default().into_iter().filter_map(|stage| match stage.base {
+        Origin::Image(image) if image != "scratch" && !image.contains('$') => Some(image),
+        _ => None,
+    });
+    images.collect()
+}
+
 struct Parser {
     escape: char,
     /// `ARG` before the first `FROM`.

@@ -167,13 +167,7 @@ impl<'a> Recipe<'a> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".dockerignore");
         let text = self.local.texts.get(Path::new(&name)).map_or("", String::as_str);
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        // They begin at the context, where those of `.gitignore` fit in any folder.
-        let anchored = lines.map(|line| match line.strip_prefix('!') {
-            Some(line) => format!("!/{}", line.strip_prefix("./").unwrap_or(line).trim_start_matches('/')),
-            None => format!("/{}", line.strip_prefix("./").unwrap_or(line).trim_start_matches('/')),
-        });
-        anchored.collect()
+        crate::dockerfile::ignore::read_for_git(text)
     }
 
     /// A pattern of file names in one folder is a rule for the folder that leaves

@@ -117,12 +117,31 @@ impl Page<'_> {
                     self.line(4, &format!("flags: {}", sequence(&go.flags)));
                 }
             }
+            Build::Node(node) => {
+                self.line(3, "node:");
+                self.line(4, &format!("to: {}", scalar(&node.to)));
+                self.path(4, "folder", node.folder.as_deref());
+                self.line(4, &format!("include: {}", paths(&node.include)));
+            }
+            Build::Python(python) => {
+                self.line(3, "python:");
+                self.line(4, &format!("requirements: {}", scalar(&python.requirements.to_string_lossy())));
+                self.line(4, &format!("to: {}", scalar(&python.to)));
+                self.path(4, "folder", python.folder.as_deref());
+                self.line(4, &format!("include: {}", paths(&python.include)));
+            }
             Build::Command(command) => {
                 self.line(3, "command:");
                 self.line(4, &format!("run: {}", sequence(&command.run)));
                 self.line(4, &format!("watch: {}", paths(&command.watch)));
                 self.path(4, "folder", command.folder.as_deref());
                 self.path(4, "output", command.output.as_deref());
+            }
+            Build::Dockerfile(dockerfile) => {
+                self.line(3, "dockerfile:");
+                self.path(4, "file", Some(&dockerfile.file()));
+                self.path(4, "context", Some(&dockerfile.context));
+                // Nothing else is ever worked out.
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Layers: from files to tars with a known digest.
 
-use super::{ImageError, Layer};
+use super::ImageError;
 use crate::project::FileMapping;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -10,7 +10,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 /// What a layer will hold: path in the image, without the first slash, to entry.
 /// The map's order is the tar's.
@@ -142,66 +141,8 @@ fn changed_or(source: io::Error, path: &Path) -> ImageError {
     }
 }
 
-/// The folder that keeps layers, each under its digest.
-pub(super) struct Store {
-    folder: PathBuf,
-}
-
-impl Store {
-    pub(super) fn open(cache: &Path) -> Result<Self, ImageError> {
-        let folder = cache.join("layers");
-        std::fs::create_dir_all(&folder).map_err(|source| ImageError::Io { doing: "create", path: folder.clone(), source })?;
-        Ok(Self { folder })
-    }
-
-    /// Writes a layer's tar, and learns its digest on the way. The file always
-    /// holds what was just read: an older one of the same digest is replaced, so
-    /// that a damaged one does no harm.
-    pub(super) fn add(&self, plan: &Plan) -> Result<Layer, ImageError> {
-        let failed = |source| ImageError::Io { doing: "write a layer in", path: self.folder.clone(), source };
-        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.folder).map_err(failed)?;
-        let mut out = Hashing { inner: io::BufWriter::with_capacity(1 << 18, temporary.as_file()), hash: Sha256::new(), size: 0 };
-        write_tar(plan, &mut out)?;
-        out.inner.flush().map_err(failed)?;
-        let (digest, size) = (render(&out.hash.finalize_reset()), out.size);
-        drop(out);
-        let path = self.folder.join(format!("{}.tar", digest.trim_start_matches("sha256:")));
-        temporary.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(Layer { digest, size, path })
-    }
-
-    /// Removes the layers used longest ago when there is much, but none that is
-    /// in use now. The cache is not worth an error.
-    pub(super) fn prune(&self, keep: &[Layer]) {
-        const LIMIT: u64 = 1 << 30;
-        const IN_USE: Duration = Duration::from_secs(15 * 60);
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let metadata = entry.metadata().ok()?;
-                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-            })
-            .collect();
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (modified, size, path) in files {
-            let recent = modified.elapsed().map_or(true, |age| age < IN_USE);
-            let left_over = path.file_name().is_some_and(|name| name.as_bytes().starts_with(TEMPORARY.as_bytes()));
-            if recent || keep.iter().any(|layer| layer.path == path) || (total <= LIMIT && !left_over) {
-                continue;
-            }
-            if std::fs::remove_file(&path).is_ok() {
-                total -= size;
-            }
-        }
-    }
-}
-
-const TEMPORARY: &str = ".layer-";
-
 /// Writes the tar of a layer.
-fn write_tar(plan: &Plan, out: &mut impl Write) -> Result<(), ImageError> {
+pub(super) fn write_tar(plan: &Plan, out: &mut impl Write) -> Result<(), ImageError> {
     let mut builder = tar::Builder::new(out);
     let written = |source: io::Error, path: &Path| match source.downcast::<Source>() {
         Ok(Source(error)) => error,
@@ -301,10 +242,23 @@ impl Read for Steady {
 #[error(transparent)]
 struct Source(ImageError);
 
-struct Hashing<W> {
+/// Passes bytes on, and learns their digest on the way.
+#[derive(Debug)]
+pub(super) struct Hashing<W> {
     inner: W,
     hash: Sha256,
     size: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), size: 0 }
+    }
+
+    /// The digest and the number of the bytes so far; counts anew then.
+    pub(super) fn conclude(&mut self) -> (String, u64) {
+        (render(&self.hash.finalize_reset()), std::mem::take(&mut self.size))
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {

@@ -7,22 +7,39 @@
 //! (<https://github.com/opencontainers/image-spec>).
 
 mod archive;
+mod base;
+mod blob;
 mod config;
 mod elf;
+mod folder;
 mod layer;
 pub mod reference;
+pub mod source;
+mod store;
+
+pub use base::BaseImage;
+pub use blob::Layer;
 
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
-pub(crate) use config::{LAYER_TYPE, manifest_of};
+pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
+pub(crate) use config::manifest_of;
+pub(crate) use folder::layer_of_folder;
 pub(crate) use layer::{digest, render as render_digest};
+pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The registry part of the references of images made here. There is no such
 /// registry; nothing is ever pulled from it.
 pub const REGISTRY: &str = "devloop.local";
+
+/// So many layers are got at once.
+const AT_ONCE: usize = 4;
 
 /// An image whose layers are files on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,17 +56,6 @@ pub struct Image {
     pub config: Vec<u8>,
     /// The manifest, JSON.
     pub manifest: Vec<u8>,
-}
-
-/// One layer: an uncompressed tar.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// `sha256:...` of the tar; blob digest and diff id are the same.
-    pub digest: String,
-    /// In bytes.
-    pub size: u64,
-    /// The tar, in the cache.
-    pub path: PathBuf,
 }
 
 /// Why an image can't be made.
@@ -83,6 +89,42 @@ pub enum ImageError {
         /// Why.
         reason: String,
     },
+    /// Not an image that another one could be built upon.
+    #[error("{name} can't be built upon: {reason}")]
+    Base {
+        /// As the user names it.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The base is not for the processor that the image is for.
+    #[error("{name} is for {found}, the image is to run on {wanted}")]
+    Platform {
+        /// As the user names it.
+        name: String,
+        /// The architectures that it is for.
+        found: String,
+        /// The one that is needed.
+        wanted: String,
+    },
+    /// The base is not where it is said to be.
+    #[error("could not get {name}")]
+    Unreachable {
+        /// As the user names it.
+        name: String,
+        /// Why.
+        source: Unobtainable,
+    },
+    /// A layer's bytes are nowhere to be had.
+    #[error("could not get layer {digest} from {from}")]
+    Unobtainable {
+        /// The layer.
+        digest: String,
+        /// Where it should be.
+        from: String,
+        /// Why it isn't.
+        source: Unobtainable,
+    },
     /// The file system said no.
     #[error("could not {doing} {}", path.display())]
     Io {
@@ -107,6 +149,7 @@ impl From<ImageError> for crate::CommandError {
         let hint = match &error {
             ImageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some("free some disk space"),
             ImageError::Changed { .. } => Some("run the command again"),
+            ImageError::Platform { .. } => Some("name a base for that platform in `image.base`, or choose another with --platform"),
             _ => None,
         };
         let command = Self::new("could not make the image").caused_by(error);
@@ -117,39 +160,91 @@ impl From<ImageError> for crate::CommandError {
     }
 }
 
-/// Makes the image of a service: one layer for each file mapping and one for the
-/// binary. Layers are kept in `cache/layers`.
+/// What an image is made of, beside what its description says.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingredients<'a> {
+    /// The folder that the description's paths are relative to.
+    pub root: &'a Path,
+    /// The program, where the image has one.
+    pub binary: Option<&'a Path>,
+    /// What it is built upon; nothing when absent.
+    pub base: Option<&'a BaseImage>,
+    /// What its program needs and seldom changes: the lowest of its own layers.
+    pub dependencies: &'a [Layer],
+    /// What the manifest says about the image.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// The architecture that it is for, as Go names it, where neither a program nor
+    /// a base says so; this machine's when absent.
+    pub architecture: Option<&'a str>,
+}
+
+impl<'a> Ingredients<'a> {
+    /// Files of this folder, and nothing else yet.
+    pub fn of(root: &'a Path) -> Self {
+        Self { root, binary: None, base: None, dependencies: &[], annotations: None, architecture: None }
+    }
+
+    /// The same with this program.
+    #[must_use]
+    pub fn with_binary(self, binary: &'a Path) -> Self {
+        Self { binary: Some(binary), ..self }
+    }
+}
+
+/// Makes the image of a service: upon the layers of its base and of its
+/// dependencies, one layer for each file mapping and one for the binary. Layers are kept in `cache/layers`.
 ///
-/// The largest layer is the lowest: whatever lies above a changed layer is sent
-/// again, and that had better be small. Where layers overlap, the later one of
-/// the project file counts, and they stay in its order with the binary on top.
+/// What changes most often is the uppermost, for whatever lies above a changed
+/// layer is sent again: the binary, and of the others the smallest. Where layers
+/// overlap, the later one of the project file counts, and they stay in its order.
 ///
 /// The creation time is `SOURCE_DATE_EPOCH`, else 1970.
 ///
 /// # Errors
 /// [`ImageError`]; [`ImageError::is_transient`] ones go away.
-pub fn assemble(cache: &Path, spec: &ImageSpec, root: &Path, binary: &Path) -> Result<Image, ImageError> {
-    let program = elf::inspect(binary)?;
-    if let Some(interpreter) = &program.interpreter
-        && !spec.files.iter().any(|mapping| interpreter.starts_with(&mapping.to))
-    {
-        let reason = format!("it is linked dynamically and wants {interpreter}, which an image from scratch doesn't have");
-        return Err(ImageError::Binary { path: binary.to_owned(), reason });
+pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -> Result<Image, ImageError> {
+    let Ingredients { root, binary, base, dependencies, annotations, architecture: wanted } = *ingredients;
+    let program = match (binary, &spec.binary) {
+        (Some(binary), Some(to)) => Some((binary, to, elf::inspect(binary)?)),
+        (Some(binary), None) => {
+            let reason = "it is not said where it goes; add `binary: /path` to the image".to_owned();
+            return Err(ImageError::Binary { path: binary.to_owned(), reason });
+        }
+        (None, _) => None,
+    };
+    let architecture = match (&program, base) {
+        (Some((path, _, program)), base) => {
+            check_interpreter(path, program, spec, base)?;
+            program.architecture.clone()
+        }
+        (None, Some(base)) => base.architecture.clone(),
+        (None, None) => wanted.unwrap_or(local_architecture()).to_owned(),
+    };
+    if let (Some((path, ..)), Some(wanted)) = (&program, wanted.filter(|wanted| *wanted != architecture)) {
+        let reason = format!("it is for {architecture}, the image is for {wanted}");
+        return Err(ImageError::Binary { path: (*path).to_owned(), reason });
     }
-    let store = layer::Store::open(cache)?;
-    let mut plans = Vec::with_capacity(spec.files.len() + 1);
-    for mapping in &spec.files {
-        plans.push(layer::of_mapping(root, mapping)?);
+    if let Some(base) = base.filter(|base| base.architecture != architecture) {
+        return Err(ImageError::Platform { name: base.name.clone(), found: base.architecture.clone(), wanted: architecture });
     }
-    plans.push(layer::of_file(binary, &spec.binary, true)?);
-    let mut layers = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
+    let store = Store::open(cache)?;
+    let mut plans = spec.files.iter().map(|mapping| layer::of_mapping(root, mapping)).collect::<Result<Vec<_>, _>>()?;
+    if let Some((path, to, _)) = &program {
+        plans.push(layer::of_file(path, to, true)?);
+    }
+    let mut own = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
     if !layer::overlap(&plans) {
         // By order of magnitude, so that layers of a similar size don't change
         // places with every edit.
-        layers.sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
+        let assets = own.len() - usize::from(program.is_some());
+        own[..assets].sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
     }
-    store.prune(&layers);
-    let entrypoint = if spec.entrypoint.is_empty() { vec![spec.binary.clone()] } else { spec.entrypoint.clone() };
+    store.prune();
+    let layers: Vec<Layer> = base.map_or(&[][..], |base| &base.layers).iter().chain(dependencies).cloned().chain(own).collect();
+    let entrypoint = match &program {
+        Some((_, to, _)) if spec.entrypoint.is_empty() => vec![(*to).clone()],
+        _ => spec.entrypoint.clone(),
+    };
     let settings = config::Settings {
         user: spec.user.clone(),
         entrypoint,
@@ -157,11 +252,26 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, root: &Path, binary: &Path) -> R
         env: spec.env.clone(),
         workdir: spec.workdir.clone(),
         ports: spec.ports.clone(),
-        created: config::source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()),
+        labels: spec.labels.clone(),
+        stop_signal: spec.stop_signal.clone(),
+        annotations: annotations.cloned().unwrap_or_default(),
+        created: config::source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()).unwrap_or(0),
     };
-    let (config, manifest, manifest_digest) = config::documents(&program.architecture, &settings, &layers);
-    let reference = format!("{REGISTRY}/{}:{}", spec.name, tag(&manifest_digest));
-    Ok(Image { reference, manifest_digest, architecture: program.architecture, layers, config, manifest })
+    let (config, manifest, manifest_digest) = config::documents(&architecture, &settings, base, &layers);
+    let reference = reference_of(&spec.name, &manifest_digest);
+    Ok(Image { reference, manifest_digest, architecture, layers, config, manifest })
+}
+
+/// A program that is linked dynamically needs a loader, which an image built upon
+/// nothing doesn't have by itself.
+fn check_interpreter(path: &Path, program: &elf::Program, spec: &ImageSpec, base: Option<&BaseImage>) -> Result<(), ImageError> {
+    match &program.interpreter {
+        Some(interpreter) if base.is_none() && !spec.files.iter().any(|mapping| interpreter.starts_with(&mapping.to)) => {
+            let reason = format!("it is linked dynamically and wants {interpreter}, which an image from scratch doesn't have");
+            Err(ImageError::Binary { path: path.to_owned(), reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes an image of nothing but one static binary, run as it is, under a fixed
@@ -174,11 +284,26 @@ pub fn single_binary(cache: &Path, reference: &str, binary: &Path, entrypoint: &
     if let Some(interpreter) = &program.interpreter {
         return Err(ImageError::Binary { path: binary.to_owned(), reason: format!("it is linked dynamically and wants {interpreter}") });
     }
-    let store = layer::Store::open(cache)?;
+    let store = Store::open(cache)?;
     let layers = vec![store.add(&layer::of_file(binary, entrypoint, true)?)?];
     let settings = config::Settings { entrypoint: vec![entrypoint.to_owned()], ..config::Settings::default() };
-    let (config, manifest, manifest_digest) = config::documents(&program.architecture, &settings, &layers);
+    let (config, manifest, manifest_digest) = config::documents(&program.architecture, &settings, None, &layers);
     Ok(Image { reference: reference.to_owned(), manifest_digest, architecture: program.architecture, layers, config, manifest })
+}
+
+/// `devloop.local/NAME:TAG`, with the tag that tells what is in it.
+fn reference_of(name: &str, manifest_digest: &str) -> String {
+    format!("{REGISTRY}/{name}:{}", tag(manifest_digest))
+}
+
+/// This machine's, as Go names it.
+pub fn local_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
 }
 
 impl Image {
@@ -190,12 +315,23 @@ impl Image {
     /// For each layer the id of the stack up to it, under which a node knows the
     /// unpacked files (OCI image specification, "Layer ChainID").
     pub fn chain_ids(&self) -> Vec<String> {
-        chain_ids(self.layers.iter().map(|layer| layer.digest.as_str()))
+        chain_ids(self.layers.iter().map(|layer| layer.diff_id.as_str()))
+    }
+
+    /// Sees to it that the layers are at hand whose place in `include` is true;
+    /// all when `include` is shorter than the layers.
+    ///
+    /// # Errors
+    /// [`ImageError::Unobtainable`].
+    pub async fn obtain(&self, include: &[bool]) -> Result<(), ImageError> {
+        let wanted = self.layers.iter().enumerate().filter(|(index, _)| include.get(*index) != Some(&false));
+        let obtained: Vec<BoxFuture<'_, Result<(), ImageError>>> = wanted.map(|(_, layer)| layer.obtain().boxed()).collect();
+        futures::stream::iter(obtained).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Writes a tar in OCI image layout, with the layers whose place in
-    /// `include` is true; all when `include` is shorter than the layers. The
-    /// manifest names all of them in any case.
+    /// `include` is true; all when `include` is shorter than the layers. They are
+    /// at hand, see [`Image::obtain`]. The manifest names all of them in any case.
     ///
     /// # Errors
     /// When a layer can't be read or `out` can't be written.

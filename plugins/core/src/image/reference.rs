@@ -34,6 +34,24 @@ pub fn normalize(name: &str) -> Result<String, String> {
     Ok(format!("{registry}/{path}{tag}{digest}"))
 }
 
+/// The parts of a name that was spelled out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts<'a> {
+    pub(crate) registry: &'a str,
+    pub(crate) path: &'a str,
+    /// Empty where there is only a digest.
+    pub(crate) tag: &'a str,
+    pub(crate) digest: Option<&'a str>,
+}
+
+/// Takes apart what [`normalize`] gives.
+pub(crate) fn parts(name: &str) -> Parts<'_> {
+    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
+    let (registry, rest) = name.split_once('/').unwrap_or((DEFAULT_REGISTRY, name));
+    let (path, tag) = rest.split_once(':').unwrap_or((rest, ""));
+    Parts { registry, path, tag, digest }
+}
+
 const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// Whether this is `sha256:` and 64 hexadecimal digits.
@@ -79,6 +97,15 @@ mod tests {
         }
         let digest = format!("sha256:{}", "a".repeat(64));
         assert_eq!(normalize(&format!("shop@{digest}")).unwrap(), format!("docker.io/library/shop@{digest}"));
+    }
+
+    #[test]
+    fn a_name_has_parts() {
+        let whole = format!("localhost:5001/a/b:c@sha256:{}", "0".repeat(64));
+        let parts = parts(&whole);
+        assert_eq!((parts.registry, parts.path, parts.tag), ("localhost:5001", "a/b", "c"));
+        assert!(parts.digest.is_some_and(is_digest));
+        assert_eq!(super::parts("docker.io/library/x:latest").tag, "latest");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::project::{Base, FileMapping};
+use crate::project::FileMapping;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -37,22 +37,24 @@ impl Project {
     }
 
     fn assemble(&self) -> Result<Image, ImageError> {
-        assemble(&self.folder.path().join("cache"), &spec(), self.folder.path(), &self.binary)
+        self.assemble_as(&spec())
+    }
+
+    fn assemble_as(&self, spec: &ImageSpec) -> Result<Image, ImageError> {
+        let ingredients = Ingredients::of(self.folder.path()).with_binary(&self.binary);
+        assemble(&self.folder.path().join("cache"), spec, &ingredients)
     }
 }
 
 fn spec() -> ImageSpec {
     ImageSpec {
         name: "shop".into(),
-        base: Base::Scratch,
         user: Some("65532:65532".into()),
-        entrypoint: vec![],
-        cmd: vec![],
         env: BTreeMap::from([("MODE".into(), "dev".into())]),
-        workdir: None,
-        binary: "/app/shop".into(),
+        binary: Some("/app/shop".into()),
         files: vec![FileMapping { from: "static".into(), to: "/srv/static".into() }],
         ports: vec![8080],
+        ..ImageSpec::default()
     }
 }
 
@@ -262,19 +264,25 @@ proptest! {
 }
 
 #[test]
-fn the_largest_layer_is_the_lowest_unless_layers_overlap() {
+fn what_changes_most_often_is_the_uppermost_unless_layers_overlap() {
     let project = Project::new();
-    std::fs::write(project.path("page"), "small").unwrap();
+    let folder = |name: &str, size: usize| {
+        std::fs::create_dir(project.folder.path().join(name)).unwrap();
+        std::fs::write(project.folder.path().join(name).join("file"), vec![b'x'; size]).unwrap();
+        FileMapping { from: name.into(), to: format!("/{name}") }
+    };
+    let spec = ImageSpec { files: vec![folder("page", 10), folder("large", 1 << 21)], ..spec() };
     std::fs::write(&project.binary, elf(62, &[b'x'; 1 << 20])).unwrap();
-    let before = project.assemble().unwrap();
-    assert!(before.layers[0].size > before.layers[1].size);
-    // A changed page leaves the stack up to the binary as it is.
-    std::fs::write(project.path("page"), "other").unwrap();
-    let after = project.assemble().unwrap();
-    assert_eq!(before.chain_ids()[0], after.chain_ids()[0]);
-    assert_ne!(before.chain_ids()[1], after.chain_ids()[1]);
-    // A mapping that has the binary's path must stay below it.
-    let spec = ImageSpec { files: vec![FileMapping { from: "static/page".into(), to: "/app/shop".into() }], ..spec() };
-    let image = assemble(&project.folder.path().join("cache"), &spec, project.folder.path(), &project.binary).unwrap();
+    let before = project.assemble_as(&spec).unwrap();
+    assert!(before.layers[0].size > 1 << 21 && before.layers[1].size < 1 << 12 && before.layers[2].size > 1 << 20);
+    // A changed binary leaves the stack below it as it is.
+    std::fs::write(&project.binary, elf(62, b"other")).unwrap();
+    let after = project.assemble_as(&spec).unwrap();
+    assert_eq!(before.chain_ids()[..2], after.chain_ids()[..2]);
+    assert_ne!(before.chain_ids()[2], after.chain_ids()[2]);
+    // A mapping that has the binary's path must stay below it, and all in their order.
+    let first = FileMapping { from: "page/file".into(), to: "/app/shop".into() };
+    let spec = ImageSpec { files: vec![first, FileMapping { from: "large".into(), to: "/large".into() }], ..spec };
+    let image = project.assemble_as(&spec).unwrap();
     assert!(image.layers[0].size < image.layers[1].size);
 }

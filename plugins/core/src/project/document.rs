@@ -2,7 +2,7 @@
 //! that YAML writes as a map with one key.
 
 use super::parse::text;
-use super::{API_VERSION, Base, Build, ProjectError, Service};
+use super::{API_VERSION, Build, ProjectError, Service};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -87,7 +87,7 @@ fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Service>, 
     deserializer.deserialize_seq(List)
 }
 
-const BUILDERS: &[&str] = &["cargo", "go", "command"];
+const BUILDERS: &[&str] = &["cargo", "go", "node", "python", "command", "dockerfile"];
 
 impl<'de> Deserialize<'de> for Build {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -103,7 +103,10 @@ impl<'de> Deserialize<'de> for Build {
                 let build = match map.next_key::<String>()?.as_deref() {
                     Some("cargo") => Build::Cargo(map.next_value()?),
                     Some("go") => Build::Go(map.next_value()?),
+                    Some("node") => Build::Node(map.next_value()?),
+                    Some("python") => Build::Python(map.next_value()?),
                     Some("command") => Build::Command(map.next_value()?),
+                    Some("dockerfile") => Build::Dockerfile(map.next_value()?),
                     Some(other) => return Err(A::Error::unknown_field(other, BUILDERS)),
                     None => return Err(A::Error::custom(format!("it is not said by what it is built: one of {}", BUILDERS.join(", ")))),
                 };
@@ -114,14 +117,5 @@ impl<'de> Deserialize<'de> for Build {
             }
         }
         deserializer.deserialize_map(Choice)
-    }
-}
-
-impl<'de> Deserialize<'de> for Base {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |name| match name {
-            "scratch" => Ok(Self::Scratch),
-            other => Err(format!("base image {other:?} can't be used: only scratch yet")),
-        })
     }
 }

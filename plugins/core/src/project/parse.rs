@@ -130,6 +130,33 @@ pub(super) fn optional_image_path<'de, D: Deserializer<'de>>(deserializer: D) ->
     Ok(Option::<ImagePath>::deserialize(deserializer)?.map(|path| path.0))
 }
 
+/// A path of a file or folder in the image, where there is one.
+pub(super) fn optional_container_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct ContainerPath(String);
+    impl<'de> Deserialize<'de> for ContainerPath {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            image_path(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<ContainerPath>::deserialize(deserializer)?.map(|path| path.0))
+}
+
+/// A signal as an image's configuration has it: `SIGINT`, or a number.
+pub(super) fn optional_signal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Signal(String);
+    impl<'de> Deserialize<'de> for Signal {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            text(deserializer, |name| {
+                let number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+                let known =
+                    name.starts_with("SIG") && name.bytes().all(|byte| byte.is_ascii_uppercase() || b"+-0123456789".contains(&byte));
+                if number || known { Ok(Self(name.to_owned())) } else { Err(format!("{name:?} is not a signal such as SIGINT")) }
+            })
+        }
+    }
+    Ok(Option::<Signal>::deserialize(deserializer)?.map(|signal| signal.0))
+}
+
 /// Takes `.` and `..` out of a relative path; refuses one that leads outside.
 pub(super) fn normalize_inside(path: &Path) -> Result<PathBuf, String> {
     let mut inside = PathBuf::new();

@@ -73,6 +73,15 @@ fn builds_are_read() {
         output: None,
     };
     assert_eq!(command.build, Some(Build::Command(expected)));
+    let node = read(&built("    build: { node: { folder: web, include: [./patches] } }\n"));
+    let expected = NodeBuild { folder: Some("web".into()), to: "/app/node_modules".into(), include: vec!["patches".into()] };
+    assert_eq!(expected.inputs()[0], Path::new("web/package-lock.json"));
+    assert_eq!(expected.inputs().last().unwrap(), Path::new("web/patches"));
+    assert_eq!(node.build, Some(Build::Node(expected)));
+    let python = read(&built("    build: { python: { requirements: deps/all.txt } }\n"));
+    let expected = PythonBuild { folder: None, requirements: "deps/all.txt".into(), to: "/app/site-packages".into(), include: Vec::new() };
+    assert_eq!(expected.inputs(), [Path::new("deps/all.txt")]);
+    assert_eq!(python.build, Some(Build::Python(expected)));
 }
 
 #[test]
@@ -140,6 +149,7 @@ fn mistakes_in_builds_name_line_and_column() {
         fail(&built("    build: { command: { run: [make], watch: [../x] } }\n")),
         fail(&built("    build: { command: { run: [make], watch: [.] } }\n    binary: /web\n")),
         fail(&built("    build: { command: { run: [make], watch: [.], output: web } }\n")),
+        fail(&built("    build: { node: {} }\n    binary: /web\n")),
     ];
     insta::assert_snapshot!(mistakes.join("\n"));
 }

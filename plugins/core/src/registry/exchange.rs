@@ -9,10 +9,10 @@ use super::retry::{ATTEMPTS, Pauses, is_passing, read_retry_after};
 use super::transport::{Body, Transport};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use std::io::{self, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 const PIECE: usize = 256 * 1024;
 /// No more than this is read of an answer: only errors have a body worth reading.
 const MAX_ANSWER: usize = 64 * 1024;
+/// How often a registry may lead elsewhere for one blob.
+const MAX_REDIRECTIONS: usize = 5;
 /// How long a request may take, for itself and for each of its megabytes: a
 /// registry that stops reading must not hold a command for ever.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -241,13 +243,60 @@ impl Exchange {
         if is_passing(answer.status.as_u16()) { Err(self.refused(doing, &answer)) } else { Ok(answer) }
     }
 
+    /// An answer whose body is read as it comes, from a byte on where that is not
+    /// the first. Redirections are followed; what is no success is an error.
+    pub(super) async fn open(&self, doing: &str, question: &Question, from: u64) -> Result<Response<Incoming>, RegistryError> {
+        let mut question = question.clone();
+        for _ in 0..MAX_REDIRECTIONS {
+            let own = self.endpoint.owns(&question.url);
+            let used = if own { self.authorizer.header().await } else { None };
+            let mut response = self.in_time(doing, self.begin(doing, &question, used.as_ref(), from)).await??;
+            if response.status() == StatusCode::UNAUTHORIZED
+                && own
+                && let Some(header) = self.authorizer.answer(&self.transport, &self.endpoint, response.headers(), used.as_ref()).await?
+            {
+                response = self.in_time(doing, self.begin(doing, &question, Some(&header), from)).await??;
+            }
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            match location {
+                Some(location) if response.status().is_redirection() => question.url = self.endpoint.resolve(location),
+                _ => return Err(self.refused(doing, &read(response).await)),
+            }
+        }
+        Err(self.not_a_registry("it leads from one place to another without an end".to_owned()))
+    }
+
+    /// Waits no longer than for any answer.
+    pub(super) async fn in_time<T>(&self, doing: &str, work: impl Future<Output = T>) -> Result<T, RegistryError> {
+        tokio::time::timeout(PATIENCE, work).await.map_err(|_| self.unreachable(doing, "it took too long".into()))
+    }
+
     async fn send(&self, doing: &str, question: &Question, authorization: Option<&HeaderValue>) -> Result<Answer, RegistryError> {
-        let unreachable = |source| self.unreachable(doing, source);
+        let exchanged = async { Ok(read(self.begin(doing, question, authorization, 0).await?).await) };
+        match tokio::time::timeout(question.payload.patience(), exchanged).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unreachable(doing, "it took too long".into())),
+        }
+    }
+
+    async fn begin(
+        &self,
+        doing: &str,
+        question: &Question,
+        authorization: Option<&HeaderValue>,
+        from: u64,
+    ) -> Result<Response<Incoming>, RegistryError> {
         let mut request = Request::builder().method(&question.method).uri(&question.url).header(USER_AGENT, "devloop");
         request = match question.payload {
             Payload::Nothing => request.header(ACCEPT, &question.media_type),
             _ => request.header(CONTENT_TYPE, &question.media_type),
         };
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
         if let Some(range) = question.payload.content_range() {
             request = request.header(CONTENT_RANGE, range);
         }
@@ -256,15 +305,7 @@ impl Exchange {
         }
         let request = request.header(CONTENT_LENGTH, question.payload.size()).body(question.payload.body().await?);
         let request = request.map_err(|error| self.not_a_registry(format!("it names {:?}: {error}", question.url)))?;
-        let exchanged = async {
-            let (head, body) = self.transport.request(request).await?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Answer { status: head.status, headers: head.headers, body })
-        };
-        match tokio::time::timeout(question.payload.patience(), exchanged).await {
-            Ok(answer) => answer.map_err(unreachable),
-            Err(_) => Err(unreachable("it took too long".into())),
-        }
+        self.transport.request(request).await.map_err(|source| self.unreachable(doing, source))
     }
 
     pub(super) fn unreachable(&self, doing: &str, source: Box<dyn std::error::Error + Send + Sync>) -> RegistryError {
@@ -284,6 +325,13 @@ impl Exchange {
     pub(super) fn not_a_registry(&self, reason: String) -> RegistryError {
         RegistryError::NotARegistry { registry: self.endpoint.name().to_owned(), reason }
     }
+}
+
+/// An answer with as much of its body as is worth reading.
+async fn read(response: Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    Answer { status: head.status, headers: head.headers, body }
 }
 
 /// Makes attempts until one succeeds or fails for good.

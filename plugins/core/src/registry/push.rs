@@ -10,6 +10,7 @@ use crate::image::Image;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use http::{Method, StatusCode};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// So many blobs are on their way at once.
@@ -76,7 +77,9 @@ pub async fn push_with(
     if is_there(&exchange, &manifest_url, &media_type, &image.manifest_digest).await? {
         return Ok(pushed(0, 0));
     }
-    for from in &options.mount_from {
+    let of_bases = image.layers.iter().filter_map(|layer| layer.repository_at(exchange.endpoint.name()));
+    let others: BTreeSet<String> = options.mount_from.iter().cloned().chain(of_bases).collect();
+    for from in &others {
         exchange.expect(&format!("repository:{from}:pull")).await;
     }
     let doing = format!("take the manifest of {repository}:{tag}");
@@ -157,12 +160,12 @@ pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
 
 /// The configuration and the layers, each once, and whether it is a layer.
 fn blobs(image: &Image) -> Vec<(Blob, bool)> {
-    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()) };
+    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), layer: None };
     let mut blobs = vec![(config, false)];
     for layer in &image.layers {
         if blobs.iter().all(|(blob, _)| blob.digest != layer.digest) {
             let payload = Payload::File { path: layer.path.clone(), size: layer.size };
-            blobs.push((Blob { digest: layer.digest.clone(), payload }, true));
+            blobs.push((Blob { digest: layer.digest.clone(), payload, layer: Some(layer.clone()) }, true));
         }
     }
     blobs

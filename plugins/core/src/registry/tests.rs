@@ -3,6 +3,7 @@
 
 mod access;
 mod faults;
+mod pull;
 
 use super::*;
 use crate::image::{Image, Layer};
@@ -81,7 +82,7 @@ fn image(folder: &Path, layers: &[Vec<u8>]) -> Image {
         .map(|content| {
             let path = folder.join(digest(content).replace(':', "-"));
             std::fs::write(&path, content).unwrap();
-            Layer { digest: digest(content), size: content.len() as u64, path }
+            Layer::uncompressed(digest(content), content.len() as u64, path)
         })
         .collect();
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec();
@@ -113,6 +114,8 @@ enum Verdict {
     Cut,
     /// Passes so many bytes on, then closes both connections.
     CutAfter(usize),
+    /// Passes so many bytes of the answer on, then closes both connections.
+    CutAnswerAfter(usize),
     /// Passes the request on, and keeps the answer for itself.
     LoseAnswer,
 }
@@ -155,6 +158,10 @@ async fn flaky(target: SocketAddr, judge: impl Fn(usize, &str) -> Verdict + Send
                     Verdict::CutAfter(bytes) => {
                         let mut some = client.take(bytes as u64);
                         let _ = tokio::io::copy(&mut some, &mut server).await;
+                    }
+                    Verdict::CutAnswerAfter(bytes) => {
+                        let mut some = server.take(bytes as u64);
+                        let _ = tokio::io::copy(&mut some, &mut client).await;
                     }
                     Verdict::LoseAnswer => {
                         let (mut from, _held) = client.split();

@@ -7,7 +7,7 @@ use super::exchange::{Answer, Exchange, Payload, Question, pause_for};
 use super::push::PushOptions;
 use super::retry::Pauses;
 use crate::deliver::Progress;
-use crate::image::render_digest;
+use crate::image::{Layer, render_digest};
 use http::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,8 @@ const REMOTE_PIECE: u64 = 16 << 20;
 pub(super) struct Blob {
     pub(super) digest: String,
     pub(super) payload: Payload,
+    /// Where the payload's file comes from.
+    pub(super) layer: Option<Layer>,
 }
 
 /// How a blob came to be there.
@@ -94,6 +96,10 @@ impl<'a> Uploads<'a> {
             _ => return Err(self.exchange.refused(&doing, &answer)),
         }
         let Some(mut place) = self.begin(blob, &doing).await? else { return Ok(Sent::Mounted) };
+        if let Some(layer) = &blob.layer {
+            let path = || layer.path.clone();
+            layer.obtain().await.map_err(|error| RegistryError::Layer { path: path(), source: std::io::Error::other(error) })?;
+        }
         let size = blob.payload.size();
         let is_file = matches!(blob.payload, Payload::File { .. });
         if is_file && size > self.piece.max(place.least) && self.takes_pieces.load(Ordering::Relaxed) {
@@ -120,7 +126,8 @@ impl<'a> Uploads<'a> {
         let uploads = self.exchange.endpoint.url(&format!("/v2/{}/blobs/uploads/", self.repository));
         let is_layer = matches!(blob.payload, Payload::File { .. });
         let mut begun = None;
-        for from in self.mount_from.iter().filter(|from| is_layer && *from != self.repository) {
+        let of_base = blob.layer.as_ref().and_then(|layer| layer.repository_at(self.exchange.endpoint.name()));
+        for from in of_base.iter().chain(self.mount_from).filter(|from| is_layer && *from != self.repository) {
             let url = format!("{uploads}?mount={}&from={from}", blob.digest);
             match self.ask_to_begin(doing, url).await? {
                 None => return Ok(None),

@@ -6,6 +6,7 @@
 
 use super::WatchError;
 use super::names::{DEVLOOP_IGNORE, DOCKER_IGNORE, GIT_IGNORE, is_editor_temporary, is_made_by_tools, is_repository};
+use crate::dockerfile::ignore::read_for_git;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use std::collections::HashMap;
@@ -159,25 +160,15 @@ fn read(folder: &Path, rules: Rules) -> Gitignore {
         let file = folder.join(name);
         let Ok(content) = std::fs::read(&file) else { continue };
         is_empty = false;
-        for line in String::from_utf8_lossy(&content).lines() {
-            let line = if *name == DOCKER_IGNORE { anchored(line) } else { line.to_owned() };
+        let text = String::from_utf8_lossy(&content);
+        let lines = if *name == DOCKER_IGNORE { read_for_git(&text) } else { text.lines().map(str::to_owned).collect() };
+        for line in lines {
             if let Err(error) = builder.add_line(Some(file.clone()), &line) {
                 tracing::debug!(file = %file.display(), line, %error, "ignore rule skipped");
             }
         }
     }
     if is_empty { Gitignore::empty() } else { builder.build().unwrap_or_else(|_| Gitignore::empty()) }
-}
-
-/// A rule of `.dockerignore`, whose patterns start at its folder, as one of
-/// `.gitignore`, whose patterns match at any depth unless they hold a slash.
-fn anchored(line: &str) -> String {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return String::new();
-    }
-    let (negation, pattern) = line.strip_prefix('!').map_or(("", line), |pattern| ("!", pattern.trim_start()));
-    format!("{negation}/{}", pattern.trim_start_matches("./").trim_start_matches('/'))
 }
 
 #[cfg(test)]

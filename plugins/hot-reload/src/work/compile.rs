@@ -6,6 +6,7 @@ use crate::session::Event;
 use crate::sources;
 use devloop_core::build::{self, BuildError};
 use devloop_core::shutdown::Shutdown;
+use devloop_core::symbols::Symbols;
 use devloop_core::{CommandError, project};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,18 +53,35 @@ async fn run(
     let compile = built.duration;
     let name = facts.name.clone();
     let could_not = || CommandError::new("could not copy the binary");
-    let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, &keep, &name)).await;
+    // Of Go's programs a debugger in the pod wants the symbols.
+    let symbols = matches!(recipe, project::Build::Cargo(_)).then(Symbols::from_env).transpose()?;
+    let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, symbols.as_ref(), &keep, &name)).await;
     let (hash, path, dep_info) = copied.map_err(|error| could_not().caused_by(error))?.map_err(|error| could_not().caused_by(error))?;
     let binary = Binary { hash, path, compile, ready: Instant::now(), origin };
     Ok(Build { binary: Some(binary), dep_info, compile })
 }
 
-/// Copies a binary under a name of its own; answers its hash, the copy, and the
-/// compiler's list beside it. The kernel copies, and the copy is what is hashed:
-/// it is the same whatever a later build does to the original meanwhile.
-fn keep_copy(path: &Path, folder: &Path, name: &str) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
+/// Copies a binary under a name of its own, without its symbols where these are to
+/// be kept here; answers its hash, the copy, and the compiler's list beside it. The
+/// copy is what is hashed: it is the same whatever a later build does to the
+/// original meanwhile.
+fn keep_copy(
+    path: &Path,
+    symbols: Option<&Symbols>,
+    folder: &Path,
+    name: &str,
+) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
     let temporary = tempfile::Builder::new().prefix("incoming-").tempfile_in(folder)?;
-    std::fs::copy(path, temporary.path())?;
+    match symbols {
+        Some(symbols) => {
+            let shipped = build::ship(folder, path, symbols)?;
+            // A session builds often: one copy of each is enough.
+            std::fs::copy(&shipped.path, temporary.path()).and_then(|_| std::fs::remove_file(&shipped.path))?;
+        }
+        None => {
+            std::fs::copy(path, temporary.path())?;
+        }
+    }
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut std::fs::File::open(temporary.path())?, &mut hasher)?;
     let hash = hasher.finalize();
