@@ -280,7 +280,7 @@ impl<'a> Session<'a> {
     /// Answers how many breakpoints were left.
     fn let_go(&mut self, asked: bool) -> u32 {
         let process = self.order.process;
-        let detached = asked && detach(&self.order.socket).is_ok();
+        let detached = asked && detach(&self.order.socket, || self.is_trap_pending()).is_ok();
         if !detached && !self.has_ended() && asked {
             self.signal_debugger(Signal::SIGTERM);
             let started = Instant::now();
@@ -302,6 +302,17 @@ impl<'a> Session<'a> {
             self.signal_target(Signal::SIGCONT);
         }
         repaired
+    }
+
+    /// Whether a SIGTRAP waits for the process or for one of its threads.
+    fn is_trap_pending(&self) -> bool {
+        const TRAP: u64 = 1 << (Signal::SIGTRAP as i32 - 1);
+        let pid = self.order.process.pid;
+        let threads = fs::read_dir(self.proc.path(pid, "task")).into_iter().flatten().flatten();
+        threads
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|thread| self.proc.thread_status(pid, thread).ok())
+            .any(|status| (status.pending | status.shared_pending) & TRAP != 0)
     }
 
     fn has_ended(&mut self) -> bool {
