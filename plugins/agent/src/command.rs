@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::copy::copy_to;
 use crate::debug::connect::connect;
 use crate::debug::hold::{Order, hold};
+use crate::debug::idle::idle;
 use crate::debug::inspect::{inspect, sources};
 use crate::locate::View;
 use crate::process::Proc;
@@ -97,7 +98,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Some(["receive", path]) => status(receive(Path::new(path)).map_err(Into::into)),
         Some(["idle", seconds]) => match seconds.parse() {
-            Ok(seconds) => idle(Duration::from_secs(seconds)),
+            Ok(seconds) => status(idle(&Proc::system(), Duration::from_secs(seconds)).map_err(Into::into)),
             Err(_) => usage(),
         },
         Some(["--version"]) => {
@@ -188,23 +189,6 @@ fn receive(path: &Path) -> io::Result<()> {
     written
 }
 
-/// Does nothing, as the first process of a container in which others are started,
-/// for so long or until it is told to end.
-fn idle(limit: Duration) -> ExitCode {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    let until = Instant::now() + limit;
-    let waited = signals.thread_block().and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)).map(|told| {
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            if poll(&mut [PollFd::new(told.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0) {
-                return;
-            }
-        }
-    });
-    status(waited.map_err(|errno| io::Error::from(errno).into()))
-}
 
 /// An input that ends, too, when the agent is told to: then it does all that it
 /// does at the end of a session.

@@ -15,6 +15,8 @@ pub(crate) mod go;
 #[cfg(target_os = "linux")]
 pub(crate) mod hold;
 #[cfg(target_os = "linux")]
+pub(crate) mod idle;
+#[cfg(target_os = "linux")]
 pub(crate) mod inspect;
 #[cfg(target_os = "linux")]
 pub(crate) mod release;

@@ -93,7 +93,7 @@ impl EphemeralError {
                 "allow it where you develop: `kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite`"
             )),
             Self::Forbidden { namespace, .. } => Some(format!(
-                "a role in namespace {namespace} must allow: patch on pods/ephemeralcontainers; get and create on pods/attach; get, list and watch on pods"
+                "a role in namespace {namespace} must allow: patch on pods/ephemeralcontainers; get and create on pods/attach and pods/exec; get, list and watch on pods"
             )),
             Self::NotStarted { .. } => Some("name an image that the nodes can pull, for their processor".to_owned()),
             Self::TimedOut { pod, .. } => Some(format!("see what `kubectl describe pod {pod}` says about it")),
