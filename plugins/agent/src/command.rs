@@ -26,8 +26,7 @@ use crate::protocol::{ProcessId, encode};
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 
-const USAGE: &str =
-    "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | inspect [--beside] CONTAINER | sources PID START | hold DEBUGGER SOCKET PID START [SYMBOLS] | connect SOCKET | receive PATH | idle SECONDS | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | inspect [--beside] CONTAINER | sources PID START | hold DEBUGGER SOCKET PID START [SYMBOLS] | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -93,7 +92,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             None => usage(),
         },
         Some(["connect", socket]) => {
-            let connected = ignore_terminal().and_then(|()| streams()).and_then(|(input, output)| connect(Path::new(socket), input, output));
+            let connected =
+                ignore_terminal().and_then(|()| streams()).and_then(|(input, output)| connect(Path::new(socket), input, output));
             status(connected.map_err(Into::into))
         }
         Some(["receive", path]) => status(receive(Path::new(path)).map_err(Into::into)),
@@ -188,7 +188,6 @@ fn receive(path: &Path) -> io::Result<()> {
     }
     written
 }
-
 
 /// An input that ends, too, when the agent is told to: then it does all that it
 /// does at the end of a session.

@@ -189,7 +189,8 @@ mod tests {
             user: Some(1000),
         };
         let made = |name: &str, program: &Program| container(name, program);
-        let status = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let status =
+            |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p"},
             "spec": {"containers": [], "ephemeralContainers": [

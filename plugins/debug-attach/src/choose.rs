@@ -85,7 +85,8 @@ pub(crate) fn container(pod: &Pod, wanted: Option<&str>) -> Result<Chosen> {
     let is_running = status.and_then(|status| status.state.as_ref()).is_some_and(|state| state.running.is_some());
     let id = status.and_then(|status| status.container_id.clone()).filter(|_| is_running);
     let spec = pod.spec.as_ref();
-    let of_container = containers.iter().find(|container| container.name == chosen).and_then(|container| container.security_context.as_ref());
+    let of_container =
+        containers.iter().find(|container| container.name == chosen).and_then(|container| container.security_context.as_ref());
     let of_pod = spec.and_then(|spec| spec.security_context.as_ref()).and_then(|context| context.run_as_user);
     Ok(Chosen {
         pod: name.clone(),

@@ -34,9 +34,8 @@ impl Cli {
         } else {
             command.arg("--allow-non-terminal-interactive=true");
         }
-        let child = command
-            .spawn()
-            .map_err(|error| CommandError::new(format!("could not start {}", delve.path.display())).caused_by(error))?;
+        let child =
+            command.spawn().map_err(|error| CommandError::new(format!("could not start {}", delve.path.display())).caused_by(error))?;
         if let Some(pid) = child.id().filter(|_| has_terminal).map(u32::cast_signed) {
             give_terminal(Pid::from_raw(pid));
             // It may have asked for input before it was given the terminal.
@@ -92,6 +91,9 @@ mod tests {
             Rule { local: "/usr/lib/go/src".to_owned(), remote: String::new() },
         ];
         let text = std::fs::read_to_string(settings(&rules).unwrap().path()).unwrap();
-        assert_eq!(text, "config substitute-path \"example.com/shop\" \"/home/dev/my shop\"\nconfig substitute-path \"\" \"/usr/lib/go/src\"\n");
+        assert_eq!(
+            text,
+            "config substitute-path \"example.com/shop\" \"/home/dev/my shop\"\nconfig substitute-path \"\" \"/usr/lib/go/src\"\n"
+        );
     }
 }

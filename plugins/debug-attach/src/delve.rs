@@ -87,9 +87,9 @@ async fn build(folder: &Path, path: &Path) -> Result<()> {
         })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(CommandError::new(format!("could not build Delve {VERSION}")).caused_by(said).with_hint(format!(
-            "is the Go module proxy reachable (`go env GOPROXY`)? Or name a static dlv with {VARIABLE}"
-        )));
+        return Err(CommandError::new(format!("could not build Delve {VERSION}"))
+            .caused_by(said)
+            .with_hint(format!("is the Go module proxy reachable (`go env GOPROXY`)? Or name a static dlv with {VARIABLE}")));
     }
     std::fs::rename(place.path().join("dlv"), path).with_context(|| format!("could not keep {}", path.display()))
 }

@@ -53,10 +53,7 @@ impl std::fmt::Debug for Stdin {
 #[derive(Debug)]
 pub(crate) enum Fate {
     /// It ended, and that was told.
-    Ended {
-        end: HoldEnd,
-        repaired: u32,
-    },
+    Ended { end: HoldEnd, repaired: u32 },
     /// The connection to it broke; the agent detaches it by itself.
     Lost(String),
 }

@@ -33,7 +33,9 @@ pub(crate) struct Opened {
 pub(crate) async fn open(key: &str, wanted: Option<u16>) -> Result<Opened> {
     if let Some(port) = wanted {
         let listener = bind(port).await.map_err(|error| {
-            CommandError::new(format!("port {port} can't be opened")).caused_by(error).with_hint("name another with --port, or leave that out")
+            CommandError::new(format!("port {port} can't be opened"))
+                .caused_by(error)
+                .with_hint("name another with --port, or leave that out")
         })?;
         return Ok(Opened { listener, port, instead_of: None });
     }

@@ -1,8 +1,8 @@
 //! From the processes of a container to the one that is debugged, and what keeps
 //! it from being debugged. Pure.
 
-use devloop_core::agent::debug::{Candidate, HoldFailure, Powers, Runtime};
 use devloop_core::agent::ByteString;
+use devloop_core::agent::debug::{Candidate, HoldFailure, Powers, Runtime};
 use devloop_core::{CommandError, Result, output};
 use serde::Serialize;
 
@@ -157,7 +157,10 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
 fn obstacle(candidate: &Candidate, powers: Powers) -> Option<CommandError> {
     let failed = |why: String, fix: &str| Some(CommandError::new("the kernel would not allow a debugger").caused_by(why).with_hint(fix));
     if powers.yama == 3 {
-        return failed("kernel.yama.ptrace_scope is 3 on the node: nobody may, until it is started again".to_owned(), "set it to 1 or less in the node's sysctl.conf, and restart the node");
+        return failed(
+            "kernel.yama.ptrace_scope is 3 on the node: nobody may, until it is started again".to_owned(),
+            "set it to 1 or less in the node's sysctl.conf, and restart the node",
+        );
     }
     if powers.may_trace {
         return None;
@@ -178,9 +181,9 @@ pub(crate) fn explain(reason: HoldFailure, message: String, candidate: &Candidat
     match reason {
         HoldFailure::Traced => traced(message),
         HoldFailure::NoSymbols => no_symbols(message),
-        HoldFailure::Vanished => {
-            CommandError::new("the process ended while the debugger was being attached").caused_by(message).with_hint("see its log with `kubectl logs-tail`, then run the command again")
-        }
+        HoldFailure::Vanished => CommandError::new("the process ended while the debugger was being attached")
+            .caused_by(message)
+            .with_hint("see its log with `kubectl logs-tail`, then run the command again"),
         HoldFailure::NotAllowed => obstacle(candidate, powers).unwrap_or_else(|| {
             CommandError::new("the kernel does not allow the debugger").caused_by(message).with_hint(if candidate.seccomp == 0 {
                 "see the node's security modules (AppArmor, SELinux)"

@@ -53,7 +53,9 @@ impl Event {
         match self {
             Self::Attached { pod, container, pid, runtime, via, port, stopped_ms, .. } => {
                 let at = port.map_or_else(|| "on stdin and stdout".to_owned(), |port| format!("on 127.0.0.1:{port}"));
-                format!("attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped_ms:.0} ms\nthe debugger listens {at} (DAP, and `dlv connect`); Ctrl-C detaches")
+                format!(
+                    "attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped_ms:.0} ms\nthe debugger listens {at} (DAP, and `dlv connect`); Ctrl-C detaches"
+                )
             }
             Self::Left { breakpoints: 0 } => "the editor left; the process runs on".to_owned(),
             Self::Left { breakpoints } => format!("the editor left; breakpoints removed: {breakpoints}; the process runs on"),
@@ -141,7 +143,8 @@ mod tests {
             Event::Detached { repaired: 0 },
             Event::Detached { repaired: 3 },
         ];
-        let lines: Vec<String> = events.iter().map(|event| format!("{}\n{}", event.text(), serde_json::to_string(event).unwrap())).collect();
+        let lines: Vec<String> =
+            events.iter().map(|event| format!("{}\n{}", event.text(), serde_json::to_string(event).unwrap())).collect();
         insta::assert_snapshot!(lines.join("\n\n"));
     }
 }

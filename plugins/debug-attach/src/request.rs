@@ -54,7 +54,9 @@ impl Request {
         let folder_is_named = args.use_args.sources.is_some();
         let folder = args.use_args.sources.map_or_else(|| here.clone(), |folder| here.join(folder));
         if !folder.is_dir() {
-            return Err(CommandError::usage(format!("{} is not a folder", folder.display())).with_hint("name the sources' folder with --sources"));
+            return Err(
+                CommandError::usage(format!("{} is not a folder", folder.display())).with_hint("name the sources' folder with --sources")
+            );
         }
         if args.user.is_some_and(|user| user < 0) {
             return Err(CommandError::usage("--user takes a number that is not negative"));

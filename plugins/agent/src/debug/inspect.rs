@@ -86,9 +86,7 @@ fn interpreter(name: &str, maps: &str) -> Option<Runtime> {
     if let Some(rest) = name.strip_prefix("python") {
         return Some(Runtime::Python { version: version(rest) });
     }
-    let library = |prefix: &str| {
-        maps.lines().filter_map(|line| line.rsplit('/').next()).find_map(|file| file.strip_prefix(prefix))
-    };
+    let library = |prefix: &str| maps.lines().filter_map(|line| line.rsplit('/').next()).find_map(|file| file.strip_prefix(prefix));
     if matches!(name, "node" | "nodejs") || library("libnode.so").is_some() {
         return Some(Runtime::Node);
     }

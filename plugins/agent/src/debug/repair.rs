@@ -5,10 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::Endianness;
 
 use crate::failure::Failure;
 use crate::process::Proc;
@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn mappings_are_found_by_inode_and_offset() {
-        let maps = "00400000-00401000 r--p 00000000 08:01 77 /app\n00401000-00403000 r-xp 00001000 08:01 77 /app\n7f00-7fff r-xp 0 08:01 9 /lib\n";
+        let maps =
+            "00400000-00401000 r--p 00000000 08:01 77 /app\n00401000-00403000 r-xp 00001000 08:01 77 /app\n7f00-7fff r-xp 0 08:01 9 /lib\n";
         assert_eq!(mapping(maps, 77, 0x1800), Some((0x40_1000, 0x1000)));
         assert_eq!(mapping(maps, 77, 0x3000), None);
     }
