@@ -48,7 +48,6 @@ struct Stage {
     example: Example,
     proxy: Proxy,
     way: &'static str,
-    cluster: Cluster,
 }
 
 impl Stage {
@@ -57,8 +56,10 @@ impl Stage {
         let namespace = format!("debug-{way}");
         environment.kubectl(["delete", "namespace", &namespace, "--ignore-not-found"]).run().ok();
         let example = Example::copy(&environment, "go-web", &namespace);
+        // A probe must not come upon the breakpoints that are meant for the test.
+        example.edit("k8s/go-web.yaml", "path: /version", "path: /");
         example.deploy(&cluster.needs().environment());
-        Self { example, proxy: Proxy::start(&environment), way, cluster }
+        Self { example, proxy: Proxy::start(&environment), way }
     }
 
     fn program(&self, more: &[&str]) -> devloop_tests::program::Program {
@@ -254,7 +255,6 @@ fn faults(cluster: Cluster, way: &'static str) {
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: sleeper, namespace: {}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{{name: main, image: {IMAGE}, imagePullPolicy: Never, args: [\"-c\", \"sleep 3600; true\"]}}]\n",
         stage.example.namespace
     );
-    crate::clusters::load_toolbox(&stage.cluster.needs().environment());
     stage.example.environment.apply_manifest(&manifest);
     stage.example.kubectl(&["wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s"]).run().ok();
     let context = stage.example.environment.context();
