@@ -26,6 +26,8 @@ mod journal;
 mod place;
 mod ports;
 mod process;
+#[cfg(test)]
+mod real_tests;
 mod report;
 mod request;
 mod session;

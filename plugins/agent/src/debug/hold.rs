@@ -31,6 +31,8 @@ use crate::signal;
 const LISTENS: &str = "API server listening at";
 /// How long attaching may take: Delve reads all of the debug information first.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A process that is traced and was not seen to stand still for so long runs.
+const SURELY_RUNNING: Duration = Duration::from_millis(500);
 /// How long a debugger has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a debugger may tell its clients that the process is gone.
@@ -170,15 +172,21 @@ impl<'a> Session<'a> {
     /// long that one stood still.
     fn attach(&mut self) -> Result<Duration, Cause> {
         let started = Instant::now();
-        let (mut first, mut last) = (None, None);
+        let (mut first, mut last, mut traced_since) = (None, None, None);
         loop {
             let listens = String::from_utf8_lossy(&self.said).contains(LISTENS);
             let now = Instant::now();
             if self.proc.stat(self.order.process.pid).is_ok_and(|stat| stat.state == b't') {
                 first = first.or(Some(now));
                 last = Some(now);
-            } else if listens && last.is_some_and(|last| now > last) {
-                return Ok(last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first));
+            } else if let (true, Some(first), Some(last)) = (listens, first, last) {
+                return Ok(last - first);
+            } else if listens && self.is_traced() {
+                // Too short to be seen, perhaps.
+                let since = *traced_since.get_or_insert(now);
+                if now - since > SURELY_RUNNING {
+                    return Ok(Duration::ZERO);
+                }
             }
             if started.elapsed() > PATIENCE {
                 return Err(Cause::TimedOut);
@@ -187,6 +195,10 @@ impl<'a> Session<'a> {
                 return Err(cause);
             }
         }
+    }
+
+    fn is_traced(&self) -> bool {
+        self.proc.status(self.order.process.pid).is_ok_and(|status| status.tracer != 0)
     }
 
     /// Waits until something ends.
