@@ -139,7 +139,9 @@ on the node and nothing in the pod changes. Elsewhere it runs in an ephemeral
 container, which Kubernetes can't remove from a pod: it is used again by the next
 run, and goes with the pod.
 
-When an editor goes away, its breakpoints are removed and the process runs on.";
+When an editor goes away, its breakpoints are removed and the process runs on. With
+-o json what happens is told as events, one JSON object a line; --list is one
+document. What was done is kept in devloop's state folder, debug-attach/journal.jsonl.";
 
 #[cfg(test)]
 mod tests {

@@ -142,7 +142,7 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
             candidate.machine,
             std::env::consts::ARCH
         ));
-        return Err(error.with_hint("run the command on a machine of that architecture, or name an image with --debug-image"));
+        return Err(error.with_hint("run the command on a machine of that architecture"));
     }
     if let Some((tracer, name)) = &candidate.tracer {
         return Err(traced(format!("process {tracer} ({name}) is attached to process {pid} already")));

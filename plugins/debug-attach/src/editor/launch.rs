@@ -2,14 +2,14 @@
 //! are. Pure.
 
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstInputValue, CstNode, CstRootNode};
+use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::Value;
 
 /// The version that VS Code writes.
 const VERSION: &str = "0.2.0";
 
-/// The file with the entry, in place of one of the same name. An empty file becomes
-/// one.
+/// The file with the entry. One of the same name gets these settings, and keeps what
+/// else it has. An empty file becomes one.
 ///
 /// # Errors
 /// When it is no object, or its `configurations` are no list.
@@ -24,9 +24,7 @@ pub(super) fn merged(text: &str, entry: &Value) -> Result<String, String> {
     let name = entry["name"].as_str().unwrap_or_default();
     let own = list.elements().into_iter().find(|element| named(element).as_deref() == Some(name));
     match own.and_then(|element| element.as_object()) {
-        Some(object) => {
-            object.replace_with(input(entry));
-        }
+        Some(object) => update(&object, entry),
         None => {
             list.ensure_multiline();
             list.append(input(entry));
@@ -37,6 +35,19 @@ pub(super) fn merged(text: &str, entry: &Value) -> Result<String, String> {
         after.push('\n');
     }
     Ok(after)
+}
+
+fn update(object: &CstObject, entry: &Value) {
+    for (name, value) in entry.as_object().into_iter().flatten() {
+        match object.get(name) {
+            // Writing it again would change how it is laid out.
+            Some(field) if field.value().and_then(|node| node.to_serde_value()).as_ref() == Some(value) => {}
+            Some(field) => field.set_value(input(value)),
+            None => {
+                object.append(name, input(value));
+            }
+        }
+    }
 }
 
 fn named(element: &CstNode) -> Option<String> {
