@@ -95,9 +95,9 @@ impl Runner {
     /// When it can't be run, answers nothing, or takes longer than `limit`.
     pub async fn ask<T: DeserializeOwned>(&self, arguments: &[&str], limit: Duration) -> Result<Vec<T>, AgentError> {
         let work = async {
-            let (mut stdin, mut messages) = self.start(arguments).await?.split();
-            // It may have ended by itself, and its input with it.
-            let _ = stdin.shutdown().await;
+            // Its input stays open until it has ended: where it goes by the API, the
+            // connection does not outlast it for long.
+            let (_stdin, mut messages) = self.start(arguments).await?.split();
             let mut all = Vec::new();
             while let Some(message) = messages.next().await? {
                 all.push(message);

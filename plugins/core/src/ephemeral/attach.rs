@@ -51,7 +51,7 @@ pub async fn attach(client: &Client, namespace: &str, pod: &str, container: &str
 /// # Errors
 /// When the API server or the kubelet refuses.
 pub async fn exec(client: &Client, namespace: &str, pod: &str, container: &str, argv: &[String]) -> Result<Attached, EphemeralError> {
-    const DOING: &str = "start a program in";
+    const DOING: &str = error::START;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let process = pods.exec(pod, argv, &parameters(container)).await.map_err(|error| error::of_request(error, namespace, pod, DOING))?;
     streams_of(process).ok_or_else(|| without_streams(DOING, pod))
