@@ -40,11 +40,20 @@ pub(crate) fn plan(editor: EditorArg, folder: &Path, has_settings: bool, setting
     }
 }
 
-/// The folder that is open in an editor: the nearest at or above the module with a
-/// `.vscode`, else the module's.
+/// The folder that is open in an editor, and whether it has settings: the nearest
+/// with a `.vscode`, from the module's up to that of the repository, else the
+/// module's.
 pub(crate) fn folder(module: &Path) -> (PathBuf, bool) {
-    let open = module.ancestors().find(|folder| folder.join(".vscode").is_dir());
-    (open.unwrap_or(module).to_owned(), open.is_some())
+    for folder in module.ancestors() {
+        // VS Code keeps its extensions in a folder of that name at the user's home.
+        if folder.join(".vscode").is_dir() && !folder.join(".vscode/extensions").is_dir() {
+            return (folder.to_owned(), true);
+        }
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    (module.to_owned(), false)
 }
 
 /// Puts the entry into a launch.json; answers whether the file changed.
@@ -115,6 +124,8 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let module = folder.path().join("services/shop");
         std::fs::create_dir_all(&module).unwrap();
+        assert_eq!(super::folder(&module), (module.clone(), false));
+        std::fs::create_dir_all(folder.path().join(".vscode/extensions")).unwrap();
         assert_eq!(super::folder(&module), (module.clone(), false));
         let path = module.join(".vscode/launch.json");
         assert!(write(&path, &settings()).unwrap());

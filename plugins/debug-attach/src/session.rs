@@ -5,12 +5,14 @@ use crate::cli::Cli;
 use crate::delve::Delve;
 use crate::forward::serve;
 use crate::hold::{self, Fate, Hold, NotHeld, Order};
+use crate::journal;
 use crate::place::Place;
 use crate::report::{Event, Reporter};
 use crate::request::Aim;
 use crate::sources::Rule;
 use devloop_core::agent::debug::HoldEnd;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
+use serde_json::json;
 use std::io;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -55,7 +57,7 @@ impl Session {
             (Some(delve), Aim::Cli) => Some(Cli::start(delve, self.port, &self.rules)?),
             _ => None,
         };
-        let outcome = loop {
+        loop {
             let happened = tokio::select! {
                 accepted = accept(self.listener.as_ref()) => Happened::Accepted(accepted),
                 Some(ended) = clients.join_next() => Happened::ClientEnded(ended),
@@ -78,13 +80,13 @@ impl Session {
                         tracing::info!(%error, "a connection to the debugger broke");
                     }
                     if self.aim == Aim::Stdio {
-                        break Ok(());
+                        break;
                     }
                     if clients.is_empty() && cli.is_none() {
                         self.calm().await?;
                     }
                 }
-                Happened::CliEnded | Happened::Asked => break Ok(()),
+                Happened::CliEnded | Happened::Asked => break,
                 Happened::Gone(Fate::Lost(reason)) => {
                     self.reporter.tell(&Event::Lost { reason })?;
                     let again = context.shutdown.guard(async { Ok(hold::again(&self.place, &self.order).await) });
@@ -100,17 +102,17 @@ impl Session {
                 }
                 Happened::Gone(Fate::Ended { end, repaired }) => return Err(ended(end, repaired)),
             }
-        };
+        }
         drop(cli);
         // They would see how the debugger goes.
         clients.shutdown().await;
-        let outcome: Result<()> = outcome;
         match self.hold.end().await {
             Fate::Ended { end: HoldEnd::Exited, .. } => self.reporter.ui.say("the process has ended"),
             Fate::Ended { repaired, .. } => self.reporter.tell(&Event::Detached { repaired })?,
             Fate::Lost(reason) => self.reporter.ui.warn(format!("nothing tells whether the debugger is detached: {reason}")),
         }
-        outcome.map(|()| ExitStatus::Success)
+        journal::note(json!({"did": "detach", "pid": self.order.process.pid}))?;
+        Ok(ExitStatus::Success)
     }
 
     fn spawn<R, W>(&self, clients: &mut JoinSet<io::Result<()>>, reader: R, writer: W)
