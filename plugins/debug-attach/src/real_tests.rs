@@ -171,7 +171,15 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
     assert_eq!((sources.own_found, sources.own_all, sources.found), (1, 1, sources.all), "{sources:?}");
     let debugger = place::bring(&place, &delve).await.unwrap();
     let order = Order { debugger, socket: place.socket(process.pid), process, symbols: None };
-    let hold = Hold::start(&place.runner, &order).await.unwrap();
+    let mut hold = Hold::start(&place.runner, &order).await.unwrap();
+    let (end_tx, end_rx) = tokio::sync::oneshot::channel::<()>();
+    let held = tokio::spawn(async move {
+        tokio::select! {
+            fate = hold.keep() => return fate,
+            _ = end_rx => {}
+        }
+        hold.end().await
+    });
     assert_eq!(app.ask().join().unwrap(), "answer 1");
     match Hold::start(&place.runner, &order).await {
         Err(NotHeld::Refused(HoldFailure::Traced, message)) => assert!(message.contains("dlv"), "{message}"),
@@ -211,7 +219,8 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         assert_eq!(request.join().unwrap(), format!("answer {round}"));
     }
     assert!(app.is_traced());
-    match hold.end().await {
+    end_tx.send(()).unwrap();
+    match held.await.unwrap() {
         Fate::Ended { end: HoldEnd::Detached, repaired: 0 } => {}
         other => panic!("{other:?}"),
     }
