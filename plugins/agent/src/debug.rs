@@ -19,6 +19,8 @@ pub(crate) mod idle;
 #[cfg(target_os = "linux")]
 pub(crate) mod inspect;
 #[cfg(target_os = "linux")]
+pub(crate) mod process_lock;
+#[cfg(target_os = "linux")]
 pub(crate) mod release;
 #[cfg(target_os = "linux")]
 pub(crate) mod repair;

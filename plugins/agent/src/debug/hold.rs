@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::process_lock::ProcessLock;
 use super::release::detach;
 use super::repair::repair;
 use super::{Held, HoldEnd, HoldFailure, SILENCE};
@@ -87,6 +88,8 @@ struct Session<'a> {
     /// Whether the process was stopped (as by Ctrl-Z) before.
     was_stopped: bool,
     last_sign: Instant,
+    /// Until nothing is left to do for the process.
+    _lock: ProcessLock,
 }
 
 /// Why it is over.
@@ -121,6 +124,9 @@ impl<'a> Session<'a> {
             // Whoever reaches the socket controls the process.
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(other)?;
         }
+        let is_traced = || proc.status(pid).is_ok_and(|status| status.tracer != 0);
+        let lock = ProcessLock::take(order.socket.with_extension("lock"), is_traced).map_err(other)?;
+        let lock = lock.ok_or_else(|| (HoldFailure::Traced, format!("process {pid} has a debugger, dlv, already")))?;
         match fs::remove_file(&order.socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(other(error)),
             _ => {}
@@ -130,7 +136,19 @@ impl<'a> Session<'a> {
             let message = format!("{} can't be started: {error}", order.debugger.display());
             (HoldFailure::Debugger, message)
         })?;
-        Ok(Self { proc, order, input, signals, target, debugger, words, said: Vec::new(), was_stopped, last_sign: Instant::now() })
+        Ok(Self {
+            proc,
+            order,
+            input,
+            signals,
+            target,
+            debugger,
+            words,
+            said: Vec::new(),
+            was_stopped,
+            last_sign: Instant::now(),
+            _lock: lock,
+        })
     }
 
     fn run(mut self, tell: &mut impl FnMut(&Held)) -> io::Result<()> {
@@ -308,7 +326,8 @@ impl<'a> Session<'a> {
         }
         self.signal_debugger(Signal::SIGKILL);
         let _ = self.debugger.wait();
-        let repaired = if self.proc.is_running(process) { repair(self.proc, process).unwrap_or(0) } else { 0 };
+        let may_be_left = !detached && self.proc.is_running(process);
+        let repaired = if may_be_left { repair(self.proc, process).unwrap_or(0) } else { 0 };
         let is_stopped = self.proc.stat(process.pid).is_ok_and(|stat| stat.state == b'T');
         if !self.was_stopped && (!is_clean || is_stopped) {
             self.signal_target(Signal::SIGCONT);
