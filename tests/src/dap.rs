@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -19,6 +19,17 @@ pub struct Dap {
     kept: Vec<Value>,
     seen: Vec<String>,
     next: u64,
+    /// Closed when dropped: the thread that reads has it open, too.
+    connection: Option<TcpStream>,
+}
+
+impl Drop for Dap {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            // The other side may have done so.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 impl fmt::Debug for Dap {
@@ -34,7 +45,9 @@ impl Dap {
     /// When nobody listens there.
     pub fn connect(port: u16) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        Self::over(stream.try_clone().unwrap(), stream)
+        let mut client = Self::over(stream.try_clone().unwrap(), stream.try_clone().unwrap());
+        client.connection = Some(stream);
+        client
     }
 
     /// Speaks over any two streams.
@@ -48,7 +61,7 @@ impl Dap {
                 }
             }
         });
-        Self { writer: Box::new(writer), messages_rx, kept: Vec::new(), seen: Vec::new(), next: 0 }
+        Self { writer: Box::new(writer), messages_rx, kept: Vec::new(), seen: Vec::new(), next: 0, connection: None }
     }
 
     /// Sends a request; answers its number.
