@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that can't be made must not look like one")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the result is the output")]
 
+mod attach;
 mod figures;
 mod files;
 mod kind_up;
@@ -33,7 +34,7 @@ struct Args {
     /// Runs
     #[arg(short, default_value_t = 0, value_name = "RUNS", hide_default_value = true)]
     n: usize,
-    /// The cluster of the benchmarks of hot-reload
+    /// The cluster of the benchmarks of hot-reload and debug-attach
     #[arg(long, value_enum, default_value_t, value_name = "CLUSTER")]
     on: On,
     /// List what can be measured
@@ -51,7 +52,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 19] = [
+const BENCHMARKS: [Benchmark; 21] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -95,6 +96,13 @@ const BENCHMARKS: [Benchmark; 19] = [
         Measure::Anywhere(logs::follow),
     ),
     ("logs-many", "500 containers in 50 pods -> the first line of each, next to `kubectl logs`", 3, Measure::Anywhere(logs::many)),
+    (
+        "attach",
+        "`kubectl debug-attach` -> its port accepts, from the node, next to `kubectl debug` with the same image",
+        10,
+        Measure::Anywhere(attach::node),
+    ),
+    ("attach-api", "the same in an ephemeral container", 10, Measure::Anywhere(attach::api)),
     ("logs-stdin", "1 GB of JSON lines through `kubectl logs-tail --stdin`, next to grep and jq", 3, Measure::There(stdin::stdin)),
 ];
 

@@ -195,7 +195,7 @@ fn load_refuses() {
 
 fn as_plugin() {
     let listed = shared().apply(devloop_tests::program::Program::new("kubectl").args(["plugin", "list"])).run();
-    for plugin in ["kubectl-devenv", "kubectl-rebuild", "kubectl-hot_reload", "kubectl-logs_tail"] {
+    for plugin in ["kubectl-devenv", "kubectl-rebuild", "kubectl-hot_reload", "kubectl-logs_tail", "kubectl-debug_attach"] {
         assert!(listed.stdout.contains(plugin), "{}{}", listed.stdout, listed.stderr);
     }
     let help = shared().apply(devloop_tests::program::Program::new("kubectl").args(["hot-reload", "--help"])).run().ok();

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod clusters;
+mod debug_attach;
 mod delivery;
 mod devenv;
 mod dockerfile;
@@ -50,7 +51,7 @@ impl Named {
 fn cases(cluster: Cluster) -> Vec<Named> {
     let named = |suites: Vec<Vec<Case>>| suites.concat().into_iter().map(|(name, test)| Named::new(name, test));
     let (early, late) = suites(cluster);
-    named(early).chain(hot_reload::matrix(cluster)).chain(named(late)).collect()
+    named(early).chain(hot_reload::matrix(cluster)).chain(debug_attach::cases(cluster)).chain(named(late)).collect()
 }
 
 /// What comes before the matrix of hot-reload, and what comes after.

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 pub mod container;
+pub mod dap;
 pub mod docker;
 pub mod environment;
 pub mod example;

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,13 +13,21 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde::Serialize;
 
 use crate::copy::copy_to;
+use crate::debug::connect::connect;
+use crate::debug::hold::{Order, hold};
+use crate::debug::idle::idle;
+use crate::debug::inspect::{inspect, sources};
+use crate::locate::View;
 use crate::logs;
+use crate::process::Proc;
+use crate::protocol::{ProcessId, encode};
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | hold DEBUGGER SOCKET PID START [SYMBOLS] | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -71,6 +80,32 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => status(Err(error.into())),
         },
+        Some(["inspect", rest @ .., container]) if matches!(rest, [] | ["--beside"]) => {
+            let view = if rest.is_empty() { View::Node } else { View::Beside { own_pid: std::process::id() } };
+            status(answer(&[inspect(&Proc::system(), view, container)]))
+        }
+        Some(["sources", pid, start]) => match process(pid, start) {
+            Some(process) => status(answer(&sources(&Proc::system(), process))),
+            None => usage(),
+        },
+        Some(["hold", debugger, socket, pid, start, symbols @ ..]) if symbols.len() <= 1 => match process(pid, start) {
+            Some(process) => {
+                let symbols = symbols.first().map(Into::into);
+                let order = Order { debugger: debugger.into(), socket: socket.into(), process, symbols };
+                status(streams().and_then(|(input, output)| hold(&order, input, output)).map_err(Into::into))
+            }
+            None => usage(),
+        },
+        Some(["connect", socket]) => {
+            let connected =
+                ignore_terminal().and_then(|()| streams()).and_then(|(input, output)| connect(Path::new(socket), input, output));
+            status(connected.map_err(Into::into))
+        }
+        Some(["receive", path]) => status(receive(Path::new(path)).map_err(Into::into)),
+        Some(["idle", seconds]) => match seconds.parse() {
+            Ok(seconds) => status(idle(&Proc::system(), Duration::from_secs(seconds)).map_err(Into::into)),
+            Err(_) => usage(),
+        },
         Some(["--version"]) => {
             let version = concat!("devloop-agent ", env!("CARGO_PKG_VERSION"));
             match writeln!(io::stdout(), "{version}") {
@@ -106,18 +141,57 @@ fn await_client() -> io::Result<bool> {
 }
 
 fn serve_standard_streams(place: Place, undo: &Path) -> ExitCode {
-    // Files, because the standard streams buffer what is a frame already.
-    let open = |stream: io::Result<OwnedFd>| stream.map(File::from);
-    let input = open(io::stdin().as_fd().try_clone_to_owned());
-    let output = open(io::stdout().as_fd().try_clone_to_owned());
     let told = Cell::new(false);
-    status(match (input, output) {
-        (Ok(input), Ok(output)) => match UntilTold::new(input, &told) {
+    status(match streams() {
+        Ok((input, output)) => match UntilTold::new(input, &told) {
             Ok(input) => serve(place, undo, &told, input, output),
             Err(error) => Err(error.into()),
         },
-        (Err(error), _) | (_, Err(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
     })
+}
+
+/// Stdin and stdout as files: the standard library's own buffer what is a frame
+/// already.
+fn streams() -> io::Result<(File, File)> {
+    let open = |stream: io::Result<OwnedFd>| stream.map(File::from);
+    Ok((open(io::stdin().as_fd().try_clone_to_owned())?, open(io::stdout().as_fd().try_clone_to_owned())?))
+}
+
+fn process(pid: &str, start: &str) -> Option<ProcessId> {
+    Some(ProcessId { pid: pid.parse().ok()?, start_time: start.parse().ok()? })
+}
+
+/// Writes messages to stdout.
+fn answer<T: Serialize>(messages: &[T]) -> Result<(), ServeError> {
+    let mut frames = Vec::new();
+    for message in messages {
+        encode(message, &mut frames).map_err(|error| ServeError::Protocol(error.to_string()))?;
+    }
+    Ok(io::stdout().write_all(&frames)?)
+}
+
+/// A terminal sends these to all that runs in it: the client decides what they mean.
+fn ignore_terminal() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGHUP);
+    Ok(signals.thread_block()?)
+}
+
+/// Writes what comes in on stdin to a file, as a whole or not at all.
+fn receive(path: &Path) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".part{}", std::process::id()));
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let (mut input, _) = streams()?;
+    let written = File::create(&part).and_then(|mut file| io::copy(&mut input, &mut file)).and_then(|_| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
 }
 
 /// An input that ends, too, when the agent is told to: then it does all that it

@@ -13,8 +13,9 @@
 //! are received), `fan_out` (to several containers at once), `link`, `remove` and `check` (other work on files), `elf` (is
 //! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
 //! (what was there before); and beside all that [`supervise`] (a container's
-//! first process) with `copy` (how it comes into the container), and [`logs`] (the
-//! log files of a node's containers).
+//! first process) with `copy` (how it comes into the container), [`logs`] (the log
+//! files of a node's containers) and [`debug`] (a debugger for a process, which
+//! goes with its client).
 //!
 //! Architecture invariant: a path in a container is resolved by
 //! `root::ContainerRoot` and nowhere else.
@@ -27,6 +28,7 @@
 //!
 //! Linux 5.6 or newer; x86_64, and aarch64 untested.
 
+pub mod debug;
 pub mod protocol;
 
 #[cfg(target_os = "linux")]

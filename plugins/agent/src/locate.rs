@@ -1,5 +1,6 @@
 //! From a container's id to its main process.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -36,7 +37,29 @@ struct Member {
     stat: Stat,
 }
 
-pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Located, Failure> {
+/// All processes of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) all: Vec<ProcessId>,
+    /// The one that wrappers were looked through for.
+    pub(crate) app: ProcessId,
+}
+
+/// The processes of a container, and which of them is the app.
+pub(crate) fn members_of(proc: &Proc, view: View, container_id: &str) -> Result<Members, Failure> {
+    let (mut members, main) = find(proc, view, container_id)?;
+    let app = unwrapped(proc, &members, main);
+    if let View::Beside { own_pid } = view {
+        // The agent may not be the only process of its own container.
+        let mounts = |pid| fs::read_link(proc.path(pid, "ns/mnt")).ok();
+        let own = mounts(own_pid);
+        members.retain(|member| own.is_none() || mounts(member.pid) != own);
+    }
+    Ok(Members { all: members.iter().map(|member| member.id()).collect(), app: app.id() })
+}
+
+/// The processes of a container, and its first one.
+fn find(proc: &Proc, view: View, container_id: &str) -> Result<(Vec<Member>, Member), Failure> {
     let id = bare_id(container_id)?;
     let mut members = members(proc, |cgroup| in_container(cgroup, id))?;
     if members.is_empty()
@@ -49,6 +72,11 @@ pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Loca
         let message = format!("no process {place} belongs to container {id}");
         Failure::new(ErrorKind::NotFound, message)
     })?;
+    Ok((members, main))
+}
+
+pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Located, Failure> {
+    let (members, main) = find(proc, view, container_id)?;
     let app = unwrapped(proc, &members, main);
     let executable = proc.executable(app.pid)?;
     let status = proc.status(app.pid)?;
@@ -171,7 +199,7 @@ fn unwrapped(proc: &Proc, members: &[Member], main: Member) -> Member {
     app
 }
 
-fn is_wrapper(proc: &Proc, pid: u32) -> bool {
+pub(crate) fn is_wrapper(proc: &Proc, pid: u32) -> bool {
     let executable = proc.executable(pid).map(|executable| executable.path).unwrap_or_default();
     let name = executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     WRAPPERS.iter().any(|wrapper| wrapper.as_bytes() == name)
@@ -179,7 +207,6 @@ fn is_wrapper(proc: &Proc, pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use tempfile::TempDir;

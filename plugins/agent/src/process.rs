@@ -43,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) seccomp: u32,
     /// The signals that wait for this thread: bit n-1 for signal n.
     pub(crate) pending: u64,
+    /// Those that wait for any thread of the process.
+    pub(crate) shared_pending: u64,
 }
 
 /// Where the program of a process comes from.
@@ -248,13 +250,15 @@ pub(crate) fn parse_status(text: &str) -> Option<Status> {
     // Real, effective, saved, file system.
     let effective = |name| field(name)?.split_ascii_whitespace().nth(1)?.parse().ok();
     let number = |name| field(name).and_then(|value| value.parse().ok()).unwrap_or(0);
+    let set = |name| field(name).and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0);
     Some(Status {
         uid: effective("Uid")?,
         gid: effective("Gid")?,
         namespace_pids: field("NSpid").unwrap_or_default().split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
         tracer: number("TracerPid"),
         seccomp: number("Seccomp"),
-        pending: field("SigPnd").and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0),
+        pending: set("SigPnd"),
+        shared_pending: set("ShdPnd"),
     })
 }
 
@@ -347,10 +351,18 @@ mod tests {
 
     #[test]
     fn status_takes_the_effective_ids_and_all_pids() {
-        let text = "Name:\tx\nTracerPid:\t9\nUid:\t1\t1000\t3\t4\nGid:\t5\t2000\t7\t8\nNSpid:\t812\t33\t1\nSigPnd:\t0000000040000000\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        let text = "Name:\tx\nTracerPid:\t9\nUid:\t1\t1000\t3\t4\nGid:\t5\t2000\t7\t8\nNSpid:\t812\t33\t1\nSigPnd:\t0000000040000000\nShdPnd:\t0000000000000010\nSeccomp:\t2\nSeccomp_filters:\t1\n";
         assert_eq!(
             parse_status(text),
-            Some(Status { uid: 1000, gid: 2000, namespace_pids: vec![812, 33, 1], tracer: 9, seccomp: 2, pending: 0x4000_0000 })
+            Some(Status {
+                uid: 1000,
+                gid: 2000,
+                namespace_pids: vec![812, 33, 1],
+                tracer: 9,
+                seccomp: 2,
+                pending: 0x4000_0000,
+                shared_pending: 0x10
+            })
         );
         assert_eq!(parse_status("Name:\tx\n"), None);
     }

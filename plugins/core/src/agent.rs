@@ -9,16 +9,19 @@
 
 mod binary;
 mod chunks;
+mod commands;
 mod connection;
 mod image;
 mod requests;
 mod source;
 mod transport;
 
+pub use commands::{Command, Messages, Runner};
 pub use connection::Agent;
+pub use devloop_agent::debug;
 pub use devloop_agent::protocol::{ByteString, ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
 pub use devloop_agent::supervise::RESTART_SIGNAL;
-pub use image::AgentImages;
+pub use image::{AgentImages, Companion};
 pub use requests::{CheckEntry, Written};
 pub use transport::{Beside, Connection, Transport};
 

@@ -10,10 +10,10 @@ mod attach;
 mod error;
 mod progress;
 
-pub use attach::{Attached, attach};
+pub use attach::{Attached, attach, exec};
 pub use error::EphemeralError;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -41,6 +41,9 @@ pub struct Program {
     pub target: String,
     /// What it may do, beyond being root in its container.
     pub capabilities: Vec<String>,
+    /// Its user, in place of root: then it is confined as the Pod Security level
+    /// `restricted` wants it.
+    pub user: Option<i64>,
 }
 
 /// Starts a program and waits until it runs; answers its container's name.
@@ -85,10 +88,31 @@ async fn decided(pods: &Api<Pod>, pod: &str, name: &str) -> Result<Progress, Eph
     }
 }
 
+/// The ephemeral container of an earlier start that still runs such a program,
+/// whatever registry its image came from.
+pub fn running(pod: &Pod, program: &Program) -> Option<String> {
+    let is_such = |container: &&EphemeralContainer| {
+        let security = container.security_context.as_ref();
+        let capabilities = security.and_then(|security| security.capabilities.as_ref()).and_then(|set| set.add.as_deref());
+        container.name.strip_prefix(program.name.as_str()).is_some_and(|rest| rest.starts_with('-'))
+            && container.image.as_deref().map(without_registry) == Some(without_registry(&program.image))
+            && container.target_container_name.as_deref() == Some(program.target.as_str())
+            && capabilities.unwrap_or_default() == program.capabilities.as_slice()
+            && security.and_then(|security| security.run_as_user) == Some(program.user.unwrap_or(0))
+    };
+    let containers = pod.spec.as_ref()?.ephemeral_containers.as_deref().unwrap_or_default();
+    let mut such = containers.iter().filter(is_such).map(|container| container.name.clone());
+    such.rfind(|name| progress(Some(pod), name) == Progress::Running)
+}
+
+fn without_registry(image: &str) -> &str {
+    image.rsplit('/').next().unwrap_or(image)
+}
+
 /// The container. Root, whatever the pod says of its own containers, but with
 /// the named capabilities only.
 fn container(name: &str, program: &Program) -> Value {
-    json!({
+    let mut container = json!({
         "name": name,
         "image": program.image,
         "imagePullPolicy": "IfNotPresent",
@@ -107,7 +131,15 @@ fn container(name: &str, program: &Program) -> Value {
             "readOnlyRootFilesystem": false,
             "capabilities": {"drop": ["ALL"], "add": program.capabilities},
         },
-    })
+    });
+    if let Some(user) = program.user {
+        let security = &mut container["securityContext"];
+        security["runAsUser"] = json!(user);
+        security["runAsGroup"] = json!(user);
+        security["runAsNonRoot"] = json!(user != 0);
+        security["seccompProfile"] = json!({"type": "RuntimeDefault"});
+    }
+    container
 }
 
 /// Five of the characters that a name may have.
@@ -135,6 +167,7 @@ mod tests {
             arguments: vec!["serve".to_owned()],
             target: "web".to_owned(),
             capabilities: vec!["SYS_PTRACE".to_owned()],
+            user: None,
         };
         let made = container("devloop-agent-x", &program);
         assert_eq!(made["securityContext"]["capabilities"], json!({"drop": ["ALL"], "add": ["SYS_PTRACE"]}));
@@ -143,6 +176,38 @@ mod tests {
         // It is a container as the API knows it.
         let parsed: k8s_openapi::api::core::v1::EphemeralContainer = serde_json::from_value(made.clone()).unwrap();
         assert_eq!(serde_json::to_value(parsed).unwrap(), made);
+    }
+
+    #[test]
+    fn a_container_that_runs_already_is_found_if_it_is_the_same() {
+        let program = Program {
+            name: "devloop-debug".to_owned(),
+            image: "debug:1".to_owned(),
+            arguments: Vec::new(),
+            target: "web".to_owned(),
+            capabilities: Vec::new(),
+            user: Some(1000),
+        };
+        let made = |name: &str, program: &Program| container(name, program);
+        let status =
+            |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [], "ephemeralContainers": [
+                made("devloop-debug-a", &program),
+                made("devloop-debug-b", &program),
+                made("devloop-debug-c", &Program { image: "debug:2".to_owned(), ..program.clone() }),
+            ]},
+            "status": {"ephemeralContainerStatuses": [
+                status("devloop-debug-a", json!({"running": {}})),
+                status("devloop-debug-b", json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z"}})),
+                status("devloop-debug-c", json!({"running": {}})),
+            ]},
+        }))
+        .unwrap();
+        assert_eq!(running(&pod, &program).as_deref(), Some("devloop-debug-a"));
+        assert_eq!(running(&pod, &Program { user: None, ..program.clone() }), None);
+        assert_eq!(running(&pod, &Program { target: "other".to_owned(), ..program }), None);
     }
 
     #[test]

@@ -21,10 +21,14 @@ pub fn init(verbosity: u8, format: LogFormat) {
     let default = match verbosity {
         0 => "warn,kube_client=off,kube_runtime=error,notify=error",
         1 => {
-            "warn,notify=error,devloop=info,devloop_core=info,kubectl_devenv=info,kubectl_rebuild=info,kubectl_hot_reload=info,kubectl_logs_tail=info"
+            "warn,notify=error,devloop=info,devloop_core=info,kubectl_devenv=info,kubectl_rebuild=info,kubectl_hot_reload=info,kubectl_logs_tail=info,kubectl_debug_attach=info"
         }
-        2 => "info,devloop_core=debug,kubectl_devenv=debug,kubectl_rebuild=debug,kubectl_hot_reload=debug,kubectl_logs_tail=debug",
-        _ => "debug,devloop_core=trace,kubectl_devenv=trace,kubectl_rebuild=trace,kubectl_hot_reload=trace,kubectl_logs_tail=trace",
+        2 => {
+            "info,devloop_core=debug,kubectl_devenv=debug,kubectl_rebuild=debug,kubectl_hot_reload=debug,kubectl_logs_tail=debug,kubectl_debug_attach=debug"
+        }
+        _ => {
+            "debug,devloop_core=trace,kubectl_devenv=trace,kubectl_rebuild=trace,kubectl_hot_reload=trace,kubectl_logs_tail=trace,kubectl_debug_attach=trace"
+        }
     };
     let filter = std::env::var("DEVLOOP_LOG")
         .ok()

@@ -9,11 +9,23 @@ use crate::{CommandError, deliver};
 use kube::Client;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// Where the agent is in its image.
-const ENTRYPOINT: &str = "/devloop-agent";
+pub(super) const ENTRYPOINT: &str = "/devloop-agent";
+
+/// A static program that the agent's image has, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companion {
+    /// The image's name then.
+    pub image: String,
+    /// The program on this machine.
+    pub program: PathBuf,
+    /// Its path in the image.
+    pub path: String,
+}
 
 /// The agent's image for the pods of a cluster. It is brought to each place once,
 /// however many pods ask for it at the same time.
@@ -21,6 +33,7 @@ const ENTRYPOINT: &str = "/devloop-agent";
 pub struct AgentImages {
     client: Client,
     named: Option<String>,
+    companion: Option<Companion>,
     /// What is there already, by the name of the node; without, in the registry.
     provided: Arc<Mutex<BTreeMap<Option<String>, String>>>,
 }
@@ -28,7 +41,30 @@ pub struct AgentImages {
 impl AgentImages {
     /// Of a cluster; `named` is an image of the agent that its nodes can pull.
     pub fn new(client: Client, named: Option<String>) -> Self {
-        Self { client, named, provided: Arc::default() }
+        Self { client, named, companion: None, provided: Arc::default() }
+    }
+
+    /// The same with another program in the image.
+    #[must_use]
+    pub fn with(mut self, companion: Companion) -> Self {
+        self.companion = Some(companion);
+        self
+    }
+
+    /// What ends the image's reference in whichever place: its name and a tag that
+    /// tells its content; the named one as it is.
+    ///
+    /// # Errors
+    /// When the agent can't be used.
+    pub async fn short_reference(&self) -> Result<String, AgentError> {
+        match &self.named {
+            Some(named) => Ok(named.clone()),
+            None => Ok(format!("{}:{}", self.name(), tag_of(&self.make().await?))),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.companion.as_ref().map_or(binary::NAME, |companion| &companion.image)
     }
 
     /// The image, as a pod on `node` can name it: the named one as it is; else it
@@ -48,11 +84,47 @@ impl AgentImages {
             return Ok(reference.clone());
         }
         let reference = match node {
-            Some(node) => put_on(node).await?,
-            None => push(&self.client).await?,
+            Some(node) => self.put_on(node).await?,
+            None => self.push().await?,
         };
         provided.insert(place, reference.clone());
         Ok(reference)
+    }
+
+    async fn put_on(&self, node: &Node) -> Result<String, AgentError> {
+        let image = self.make().await?;
+        deliver::to_node(node, &image).await.map_err(AgentError::Image)?;
+        tracing::info!(image = image.reference, node = node.name(), "the agent's image was put on the node");
+        Ok(image.reference)
+    }
+
+    async fn push(&self) -> Result<String, AgentError> {
+        let hosting = registry::hosting(&self.client).await.map_err(AgentError::Image)?.ok_or(AgentError::NoImage)?;
+        let image = self.make().await?;
+        let (name, tag) = (self.name(), tag_of(&image));
+        registry::push(&hosting.host, &image, name, tag).await.map_err(|error| AgentError::Image(error.into()))?;
+        let reference = format!("{}/{name}:{tag}", hosting.from_nodes());
+        tracing::info!(image = reference, "the agent's image was pushed to the cluster's registry");
+        Ok(reference)
+    }
+
+    /// Makes the image; its tag names its content.
+    async fn make(&self) -> Result<Image, AgentError> {
+        let (name, companion) = (self.name().to_owned(), self.companion.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let program = binary::find()?;
+            let mut content = binary::read(&program)?;
+            let mut binaries = vec![(program.as_path(), ENTRYPOINT)];
+            if let Some(companion) = &companion {
+                let path = &companion.program;
+                content.extend(std::fs::read(path).map_err(|source| AgentError::Source { path: path.clone(), source })?);
+                binaries.push((path, &companion.path));
+            }
+            let reference = format!("{}/{name}:{}", image::REGISTRY, binary::short_hash(&content));
+            let cache = Directories::from_env().map_err(AgentError::Image)?.cache;
+            image::static_binaries(&cache, &reference, &binaries).map_err(|error| AgentError::Image(CommandError::from(error)))
+        });
+        made.await.map_err(|error| AgentError::Start(io::Error::other(error)))?
     }
 }
 
@@ -60,35 +132,6 @@ impl std::fmt::Debug for AgentImages {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("AgentImages").field("named", &self.named).finish_non_exhaustive()
     }
-}
-
-async fn put_on(node: &Node) -> Result<String, AgentError> {
-    let image = make().await?;
-    deliver::to_node(node, &image).await.map_err(AgentError::Image)?;
-    tracing::info!(image = image.reference, node = node.name(), "the agent's image was put on the node");
-    Ok(image.reference)
-}
-
-async fn push(client: &Client) -> Result<String, AgentError> {
-    let hosting = registry::hosting(client).await.map_err(AgentError::Image)?.ok_or(AgentError::NoImage)?;
-    let image = make().await?;
-    let tag = tag_of(&image);
-    registry::push(&hosting.host, &image, binary::NAME, tag).await.map_err(|error| AgentError::Image(error.into()))?;
-    let reference = format!("{}/{}:{tag}", hosting.from_nodes(), binary::NAME);
-    tracing::info!(image = reference, "the agent's image was pushed to the cluster's registry");
-    Ok(reference)
-}
-
-/// Makes the image; its tag names its content.
-async fn make() -> Result<Image, AgentError> {
-    let made = tokio::task::spawn_blocking(|| {
-        let program = binary::find()?;
-        let content = binary::read(&program)?;
-        let reference = format!("{}/{}:{}", image::REGISTRY, binary::NAME, binary::short_hash(&content));
-        let cache = Directories::from_env().map_err(AgentError::Image)?.cache;
-        image::single_binary(&cache, &reference, &program, ENTRYPOINT).map_err(|error| AgentError::Image(CommandError::from(error)))
-    });
-    made.await.map_err(|error| AgentError::Start(io::Error::other(error)))?
 }
 
 fn tag_of(image: &Image) -> &str {

@@ -77,6 +77,7 @@ impl Transport for Beside {
             arguments: vec!["serve".to_owned(), "--beside".to_owned()],
             target: self.container.clone(),
             capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
+            user: None,
         };
         let name = ephemeral::start(&self.client, &self.namespace, &self.pod, &program).await?;
         let attached = ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await?;

@@ -42,24 +42,44 @@ impl std::fmt::Debug for Attached {
 pub async fn attach(client: &Client, namespace: &str, pod: &str, container: &str) -> Result<Attached, EphemeralError> {
     const DOING: &str = "attach to";
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let parameters = AttachParams::default()
+    let process = pods.attach(pod, &parameters(container)).await.map_err(|error| error::of_request(error, namespace, pod, DOING))?;
+    streams_of(process).ok_or_else(|| without_streams(DOING, pod))
+}
+
+/// Starts another program in a running container.
+///
+/// # Errors
+/// When the API server or the kubelet refuses.
+pub async fn exec(client: &Client, namespace: &str, pod: &str, container: &str, argv: &[String]) -> Result<Attached, EphemeralError> {
+    const DOING: &str = error::START;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let process = pods.exec(pod, argv, &parameters(container)).await.map_err(|error| error::of_request(error, namespace, pod, DOING))?;
+    streams_of(process).ok_or_else(|| without_streams(DOING, pod))
+}
+
+fn parameters(container: &str) -> AttachParams {
+    AttachParams::default()
         .container(container)
         .stdin(true)
         .stdout(true)
         .stderr(true)
         .tty(false)
         .max_stdin_buf_size(BUFFER)
-        .max_stdout_buf_size(BUFFER);
-    let mut process = pods.attach(pod, &parameters).await.map_err(|error| error::of_request(error, namespace, pod, DOING))?;
-    let (Some(stdin), Some(stdout), Some(stderr)) = (process.stdin(), process.stdout(), process.stderr()) else {
-        return Err(EphemeralError::Request { doing: DOING, pod: pod.to_owned(), source: "it has no streams".into() });
-    };
+        .max_stdout_buf_size(BUFFER)
+}
+
+fn without_streams(doing: &'static str, pod: &str) -> EphemeralError {
+    EphemeralError::Request { doing, pod: pod.to_owned(), source: "it has no streams".into() }
+}
+
+fn streams_of(mut process: AttachedProcess) -> Option<Attached> {
+    let (stdin, stdout, stderr) = (process.stdin()?, process.stdout()?, process.stderr()?);
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     // It ends when the program or the connection does, and soon after our side
     // was dropped: it needs no one to end it.
     tokio::spawn(pump(process, stdin, stdout, theirs));
     let (reader, writer) = tokio::io::split(ours);
-    Ok(Attached { stdin: writer, stdout: reader, stderr: Box::pin(stderr) })
+    Some(Attached { stdin: writer, stdout: reader, stderr: Box::pin(stderr) })
 }
 
 async fn pump(mut process: AttachedProcess, mut stdin: impl AsyncWrite + Unpin, mut stdout: impl AsyncRead + Unpin, theirs: DuplexStream) {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What is being done in a container that runs already.
+pub(super) const START: &str = "start a program in";
+
 /// Why a program does not run beside a container.
 #[derive(Debug, thiserror::Error)]
 pub enum EphemeralError {
@@ -92,6 +95,9 @@ impl EphemeralError {
             Self::Policy { namespace, .. } => Some(format!(
                 "allow it where you develop: `kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite`"
             )),
+            Self::Forbidden { namespace, doing: START, .. } => {
+                Some(format!("a role in namespace {namespace} must allow: get and create on pods/exec"))
+            }
             Self::Forbidden { namespace, .. } => Some(format!(
                 "a role in namespace {namespace} must allow: patch on pods/ephemeralcontainers; get and create on pods/attach; get, list and watch on pods"
             )),

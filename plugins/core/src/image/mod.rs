@@ -280,15 +280,35 @@ fn check_interpreter(path: &Path, program: &elf::Program, spec: &ImageSpec, base
 /// # Errors
 /// [`ImageError`].
 pub fn single_binary(cache: &Path, reference: &str, binary: &Path, entrypoint: &str) -> Result<Image, ImageError> {
-    let program = elf::inspect(binary)?;
-    if let Some(interpreter) = &program.interpreter {
-        return Err(ImageError::Binary { path: binary.to_owned(), reason: format!("it is linked dynamically and wants {interpreter}") });
-    }
+    static_binaries(cache, reference, &[(binary, entrypoint)])
+}
+
+/// Makes an image of nothing but static binaries, each with its path in it, under
+/// a fixed reference. The first one is run.
+///
+/// # Errors
+/// [`ImageError`].
+pub fn static_binaries(cache: &Path, reference: &str, binaries: &[(&Path, &str)]) -> Result<Image, ImageError> {
     let store = Store::open(cache)?;
-    let layers = vec![store.add(&layer::of_file(binary, entrypoint, true)?)?];
-    let settings = config::Settings { entrypoint: vec![entrypoint.to_owned()], ..config::Settings::default() };
-    let (config, manifest, manifest_digest) = config::documents(&program.architecture, &settings, None, &layers);
-    Ok(Image { reference: reference.to_owned(), manifest_digest, architecture: program.architecture, layers, config, manifest })
+    let (mut layers, mut architecture) = (Vec::new(), String::new());
+    for (binary, path) in binaries {
+        let program = elf::inspect(binary)?;
+        let refused = |reason| ImageError::Binary { path: (*binary).to_owned(), reason };
+        if let Some(interpreter) = &program.interpreter {
+            return Err(refused(format!("it is linked dynamically and wants {interpreter}")));
+        }
+        if !architecture.is_empty() && architecture != program.architecture {
+            return Err(refused(format!("it is for {}, the others are for {architecture}", program.architecture)));
+        }
+        architecture = program.architecture;
+        layers.push(store.add(&layer::of_file(binary, path, true)?)?);
+    }
+    // See `assemble`: what changes less often is mostly the larger.
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    let entrypoint = binaries.iter().take(1).map(|(_, path)| (*path).to_owned()).collect();
+    let settings = config::Settings { entrypoint, ..config::Settings::default() };
+    let (config, manifest, manifest_digest) = config::documents(&architecture, &settings, None, &layers);
+    Ok(Image { reference: reference.to_owned(), manifest_digest, architecture, layers, config, manifest })
 }
 
 /// `devloop.local/NAME:TAG`, with the tag that tells what is in it.

@@ -1,0 +1,323 @@
+//! From a request to an attached debugger, step by step.
+
+use crate::choose::{self, Chosen, Way};
+use crate::delve::{self, Delve};
+use crate::editor::{self, Settings, Work};
+use crate::hold::{Hold, NotHeld, Order};
+use crate::place::{self, Place};
+use crate::ports;
+use crate::process::{self, Listed};
+use crate::report::{Event, Phases, Reporter, milliseconds};
+use crate::request::{Aim, Request};
+use crate::session::Session;
+use crate::sources::{self, Sources};
+use crate::{journal, symbols};
+use devloop_core::agent::debug::{Candidate, GoProgram, Inspected, Powers, Runtime, Sources as SourceFiles};
+use devloop_core::cluster::{self, Cluster};
+use devloop_core::output::{self, Format};
+use devloop_core::target::resolve;
+use devloop_core::{CommandError, Context, ExitStatus, Result};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How long the agent may look.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the process is.
+struct Found {
+    cluster: Cluster,
+    pod: Pod,
+    chosen: Chosen,
+    way: Way,
+    why: &'static str,
+}
+
+pub(crate) async fn run(context: &Context, request: Request) -> Result<ExitStatus> {
+    match context.shutdown.guard(begin(context, &request)).await {
+        Ok(Some(session)) => session.run(context).await,
+        Ok(None) => Ok(ExitStatus::Success),
+        Err(error) => Err(error),
+    }
+}
+
+/// Answers a session, unless all was said already.
+async fn begin(context: &Context, request: &Request) -> Result<Option<Session>> {
+    let mut phases = Phases::start();
+    let found = find(request).await?;
+    phases.end("find");
+    tracing::info!(pod = found.chosen.pod, container = found.chosen.container, via = found.way.name(), why = found.why, "chosen");
+    if request.dry_run {
+        output::line(&preview(request, &found).join("\n"))?;
+        return Ok(None);
+    }
+    let place = Arc::new(reach(context, request, &found).await?);
+    phases.end("reach");
+    let (candidates, powers) = inspect(&place, &found.chosen).await?;
+    phases.end("inspect");
+    if request.aim == Aim::List {
+        let listed = Listed::all(&candidates);
+        output::print(request.output, &listed, || Listed::text_of(&listed))?;
+        return Ok(None);
+    }
+    let candidate = process::choose(&candidates, request.pid)?;
+    process::check(candidate, powers, request.symbols.is_some())?;
+    let Runtime::Go(program) = &candidate.runtime else { return Err(CommandError::new("only Go programs can be attached to")) };
+    attach(context, request, &found, place, candidate, powers, program, phases).await.map(Some)
+}
+
+async fn find(request: &Request) -> Result<Found> {
+    let cluster = cluster::connect(&request.cluster).await?;
+    let selection = resolve(&cluster.client, &cluster.namespace, &request.target).await?;
+    let pods = selection.pods(&cluster.client, &cluster.namespace).await?;
+    let pod = choose::pod(&request.target.to_string(), &pods, request.pod.as_deref())?.clone();
+    let chosen = choose::container(&pod, request.container.as_deref())?;
+    let is_reachable = cluster.nodes.iter().any(|node| Some(node.name()) == chosen.node.as_deref());
+    let (way, why) = choose::way(request.via, &chosen, is_reachable)?;
+    Ok(Found { cluster, pod, chosen, way, why })
+}
+
+/// What would be done, for `--dry-run`.
+fn preview(request: &Request, found: &Found) -> Vec<String> {
+    let Found { chosen, way, why, .. } = found;
+    let mut lines = vec![format!("process of container {} in pod {}, via {} ({why})", chosen.container, chosen.pod, way.name())];
+    match way {
+        Way::Node => {
+            let node = chosen.node.as_deref().unwrap_or("unknown");
+            lines.push(format!("would put the agent and {} on node {node}, below /var/lib/devloop, unless they are there", delve::describe()));
+            lines.push("would change nothing in the pod".to_owned());
+        }
+        Way::Pod => lines.push(format!(
+            "would start an ephemeral container with the agent, {} and the capability SYS_PTRACE in pod {}, or use that of an earlier run; Kubernetes can't remove it from the pod",
+            delve::describe(),
+            chosen.pod
+        )),
+    }
+    lines.push("would stop the process for the moment of attaching, and leave it running in the end".to_owned());
+    if request.aim != Aim::Stdio {
+        lines.push("would open a port on 127.0.0.1".to_owned());
+    }
+    lines
+}
+
+async fn reach(context: &Context, request: &Request, found: &Found) -> Result<Place> {
+    let Found { cluster, pod, chosen, way, .. } = found;
+    match way {
+        Way::Node => {
+            let node = cluster.nodes.iter().find(|node| Some(node.name()) == chosen.node.as_deref());
+            place::on_node(node.ok_or_else(|| CommandError::new("the node is gone"))?).await
+        }
+        Way::Pod => {
+            let delve = match request.debug_image {
+                Some(_) => None,
+                None => Some(delve::obtain(context).await?),
+            };
+            let place = place::in_pod(context, request, cluster, chosen, pod, delve.as_ref()).await?;
+            if let Some(container) = &place.container {
+                let how = if container.is_reused { "using" } else { "started" };
+                let name = &container.name;
+                context.ui.say(format!("{how} ephemeral container {name}; Kubernetes can't remove it from the pod, and it is used again"));
+            }
+            Ok(place)
+        }
+    }
+}
+
+async fn inspect(place: &Place, chosen: &Chosen) -> Result<(Vec<Candidate>, Powers)> {
+    let mut arguments = vec!["inspect"];
+    if place.way == Way::Pod {
+        arguments.push("--beside");
+    }
+    arguments.push(&chosen.id);
+    let answers: Vec<Inspected> = place.runner.ask(&arguments, PATIENCE).await?;
+    match answers.into_iter().next() {
+        Some(Inspected::Found { candidates, powers }) => Ok((candidates, powers)),
+        Some(Inspected::Failed { message, .. }) => Err(CommandError::new("the processes of the container can't be seen")
+            .caused_by(message)
+            .with_hint("if it was just restarted, run the command again")),
+        None => Err(CommandError::new("the agent said nothing of the container's processes")),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is what an earlier step found")]
+async fn attach(
+    context: &Context,
+    request: &Request,
+    found: &Found,
+    place: Arc<Place>,
+    candidate: &Candidate,
+    powers: Powers,
+    program: &GoProgram,
+    mut phases: Phases,
+) -> Result<Session> {
+    let chosen = &found.chosen;
+    let symbols = match &request.symbols {
+        Some(path) if !candidate.has_symbols => Some(symbols::read(path, candidate.build_id.as_deref()).await?),
+        _ => None,
+    };
+    let opened = match request.aim {
+        Aim::Stdio => None,
+        _ => Some(ports::open(&key(request, found), request.port).await?),
+    };
+    if let Some(taken) = opened.as_ref().and_then(|opened| opened.instead_of) {
+        context.ui.warn(format!("port {taken} of this target is taken; this time it is another"));
+    }
+    let delve = match (place.way, request.aim) {
+        (Way::Pod, aim) if aim != Aim::Cli => None,
+        _ => Some(delve::obtain(context).await?),
+    };
+    let debugger = match &delve {
+        Some(delve) => place::bring(&place, delve).await?,
+        None => place::bring(&place, &Delve::default()).await?,
+    };
+    let symbols = match symbols {
+        Some(symbols) => Some(bring_symbols(&place, &symbols).await?),
+        None => None,
+    };
+    phases.end("deliver");
+    let socket = place.socket(candidate.process.pid);
+    let order = Order { debugger, socket, process: candidate.process, symbols };
+    let step = context.ui.step(format!("attaching to process {} of {}", candidate.container_pid, chosen.pod));
+    let (held, sources) = tokio::join!(Hold::start(&place.runner, &order), sources(request, &place, candidate, program));
+    step.clear();
+    let hold = held.map_err(|failure| match failure {
+        NotHeld::Refused(reason, message) => process::explain(reason, message, candidate, powers),
+        NotHeld::Agent(error) => CommandError::from(error),
+    })?;
+    phases.end("attach");
+    let port = opened.as_ref().map_or(0, |opened| opened.port);
+    let reporter = Reporter { ui: context.ui.clone(), as_json: request.output == Format::Json };
+    reporter.tell(&Event::Attached {
+        pod: chosen.pod.clone(),
+        container: chosen.container.clone(),
+        pid: candidate.container_pid,
+        runtime: process::describe(&candidate.runtime),
+        via: place.way.name(),
+        port: opened.as_ref().map(|opened| opened.port),
+        stopped_ms: milliseconds(hold.stopped),
+        ephemeral: place.container.as_ref().map(|container| container.name.clone()),
+        substitute_path: sources.rules.clone(),
+        sources_found: sources.found,
+        sources_all: sources.all,
+        phases_ms: phases.all.clone(),
+    })?;
+    if let Err(error) = after(context, request, found, &place, candidate, &sources, port) {
+        // The debugger is attached; an editor's file is no reason to let go of it.
+        context.ui.error(&error);
+    }
+    Ok(Session {
+        reporter,
+        place,
+        order,
+        hold,
+        rules: sources.rules.into(),
+        listener: opened.map(|opened| opened.listener),
+        port,
+        aim: request.aim,
+        delve,
+    })
+}
+
+/// What a target is called among all.
+fn key(request: &Request, found: &Found) -> String {
+    let Cluster { context, namespace, .. } = &found.cluster;
+    format!("{context}/{namespace}/{}/{}", request.target, found.chosen.container)
+}
+
+async fn bring_symbols(place: &Place, symbols: &symbols::Symbols) -> Result<String> {
+    let path = place.symbols(&blake3::hash(&symbols.content).to_hex()[..16]);
+    place.runner.write_file(&path, &symbols.content).await.map_err(|error| {
+        CommandError::new(format!("could not bring {} to the debugger", symbols.path.display())).caused_by(CommandError::from(error))
+    })?;
+    Ok(path)
+}
+
+/// Which files here the program is made of. That this can't be told is no reason
+/// not to attach.
+async fn sources(request: &Request, place: &Place, candidate: &Candidate, program: &GoProgram) -> Sources {
+    let (pid, start) = (candidate.process.pid.to_string(), candidate.process.start_time.to_string());
+    let arguments = ["sources", &pid, &start];
+    let asked = place.runner.ask::<SourceFiles>(&arguments, PATIENCE);
+    let (files, local) = tokio::join!(asked, sources::local::gather(&request.folder, &program.module));
+    let mut paths = Vec::new();
+    for piece in files.unwrap_or_default() {
+        match piece {
+            SourceFiles::Files(files) => paths.extend(files),
+            SourceFiles::Failed(reason) => tracing::info!(reason, "the program's source files are not known"),
+        }
+    }
+    let modified = |path: &Path| {
+        let time = path.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok()?;
+        Some(time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
+    };
+    sources::find(program, &paths, &local, candidate.started, modified)
+}
+
+/// What is said, written and opened once the debugger is attached.
+fn after(
+    context: &Context,
+    request: &Request,
+    found: &Found,
+    place: &Place,
+    candidate: &Candidate,
+    sources: &Sources,
+    port: u16,
+) -> Result<()> {
+    let chosen = &found.chosen;
+    context.ui.say(sources.summary());
+    if request.folder_is_named && sources.module.is_none() {
+        context.ui.warn(format!("no module of the program is in {}", request.folder.display()));
+    }
+    sources.warnings().iter().for_each(|warning| context.ui.warn(warning));
+    for rule in &sources.rules {
+        tracing::info!(local = rule.local, remote = rule.remote, "sources");
+    }
+    let (mut changed, base): (Vec<PathBuf>, _) = (Vec::new(), sources.module.as_deref().unwrap_or(&request.folder));
+    let (folder, has_settings) = editor::folder(base);
+    if request.aim == Aim::Port {
+        let settings = Settings { name: format!("{} (devloop)", request.target), port, rules: sources.rules.clone() };
+        match editor::plan(request.editor, &folder, has_settings, &settings) {
+            Work::Write(path) => {
+                if editor::write(&path, &settings)? {
+                    changed.push(path.clone());
+                }
+                context.ui.say(format!("VS Code: start {:?} ({})", settings.name, path.display()));
+            }
+            Work::Show(text) => context.ui.say(text),
+            Work::Nothing => {}
+        }
+        if request.open {
+            open(context, &folder);
+        }
+    }
+    journal::note(json!({
+        "did": "attach",
+        "context": found.cluster.context,
+        "namespace": found.cluster.namespace,
+        "pod": chosen.pod,
+        "container": chosen.container,
+        "containerId": chosen.id,
+        "pid": candidate.container_pid,
+        "command": process::command(candidate),
+        "via": place.way.name(),
+        "ephemeralContainer": place.container.as_ref().map(|container| &container.name),
+        "port": port,
+        "files": changed,
+    }))
+}
+
+/// Lets the desktop open VS Code.
+fn open(context: &Context, folder: &Path) {
+    let url = editor::url(folder);
+    let opener = std::process::Command::new("xdg-open")
+        .arg(&url)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    if let Err(error) = opener {
+        context.ui.warn(format!("xdg-open could not be started ({error}); open {url}"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Delve, built from its Go module once and kept in devloop's cache.
+
+use devloop_core::environment::Directories;
+use devloop_core::files::FileLock;
+use devloop_core::{CommandError, Context, ErrorContext, Result};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// The version that the JSON-RPC calls and options here are for.
+const VERSION: &str = "1.27.2";
+const MODULE: &str = "github.com/go-delve/delve/cmd/dlv";
+/// Names a Delve to use in place of one that is built.
+const VARIABLE: &str = "DEVLOOP_DLV";
+
+/// Delve's program on this machine, and the start of its content's hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delve {
+    pub(crate) path: PathBuf,
+    pub(crate) hash: String,
+}
+
+/// Finds Delve, or builds it.
+///
+/// # Errors
+/// When the named one is not there, or it can't be built.
+pub(crate) async fn obtain(context: &Context) -> Result<Delve> {
+    if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
+        let path = PathBuf::from(named);
+        if !path.is_file() {
+            return Err(CommandError::new(format!("{VARIABLE} names {}, which is no file", path.display())));
+        }
+        return hashed(path).await;
+    }
+    let folder = Directories::from_env()?.cache.join("debuggers");
+    let path = folder.join(format!("dlv-{VERSION}-linux-{}", std::env::consts::ARCH));
+    if !path.is_file() {
+        std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        // Of two commands one builds it.
+        let _lock = FileLock::wait(&folder.join(".lock"), &context.shutdown).await?;
+        if !path.is_file() {
+            let step = context.ui.step(format!("building Delve {VERSION}, once"));
+            context.shutdown.guard(build(&folder, &path)).await?;
+            step.done(format!("built Delve {VERSION}"));
+        }
+    }
+    hashed(path).await
+}
+
+/// Where it would come from, for `--dry-run`.
+pub(crate) fn describe() -> String {
+    match std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
+        Some(named) => format!("Delve, from {}", Path::new(&named).display()),
+        None => format!("Delve {VERSION}"),
+    }
+}
+
+async fn hashed(path: PathBuf) -> Result<Delve> {
+    let hash = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || std::fs::read(path).map(|content| blake3::hash(&content).to_hex()[..16].to_owned())
+    });
+    let hash = hash.await.context("could not read Delve")?.with_context(|| format!("could not read {}", path.display()))?;
+    Ok(Delve { path, hash })
+}
+
+/// Without C, so that it runs in an image built upon nothing.
+async fn build(folder: &Path, path: &Path) -> Result<()> {
+    let place = tempfile::Builder::new().prefix(".dlv-").tempdir_in(folder).context("could not make a folder to build in")?;
+    let output = Command::new("go")
+        .args(["install", "-trimpath", "-ldflags=-s -w"])
+        .arg(format!("{MODULE}@v{VERSION}"))
+        .current_dir(place.path())
+        .env("GOBIN", place.path())
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOFLAGS")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| {
+            CommandError::new("could not run go, which builds Delve")
+                .caused_by(error)
+                .with_hint(format!("install Go from https://go.dev/dl, or name a static dlv with {VARIABLE}"))
+        })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(CommandError::new(format!("could not build Delve {VERSION}"))
+            .caused_by(said)
+            .with_hint(format!("is the Go module proxy reachable (`go env GOPROXY`)? Or name a static dlv with {VARIABLE}")));
+    }
+    std::fs::rename(place.path().join("dlv"), path).with_context(|| format!("could not keep {}", path.display()))
+}

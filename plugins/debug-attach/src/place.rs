@@ -1,0 +1,182 @@
+//! Where the debugger runs: on the node, or in an ephemeral container of the pod.
+
+use crate::choose::{Chosen, Way};
+use crate::delve::Delve;
+use crate::request::Request;
+use devloop_core::agent::{AgentImages, Companion, Runner};
+use devloop_core::cluster::Cluster;
+use devloop_core::ephemeral::{self, EphemeralError, Program};
+use devloop_core::node::Node;
+use devloop_core::{CommandError, Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+
+/// Begins the names of ephemeral containers.
+const NAME: &str = "devloop-debug";
+/// Where Delve is in their image.
+const DELVE: &str = "/dlv";
+/// How long such a container waits for the next session before it ends by itself.
+const IDLE_SECONDS: &str = "7200";
+/// The folders of devloop on a node.
+const NODE_FOLDER: &str = "/var/lib/devloop";
+
+/// Where the agent's commands and the debugger run.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) way: Way,
+    pub(crate) runner: Runner,
+    /// For the debugger's socket and the symbols.
+    folder: String,
+    /// The ephemeral container, where there is one.
+    pub(crate) container: Option<Ephemeral>,
+}
+
+/// An ephemeral container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ephemeral {
+    pub(crate) name: String,
+    /// Whether an earlier run started it.
+    pub(crate) is_reused: bool,
+}
+
+impl Place {
+    /// Where the debugger of a process listens.
+    pub(crate) fn socket(&self, pid: u32) -> String {
+        format!("{}/dlv-{pid}.sock", self.folder)
+    }
+
+    /// Where symbols go.
+    pub(crate) fn symbols(&self, hash: &str) -> String {
+        format!("{}/symbols-{hash}", self.folder)
+    }
+}
+
+/// Puts the agent on the node.
+///
+/// # Errors
+/// When there is no usable agent, or it can't be put there.
+pub(crate) async fn on_node(node: &Node) -> Result<Place> {
+    let runner = Runner::on_node(node).await?;
+    Ok(Place { way: Way::Node, runner, folder: format!("{NODE_FOLDER}/debug"), container: None })
+}
+
+/// Puts Delve where it is to run, unless it is there; answers its path.
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) async fn bring(place: &Place, delve: &Delve) -> Result<String> {
+    let Runner::Node { node, .. } = &place.runner else { return Ok(DELVE.to_owned()) };
+    let failed = |error| CommandError::new(format!("could not bring Delve to the {}", node.describe())).caused_by(error);
+    let path = format!("{NODE_FOLDER}/dlv-{}", delve.hash);
+    let content = tokio::fs::read(&delve.path).await.map_err(failed)?;
+    if node.file_size(&path).await.map_err(failed)? != Some(content.len() as u64) {
+        node.write_file(&path, &content, 0o755).await.map_err(failed)?;
+    }
+    Ok(path)
+}
+
+/// Starts an ephemeral container beside the chosen one, or takes that of an earlier
+/// run: with no more than SYS_PTRACE, or, where the namespace forbids that, as the
+/// process's own user, which needs nothing.
+///
+/// # Errors
+/// When the namespace's policy, the API or the image are against it.
+pub(crate) async fn in_pod(
+    context: &Context,
+    request: &Request,
+    cluster: &Cluster,
+    chosen: &Chosen,
+    pod: &Pod,
+    delve: Option<&Delve>,
+) -> Result<Place> {
+    let mut images = AgentImages::new(cluster.client.clone(), request.debug_image.clone());
+    if let Some(delve) = delve {
+        images = images.with(Companion { image: NAME.to_owned(), program: delve.path.clone(), path: DELVE.to_owned() });
+    }
+    let image = images.short_reference().await?;
+    let user = request.user.or(chosen.user).filter(|user| *user != 0);
+    let (root, own) = (program(&image, &chosen.container, None), user.map(|user| program(&image, &chosen.container, Some(user))));
+    let place = |program: &Program, name: String, is_reused| Place {
+        way: Way::Pod,
+        runner: Runner::Pod {
+            client: cluster.client.clone(),
+            namespace: cluster.namespace.clone(),
+            pod: chosen.pod.clone(),
+            container: name.clone(),
+        },
+        folder: folder_of(program.user),
+        container: Some(Ephemeral { name, is_reused }),
+    };
+    for program in std::iter::once(&root).chain(&own) {
+        if let Some(name) = ephemeral::running(pod, program) {
+            return Ok(place(program, name, true));
+        }
+    }
+    let step = context.ui.step(format!("starting an ephemeral container in pod {}", chosen.pod));
+    let node = cluster.nodes.iter().find(|node| Some(node.name()) == chosen.node.as_deref());
+    let image = images.for_pod_on(node).await?;
+    let start = async |program: &Program| {
+        let program = Program { image: image.clone(), ..program.clone() };
+        ephemeral::start(&cluster.client, &cluster.namespace, &chosen.pod, &program).await
+    };
+    let (program, started) = match (start(&root).await, &own) {
+        (Err(EphemeralError::Policy { message, .. }), Some(own)) => {
+            tracing::info!(message, "the namespace forbids SYS_PTRACE; trying as the process's own user");
+            (own, start(own).await)
+        }
+        (started, _) => (&root, started),
+    };
+    let name = started.map_err(|error| explain(error, own.is_some()))?;
+    step.clear();
+    Ok(place(program, name, false))
+}
+
+fn program(image: &str, target: &str, user: Option<i64>) -> Program {
+    Program {
+        name: NAME.to_owned(),
+        image: image.to_owned(),
+        arguments: vec!["idle".to_owned(), IDLE_SECONDS.to_owned()],
+        target: target.to_owned(),
+        capabilities: if user.is_none() { vec!["SYS_PTRACE".to_owned()] } else { Vec::new() },
+        user,
+    }
+}
+
+/// Only root can write into the image's own root; `/dev/shm` is there for all.
+fn folder_of(user: Option<i64>) -> String {
+    match user {
+        None => "/run/devloop-debug".to_owned(),
+        Some(user) => format!("/dev/shm/devloop-debug-{user}"),
+    }
+}
+
+fn explain(error: EphemeralError, has_user: bool) -> CommandError {
+    let is_policy = matches!(error, EphemeralError::Policy { .. });
+    let hint = error.hint();
+    let mut command = CommandError::new("no debugger can be started in the pod").caused_by(error);
+    if is_policy && !has_user {
+        command = command.with_hint("where root is forbidden, name the user that the process runs as with --user");
+    }
+    match hint {
+        Some(hint) => command.with_hint(hint),
+        None => command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devloop_core::ui::render_error;
+
+    #[test]
+    fn the_container_has_the_least_that_works() {
+        let (root, own) = (program("i", "web", None), program("i", "web", Some(1000)));
+        assert_eq!((root.capabilities.as_slice(), root.user), (["SYS_PTRACE".to_owned()].as_slice(), None));
+        assert_eq!((own.capabilities.len(), own.user), (0, Some(1000)));
+    }
+
+    #[test]
+    fn a_policy_is_named_with_both_ways_around_it() {
+        let error = EphemeralError::Policy { namespace: "shop".to_owned(), message: "violates PodSecurity \"restricted\"".to_owned() };
+        insta::assert_snapshot!(render_error(&explain(error, false)));
+    }
+}
