@@ -64,7 +64,7 @@ fn timed(work: impl FnOnce() -> String) -> (f64, f64, String) {
 /// 5 pods with 60,000 lines each.
 pub(crate) fn history(runs: usize, on: On) -> Figures {
     let environment = up(on);
-    let line = r#"{\"level\":\"info\",\"msg\":\"request served\",\"path\":\"/api/orders\",\"status\":200}"#.replace('\\', "");
+    let line = r#"{"level":"info","msg":"request served","path":"/api/orders","status":200}"#;
     let script = format!("i=0; while [ $i -lt {HISTORY_LINES} ]; do echo '{line}' $i; i=$((i+1)); done; sleep 36000");
     pods(&environment, HISTORY_PODS, 1, &script);
     let total = HISTORY_PODS * HISTORY_LINES;

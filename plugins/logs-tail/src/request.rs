@@ -145,7 +145,7 @@ fn choice(choose: &ChooseArgs) -> Result<Choice> {
         without_ephemeral: !choose.ephemeral_containers,
         // One that fits all is as good as no wish.
         states: states.into_iter().collect::<Option<Vec<_>>>().unwrap_or_default(),
-        condition: choose.condition.as_deref().map(parse_condition).transpose()?,
+        condition: choose.pod_condition.as_deref().map(parse_condition).transpose()?,
     })
 }
 

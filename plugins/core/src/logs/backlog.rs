@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 /// So much is written and read at once.
 const BLOCK: usize = 64 * 1024;
-/// Length, bytes that were cut, seconds and nanoseconds of the time.
-const HEADER: usize = 4 + 8 + 8 + 4;
+/// Length, bytes that were cut, the time in nanoseconds.
+const HEADER: usize = 4 + 8 + 16;
 
 /// Events in their order, lines in an unlinked file.
 #[derive(Debug)]
@@ -62,8 +62,7 @@ impl Backlog {
         // At most LINE_LIMIT.
         self.behind.extend_from_slice(&u32::try_from(line.message.len()).unwrap_or(0).to_le_bytes());
         self.behind.extend_from_slice(&line.cut.to_le_bytes());
-        self.behind.extend_from_slice(&line.timestamp.as_second().to_le_bytes());
-        self.behind.extend_from_slice(&line.timestamp.subsec_nanosecond().to_le_bytes());
+        self.behind.extend_from_slice(&line.timestamp.as_nanosecond().to_le_bytes());
         self.behind.extend_from_slice(&line.message);
         self.bytes += (self.behind.len() - before) as u64;
         match self.order.back_mut() {
@@ -110,11 +109,11 @@ impl Backlog {
 
     fn line(&mut self) -> io::Result<LogLine> {
         let header = self.take(HEADER)?;
-        let field = |from: usize, to: usize| {
-            header.get(from..to).unwrap_or_default().iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
-        };
-        let (length, cut) = (usize::try_from(field(0, 4)).unwrap_or(0), field(4, 12));
-        let timestamp = Timestamp::new(field(12, 20).cast_signed(), i32::try_from(field(20, 24)).unwrap_or(0)).map_err(io::Error::other)?;
+        let (length, rest) = header.split_first_chunk().ok_or(io::ErrorKind::InvalidData)?;
+        let (cut, rest) = rest.split_first_chunk().ok_or(io::ErrorKind::InvalidData)?;
+        let (time, _) = rest.split_first_chunk().ok_or(io::ErrorKind::InvalidData)?;
+        let (length, cut) = (u32::from_le_bytes(*length) as usize, u64::from_le_bytes(*cut));
+        let timestamp = Timestamp::from_nanosecond(i128::from_le_bytes(*time)).map_err(io::Error::other)?;
         let message = self.take(length)?;
         self.bytes -= (HEADER + length) as u64;
         Ok(LogLine { source: Arc::clone(&self.source), timestamp, message, cut })

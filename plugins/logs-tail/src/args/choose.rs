@@ -40,8 +40,8 @@ pub struct ChooseArgs {
     #[arg(long, value_enum, value_name = "STATE", value_delimiter = ',', default_value = "all")]
     pub container_state: Vec<StateArg>,
     /// Only pods of which this condition is so: ready, ready=false
-    #[arg(long, value_name = "CONDITION[=BOOL]")]
-    pub condition: Option<String>,
+    #[arg(long = "condition", value_name = "CONDITION[=BOOL]")]
+    pub pod_condition: Option<String>,
     /// Ask which of the pods
     #[arg(short, long)]
     pub prompt: bool,
