@@ -244,7 +244,9 @@ impl<'a> Session<'a> {
         if words {
             self.listen();
         }
-        if target {
+        // One that is killed while its threads stand still is not told to be gone until
+        // the debugger, which waits for its client, takes note of each of them.
+        if target || !self.proc.is_running(self.order.process) {
             return Ok(Some(Cause::TargetGone));
         }
         if signals && let Some(cause) = self.signalled() {
