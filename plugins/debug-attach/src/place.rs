@@ -10,9 +10,9 @@ use devloop_core::node::Node;
 use devloop_core::{CommandError, Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 
-/// To trace, and to read and write the files of `/proc` that are another user's
-/// (`auxv`, `mem`).
-const CAPABILITIES: [&str; 2] = ["SYS_PTRACE", "DAC_OVERRIDE"];
+/// To trace; to read and write the files of `/proc` that are another user's (`auxv`,
+/// `mem`); and to halt another user's process, which Delve does by a signal.
+const CAPABILITIES: [&str; 3] = ["SYS_PTRACE", "DAC_OVERRIDE", "KILL"];
 /// Begins the names of ephemeral containers.
 const NAME: &str = "devloop-debug";
 /// Where Delve is in their image.
@@ -78,7 +78,7 @@ pub(crate) async fn bring(place: &Place, delve: &Delve) -> Result<String> {
 }
 
 /// Starts an ephemeral container beside the chosen one, or takes that of an earlier
-/// run: with no more than two capabilities, or, where the namespace forbids that, as the
+/// run: with no more than the capabilities that it takes, or, where the namespace forbids that, as the
 /// process's own user, which needs nothing.
 ///
 /// # Errors
