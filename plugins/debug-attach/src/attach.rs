@@ -90,7 +90,7 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
             lines.push("would change nothing in the pod".to_owned());
         }
         Way::Pod => lines.push(format!(
-            "would start an ephemeral container with the agent, {} and the capability SYS_PTRACE in pod {}, or use that of an earlier run; Kubernetes can't remove it from the pod",
+            "would start an ephemeral container with the agent, {} and the capabilities SYS_PTRACE, DAC_OVERRIDE and KILL in pod {}, or use that of an earlier run; Kubernetes can't remove it from the pod",
             delve::describe(),
             chosen.pod
         )),

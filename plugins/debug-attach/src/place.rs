@@ -10,6 +10,9 @@ use devloop_core::node::Node;
 use devloop_core::{CommandError, Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 
+/// To trace; to read and write the files of `/proc` that are another user's (`auxv`,
+/// `mem`); and to halt another user's process, which Delve does by a signal.
+const CAPABILITIES: [&str; 3] = ["SYS_PTRACE", "DAC_OVERRIDE", "KILL"];
 /// Begins the names of ephemeral containers.
 const NAME: &str = "devloop-debug";
 /// Where Delve is in their image.
@@ -75,7 +78,7 @@ pub(crate) async fn bring(place: &Place, delve: &Delve) -> Result<String> {
 }
 
 /// Starts an ephemeral container beside the chosen one, or takes that of an earlier
-/// run: with no more than SYS_PTRACE, or, where the namespace forbids that, as the
+/// run: with no more than the capabilities that it takes, or, where the namespace forbids that, as the
 /// process's own user, which needs nothing.
 ///
 /// # Errors
@@ -136,7 +139,7 @@ fn program(image: &str, target: &str, user: Option<i64>) -> Program {
         image: image.to_owned(),
         arguments: vec!["idle".to_owned(), IDLE_SECONDS.to_owned()],
         target: target.to_owned(),
-        capabilities: if user.is_none() { vec!["SYS_PTRACE".to_owned()] } else { Vec::new() },
+        capabilities: if user.is_none() { CAPABILITIES.map(str::to_owned).into() } else { Vec::new() },
         user,
     }
 }
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn the_container_has_the_least_that_works() {
         let (root, own) = (program("i", "web", None), program("i", "web", Some(1000)));
-        assert_eq!((root.capabilities.as_slice(), root.user), (["SYS_PTRACE".to_owned()].as_slice(), None));
+        assert_eq!((root.capabilities.as_slice(), root.user), (CAPABILITIES.map(str::to_owned).as_slice(), None));
         assert_eq!((own.capabilities.len(), own.user), (0, Some(1000)));
     }
 

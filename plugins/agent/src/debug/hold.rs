@@ -21,14 +21,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::process_lock::ProcessLock;
-use super::release::detach;
+use super::release::{answers, detach};
 use super::repair::repair;
 use super::{Held, HoldEnd, HoldFailure, SILENCE};
 use crate::process::Proc;
 use crate::protocol::{ProcessId, encode};
 use crate::signal;
 
-/// What Delve prints once its port accepts.
+/// What Delve prints once its port is there, which is before it attaches.
 const LISTENS: &str = "API server listening at";
 /// How long attaching may take: Delve reads all of the debug information first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -197,7 +197,9 @@ impl<'a> Session<'a> {
             if self.proc.stat(self.order.process.pid).is_ok_and(|stat| stat.state == b't') {
                 first = first.or(Some(now));
                 last = Some(now);
-            } else if let (true, Some(first), Some(last)) = (listens, first, last) {
+            } else if let (true, Some(first), Some(last)) = (listens, first, last)
+                && answers(&self.order.socket)
+            {
                 return Ok(last - first);
             } else if listens && self.is_traced() {
                 // Too short to be seen, perhaps.
@@ -244,7 +246,9 @@ impl<'a> Session<'a> {
         if words {
             self.listen();
         }
-        if target {
+        // One that is killed while its threads stand still is not told to be gone until
+        // the debugger, which waits for its client, takes note of each of them.
+        if target || !self.proc.is_running(self.order.process) {
             return Ok(Some(Cause::TargetGone));
         }
         if signals && let Some(cause) = self.signalled() {

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How long each of its answers may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one may take to the question whether it is there.
+const SOON: Duration = Duration::from_millis(500);
 /// How often a signal that waits is let through.
 const ROUNDS: u32 = 8;
 
@@ -40,6 +42,16 @@ pub(crate) fn detach(socket: &Path, is_trap_pending: impl Fn() -> bool) -> io::R
         delve.ask(CONTINUE)?;
     }
     delve.ask(DETACH).map(drop)
+}
+
+/// Whether it takes requests, which it does once it is attached.
+pub(crate) fn answers(socket: &Path) -> bool {
+    let asked = UnixStream::connect(socket).and_then(|stream| {
+        stream.set_read_timeout(Some(SOON))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Delve { stream, reader }.ask(STATE)
+    });
+    asked.is_ok()
 }
 
 struct Delve<W, R> {
