@@ -134,6 +134,3 @@ fn architecture(build: &DockerfileBuild) -> String {
     let of_platform = build.platform.as_ref().and_then(|platform| platform.split('/').nth(1));
     of_platform.map_or_else(|| image::local_architecture().to_owned(), str::to_owned)
 }
-
-#[cfg(test)]
-mod live_tests;
