@@ -178,9 +178,7 @@ impl From<DeliverError> for CommandError {
             DeliverError::Io { source, .. } | DeliverError::Local { source, .. } if source.kind() == StorageFull => {
                 Some("free some disk space, or name another folder for temporary files with TMPDIR")
             }
-            DeliverError::Base { .. } => {
-                Some("the node has no such base; let another one that does supply it, or name a registry in `image.base`")
-            }
+            DeliverError::Base { .. } => Some("name a base in `image.base` that can be had from here, such as one of a registry"),
             DeliverError::BadName { .. } | DeliverError::Docker(_) | DeliverError::Io { .. } | DeliverError::Local { .. } => None,
         };
         let message = error.to_string();

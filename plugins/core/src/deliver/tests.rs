@@ -409,6 +409,7 @@ async fn of_a_base_that_the_node_has_nothing_is_read_or_sent() {
     assert!(look("devloop.local/none:1").await.unwrap().is_none());
     let found = look(&below.reference).await.unwrap().unwrap();
     let project = server.folder.path().join("project");
+    std::fs::write(project.join("static/file"), "not what the base has").unwrap();
     let spec = crate::project::ImageSpec { binary: None, ..spec() };
     let upon = image::assemble(&cache, &spec, &image::Ingredients { base: Some(&found), ..image::Ingredients::of(&project) }).unwrap();
     assert!(upon.layers[..2].iter().map(|layer| &layer.digest).eq(below.layers.iter().map(|layer| &layer.digest)));

@@ -133,6 +133,26 @@ async fn folders_and_compressed_layers_will_do() {
 }
 
 #[tokio::test]
+async fn a_tool_that_knows_nothing_of_devloop_reads_it() {
+    let place = Place::new();
+    place.archive("base.tar", local_architecture());
+    let found = place.find("base.tar").await.unwrap();
+    let image = place.image("project", "cache", local_architecture(), Some(&found));
+    image.obtain(&[]).await.unwrap();
+    let archive = place.path("image.tar");
+    image.write_archive(&[], std::fs::File::create(&archive).unwrap()).unwrap();
+    let Ok(inspected) = Command::new("skopeo").arg("inspect").arg(format!("oci-archive:{}", archive.display())).output() else {
+        eprintln!("skipped: needs skopeo");
+        return;
+    };
+    assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stderr));
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["Digest"], image.manifest_digest);
+    assert_eq!(inspected["Layers"], serde_json::json!(image.layers.iter().map(|layer| &layer.digest).collect::<Vec<_>>()));
+    assert_eq!((&inspected["Architecture"], &inspected["Labels"]["of"]), (&local_architecture().into(), &"project".into()));
+}
+
+#[tokio::test]
 async fn what_can_not_be_a_base_is_told() {
     let place = Place::new();
     place.archive("other.tar", "s390x");
