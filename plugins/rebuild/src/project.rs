@@ -274,14 +274,17 @@ mod tests {
         let add = |local: &mut Local, path: &str| drop(local.texts.insert(path.into(), "FROM scratch\n".into()));
         add(&mut local, "web/Dockerfile");
         let manifests = [deployment("front", "team/other:1"), deployment("web", "team/web:1")];
-        insta::assert_snapshot!(told(&local, &manifests[..1]), @"");
+        insta::assert_snapshot!(told(&local, &manifests[..1]), @r#"other: web/Dockerfile is image "team/other" of deployment/front (k8s/all.yaml:3); its context is web"#);
         add(&mut local, "Dockerfile.cart");
-        insta::assert_snapshot!(told(&local, &manifests), @"");
+        insta::assert_snapshot!(told(&local, &manifests), @r#"web: web/Dockerfile is image "team/web" of deployment/web (k8s/all.yaml:3); its context is web"#);
         local.go = super::tests::local().go;
         let cart = [deployment("cart", "cart"), deployment("web", "web")];
-        insta::assert_snapshot!(told(&local, &cart), @"");
+        insta::assert_snapshot!(told(&local, &cart), @r#"
+        cart: Go's package ./cmd/cart of example.com/cart is image "cart" of deployment/cart (k8s/all.yaml:3)
+        web: web/Dockerfile is image "web" of deployment/web (k8s/all.yaml:3); its context is web
+        "#);
         add(&mut local, "docker/web.Dockerfile");
-        insta::assert_snapshot!(told(&local, &cart), @"");
+        insta::assert_snapshot!(told(&local, &cart), @r#""web" may be docker/web.Dockerfile or web/Dockerfile; say which in a devloop.yaml"#);
     }
 
     #[test]

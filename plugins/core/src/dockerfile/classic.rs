@@ -127,12 +127,8 @@ fn write_tar(root: &Path, entries: &[Entry], dockerfile: Option<&str>, out: impl
     let gone = |error: io::Error| DockerfileError::connection("the Docker engine")(error.into());
     let mut tar = tar::Builder::new(out);
     for entry in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mode(entry.mode);
+        let mut header = owned_by_root(entry.mode);
         header.set_mtime(u64::try_from(entry.modified / 1_000_000_000).unwrap_or(0));
-        header.set_size(0);
         match &entry.kind {
             Kind::Folder => {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -156,18 +152,26 @@ fn write_tar(root: &Path, entries: &[Entry], dockerfile: Option<&str>, out: impl
         }
     }
     if let Some(text) = dockerfile {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(text.len() as u64);
-        tar.append_data(&mut header, OWN_NAME, text.as_bytes()).map_err(gone)?;
-        // So that the image doesn't get it with everything else.
+        // The image doesn't get it with everything else.
         let ignored = format!("{OWN_NAME}\n");
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(ignored.len() as u64);
-        tar.append_data(&mut header, ".dockerignore", ignored.as_bytes()).map_err(gone)?;
+        for (name, content) in [(OWN_NAME, text), (".dockerignore", &ignored)] {
+            let mut header = owned_by_root(0o644);
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content.as_bytes()).map_err(gone)?;
+        }
     }
     tar.into_inner().and_then(|mut out| out.flush()).map_err(gone)
+}
+
+fn owned_by_root(mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_size(0);
+    header
 }
 
 /// A file's first bytes, all of which must be there.

@@ -182,6 +182,12 @@ fn without_preamble(message: &str) -> &str {
         "rpc error: code = Unknown desc = ",
     ];
     let mut message = message.trim();
+    // BuildKit's own name for a state of the files says nothing to anybody.
+    if let Some((_, rest)) = message.split_once("failed to calculate checksum of ref ")
+        && let Some((_, rest)) = rest.split_once(": \"")
+    {
+        return &message[message.len() - rest.len() - 1..];
+    }
     while let Some(rest) = PREAMBLES.iter().find_map(|preamble| message.strip_prefix(preamble)) {
         message = rest;
     }
@@ -252,6 +258,10 @@ mod tests {
           one
           two
         ");
+        assert_eq!(
+            without_preamble("failed to compute cache key: failed to calculate checksum of ref a::b: \"/y\": not found"),
+            "\"/y\": not found"
+        );
         insta::assert_snapshot!(said("x", Some(("[3/3] COPY y /", "failed to compute cache key: \"/y\" not found: not found"))), @r#"
         [3/3] COPY y / failed: failed to compute cache key: "/y" not found: not found
 

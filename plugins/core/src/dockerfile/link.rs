@@ -45,7 +45,7 @@ pub(super) async fn to_engine(engine: &Engine, session: Session) -> Result<Optio
         Err(error) => return Err(failed(error)),
     };
     let control = engine.upgrade("/grpc", &headers[..1]).await.map_err(failed)?;
-    let channel = channel_on(TokioIo::new(control)).await.map_err(|error| DockerfileError::connection(builder())(error))?;
+    let channel = channel_on(TokioIo::new(control)).await.map_err(DockerfileError::connection(builder()))?;
     let serving = async move { session.serve(TokioIo::new(connection)).await.map_err(Into::into) };
     Ok(Some(Link { control: control_of(channel), serving: serving.boxed() }))
 }

@@ -80,13 +80,16 @@ struct Told<'a> {
 /// [`DockerfileError`], or what was wrong with the image that came of it.
 pub async fn build(request: &Request<'_>, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Built> {
     let record_path = record::path(request);
-    let (plan, known) = prepare(request, &record_path).await?;
-    let Prepared { plan, inputs } = plan;
+    let (Prepared { plan, inputs }, known) = prepare(request, &record_path).await?;
     let architecture = architecture(request.build);
     if let Some(known) = &known
         && known.digest == inputs.digest
         && let Some(image) = source::recall(request.cache, request.name, &known.image, &architecture, &record_path)
     {
+        // Files that have settled since are not read again the next time.
+        if known.known != inputs.known {
+            Record { known: inputs.known, ..known.clone() }.write(&record_path);
+        }
         return Ok(Built { image, steps: Vec::new(), fresh: true });
     }
     let builders = Builders::find(request).await?;
@@ -134,6 +137,3 @@ fn architecture(build: &DockerfileBuild) -> String {
     let of_platform = build.platform.as_ref().and_then(|platform| platform.split('/').nth(1));
     of_platform.map_or_else(|| image::local_architecture().to_owned(), str::to_owned)
 }
-
-#[cfg(test)]
-mod live_tests;

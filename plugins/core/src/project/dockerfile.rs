@@ -290,8 +290,8 @@ mod tests {
         insta::assert_snapshot!(read("{ context: ../x }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.context: path "../x" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(read("{ platform: arm64 }").unwrap_err(), @r#"devloop.yaml:5:38: services[0].build.dockerfile.platform: "arm64" is no platform; for example linux/amd64 or linux/arm/v7"#);
         insta::assert_snapshot!(read("{ builder: 'ssh://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "ssh://x" is no address of a BuildKit daemon: tcp://HOST:PORT, unix:///PATH, docker-container://NAME or kube-pod://NAME?namespace=NAMESPACE"#);
-        insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @"");
-        insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"");
+        insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.secrets: the secret "a" comes either from a file (`src`) or from a variable (`env`)"#);
+        insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"devloop.yaml:5:27: services[0].build.dockerfile: unknown field `arguments`, expected one of `file`, `context`, `target`, `args`, `secrets`, `ssh`, `platform`, `cacheFrom`, `builder`");
     }
 
     #[test]
@@ -302,9 +302,9 @@ mod tests {
             );
             parse_text(&text).map_err(|error| error.to_string())
         };
-        insta::assert_snapshot!(read("").unwrap_err(), @"");
-        insta::assert_snapshot!(read("    image: { name: web, user: '1' }\n").unwrap_err(), @"");
-        insta::assert_snapshot!(read("    image: { name: web }\n    binary: /web\n").unwrap_err(), @"");
+        insta::assert_snapshot!(read("").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: service "web" is built of a Dockerfile, and it is not said what its image is called; add `image: { name: NAME }`"#);
+        insta::assert_snapshot!(read("    image: { name: web, user: '1' }\n").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: the Dockerfile of service "web" says what is in its image; of `image`, only `name` can stand beside it"#);
+        insta::assert_snapshot!(read("    image: { name: web }\n    binary: /web\n").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: the Dockerfile of service "web" says what is in its image; of `image`, only `name` can stand beside it"#);
     }
 
     #[test]
