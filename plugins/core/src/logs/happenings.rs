@@ -64,11 +64,16 @@ pub(super) fn of_event(event: &Event, now: Timestamp) -> Happening {
         what: format!(
             "{}: {}{count}",
             event.reason.as_deref().unwrap_or("event"),
-            event.message.as_deref().unwrap_or_default().trim().escape_debug()
+            printable(event.message.as_deref().unwrap_or_default().trim())
         ),
         time: time.unwrap_or(now),
         is_warning: event.type_.as_deref() == Some("Warning"),
     }
+}
+
+/// Without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// How containers of a pod ended, each with what tells this end from others.
