@@ -107,9 +107,9 @@ fn mistakes_in_a_request_are_told_apart() {
     Hint: write a number and a unit, as in 90s, 2m or 1h30m
     [exit status: 2]
     "#);
-    std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("scratch", "debian")).unwrap();
+    std::fs::write(folder.path().join("devloop.yaml"), PROJECT.replace("scratch", "oci:../x")).unwrap();
     insta::assert_snapshot!(run(folder.path(), &[]), @r#"
-    Error: [FOLDER]/devloop.yaml:5:32: services[0].image.base: base image "debian" can't be used: only scratch yet
+    Error: [FOLDER]/devloop.yaml:5:32: services[0].image.base: path "../x" leads outside the folder of devloop.yaml
     [exit status: 2]
     "#);
 }

@@ -248,10 +248,7 @@ impl Steps {
                 Vec::new()
             }
             // Ids of layers and containers.
-            _ if line.starts_with(" ---> ")
-                || line.starts_with("Removing intermediate container ")
-                || line.starts_with("Successfully ") =>
-            {
+            _ if line.starts_with(" --->") || line.starts_with("Removing intermediate container ") || line.starts_with("Successfully ") => {
                 Vec::new()
             }
             Some(current) => {

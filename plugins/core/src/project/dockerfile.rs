@@ -291,7 +291,7 @@ mod tests {
         insta::assert_snapshot!(read("{ platform: arm64 }").unwrap_err(), @r#"devloop.yaml:5:38: services[0].build.dockerfile.platform: "arm64" is no platform; for example linux/amd64 or linux/arm/v7"#);
         insta::assert_snapshot!(read("{ builder: 'ssh://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "ssh://x" is no address of a BuildKit daemon: tcp://HOST:PORT, unix:///PATH, docker-container://NAME or kube-pod://NAME?namespace=NAMESPACE"#);
         insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.secrets: the secret "a" comes either from a file (`src`) or from a variable (`env`)"#);
-        insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"devloop.yaml:5:27: services[0].build.dockerfile: unknown field `arguments`, expected one of `file`, `context`, `target`, `args`, `secrets`, `ssh`, `platform`, `cacheFrom`, `builder`");
+        insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"devloop.yaml:5:28: services[0].build.dockerfile: unknown field `arguments`, expected one of `file`, `context`, `target`, `args`, `secrets`, `ssh`, `platform`, `cacheFrom`, `builder`");
     }
 
     #[test]
