@@ -38,9 +38,9 @@ struct Supervised {
 
 impl Supervised {
     fn start(script: &str, grace: &str) -> Self {
-        // A signal that the tests' own parent ignores (nohup(1)) would be ignored
+        // A signal that the tests' own parent ignores (nohup(1), `&`) would be ignored
         // below, too, and no shell can trap it.
-        Self::start_by(Command::new("env").args(["--default-signal=HUP", AGENT]), script, grace)
+        Self::start_by(Command::new("env").args(["--default-signal", AGENT]), script, grace)
     }
 
     fn start_by(command: &mut Command, script: &str, grace: &str) -> Self {
