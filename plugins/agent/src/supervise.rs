@@ -45,6 +45,9 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// Longer than any pod's.
 const MAX_GRACE: f64 = 86_400.0;
 
+/// How long a program may be busy.
+const BUSY: Duration = Duration::from_millis(200);
+
 /// A shell's statuses for what could not be started.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
@@ -202,7 +205,7 @@ impl<'a> Supervisor<'a> {
         command.args(&self.supervised.arguments);
         // SAFETY: it makes one system call and allocates nothing.
         unsafe { command.pre_exec(move || mask.thread_set_mask().map_err(io::Error::from)) };
-        match command.spawn() {
+        match spawn(&mut command) {
             Ok(child) => {
                 self.child = Some(child);
                 self.happened(Event::Started)
@@ -245,6 +248,20 @@ fn awaited() -> SigSet {
 /// Into the container's log.
 fn say(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "devloop: {what}");
+}
+
+/// Starts a program. Whoever wrote it may just be starting one of its own, which has
+/// a copy of the descriptor until its exec: then it is busy for a moment (execve(2)).
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let started = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && started.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -247,8 +247,9 @@ impl<'a> Session<'a> {
             self.listen();
         }
         // One that is killed while its threads stand still is not told to be gone until
-        // the debugger, which waits for its client, takes note of each of them.
-        if target || !self.proc.is_running(self.order.process) {
+        // the debugger, which waits for its client, takes note of each of them; if it is
+        // a container's first, it doesn't even look dead before, but has no memory.
+        if target || !self.proc.is_running(self.order.process) || self.proc.is_ending(self.order.process.pid) {
             return Ok(Some(Cause::TargetGone));
         }
         if signals && let Some(cause) = self.signalled() {
