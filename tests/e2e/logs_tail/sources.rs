@@ -245,5 +245,5 @@ spec:
     assert!(error.contains("unknown kind \"widget\""), "{error}");
     shared().kubectl(["delete", "pod", "chosen-one", "chosen-two", "--wait=false"]).run().ok();
     shared().kubectl(["delete", "cronjob", "chosen-cron", "--wait=false"]).run().ok();
-    shared().kubectl(["delete", "job", "chosen-job", "--wait=false"]).run().ok();
+    shared().kubectl(["delete", "job", "chosen-job", "--wait=false", "--ignore-not-found"]).run().ok();
 }
