@@ -112,11 +112,18 @@ fn prune() {
     };
     let planned = prune(&["--dry-run"]);
     assert!(images(&planned).iter().any(|name| name.starts_with("devloop.local/shop:")), "{planned:#}");
-    assert_eq!(prune(&["--dry-run"])["items"], planned["items"], "a dry run changes nothing");
+    // Containers of other tests' pods may be on their way out, and their images with them.
+    let again = images(&prune(&["--dry-run"]));
+    assert!(images(&planned).iter().all(|image| again.contains(image)), "a dry run changes nothing: {again:?}");
     let done = prune(&[]);
-    assert_eq!(images(&done), images(&planned));
+    assert!(again.iter().all(|image| images(&done).contains(image)), "{done:#}");
     assert!(done["freedBytes"].as_u64().unwrap() > 0, "{done:#}");
-    assert!(images(&prune(&["--dry-run"])).is_empty());
+    eventually("nothing more can go", Duration::from_secs(120), || {
+        let left = images(&prune(&["--dry-run"]));
+        assert!(left.iter().all(|image| !again.contains(image)), "it was removed: {left:?}");
+        prune(&[]);
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
     // What runs was not touched.
     shared().kubectl(["rollout", "restart", "deployment/shop"]).run().ok();
     shared().kubectl(["rollout", "status", "deployment/shop", "--timeout=60s"]).run().ok();
