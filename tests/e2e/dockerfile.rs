@@ -81,9 +81,9 @@ fn builds() {
     assert!(steps(&first).iter().any(|(name, _)| name.contains("RUN cat head.html")), "{first}");
     assert!(ask(&example, "/index.html").contains("hello from devloop.yaml"));
     let pod = example.pod();
-    // Nothing changed: nobody is asked to build.
-    let said = rebuild(&example, &["-o", "json"]).env("DOCKER_HOST", "unix:///nowhere/docker.sock").run();
-    let again = report(said);
+    // Nothing changed: nobody is asked to build. (A builder that is nowhere would say it
+    // more plainly, but kind's nodes are reached by the same engine.)
+    let again = report(rebuild(&example, &["-o", "json"]).run());
     assert_eq!((&again["image"], &again["rolledOut"]), (&first["image"], &Value::Bool(false)), "{again}");
     assert_eq!((steps(&again), example.pod().name), (Vec::new(), pod.name));
     // What the build doesn't read is no change.
@@ -178,9 +178,10 @@ fn context() {
     std::fs::write(root.join(".dockerignore"), ignore).unwrap();
     std::fs::write(root.join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
     let ours: BTreeSet<String> = by_library(&root).image.layers.iter().flat_map(|layer| names(&layer.path)).collect();
-    // Docker's own client sends the context of the same folder to the same engine.
+    // Docker's own client sends the context of the same folder to the same engine. It may
+    // have no buildx; what it leaves out is the same.
     let (tag, tar) = ("devloop.local/tricky:docker", folder.path().join("docker.tar"));
-    docker(["build", "--quiet", "--no-cache", "--tag", tag, root.to_str().unwrap()]).env("DOCKER_BUILDKIT", "1").run().ok();
+    docker(["build", "--quiet", "--no-cache", "--tag", tag, root.to_str().unwrap()]).env("DOCKER_BUILDKIT", "0").run().ok();
     let id = docker(["create", tag, "none"]).run().ok();
     docker(["export", "--output", tar.to_str().unwrap(), id.trim()]).run().ok();
     docker(["rm", id.trim()]).run().ok();
@@ -229,7 +230,8 @@ fn interrupted() {
     let sleeps = || {
         let numbers = std::fs::read_dir("/proc").unwrap().flatten();
         let lines = numbers.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-        lines.filter(|line| line.starts_with(b"sleep\x0043219") || line.ends_with(b"sleep\x0043219\0")).count()
+        // A shell may run its own sleep under its own name.
+        lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains("sleep 43219")).count()
     };
     eventually("the step runs", Duration::from_secs(60), || if sleeps() > 0 { Ok(()) } else { Err("no sleep".to_owned()) });
     running.signal(Signal::SIGINT);
