@@ -1,10 +1,10 @@
 //! `devloop-agent logs`: the log files of a node's containers, read and followed.
 //!
-//! One process reads all containers that a client wants of a node. [`names`],
-//! [`cri`] and [`assemble`] know the format and are pure; a [`file`](LogFile) is read
-//! in blocks; [`begin`] finds where; a [`container`](Container) makes one log of
-//! files that are renamed, compressed and deleted; the [`engine`](Engine) merges
-//! logs, and [`serve()`] speaks to the client and hears from the kernel.
+//! One process reads all containers that a client wants of a node. `names`,
+//! `cri` and `assemble` know the format and are pure; a `file` is read in blocks;
+//! `begin` finds where; a `container` makes one log of files that are renamed,
+//! compressed and deleted; the `engine` merges logs, and `serve` speaks to the client
+//! and hears from the kernel.
 
 mod assemble;
 mod begin;

@@ -13,8 +13,8 @@
 //! ([`LogEvent::Gap`]), never passed over.
 //!
 //! Where a pod's node can be reached, its log files are read there instead
-//! ([`NodeLogs`](on_node::NodeLogs)): those that were rotated, too, and as fast as files are. All lines
-//! go through lanes ([`queue`]) into one order ([`merge`](merge::Merge)).
+//! (`on_node`): those that were rotated, too, and as fast as files are. All lines
+//! go through lanes (`queue`) into one order (`merge`).
 //!
 //! Limits of the API: a connection sees the log file that the kubelet writes
 //! now, not those it has rotated away, so lines that are rotated while a

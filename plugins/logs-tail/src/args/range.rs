@@ -23,7 +23,7 @@ pub struct RangeArgs {
     /// All that is still there: rotated files and earlier runs, too
     #[arg(long)]
     pub all: bool,
-    /// Go on with what comes [default]
+    /// Go on with what comes (the default)
     #[arg(short, long, overrides_with = "no_follow", conflicts_with = "previous")]
     pub follow: bool,
     /// Print what is there, and end
