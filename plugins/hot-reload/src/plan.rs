@@ -54,10 +54,12 @@ impl Item {
     }
 
     /// How many folders between the file and what is mapped are not there any
-    /// more, either.
+    /// more, either. One that a link has taken the place of is not: the folder has to
+    /// go before the link can come.
     pub(crate) fn missing_parents(&self) -> u32 {
         let above = self.local.ancestors().skip(1).take_while(|folder| *folder != self.root && folder.starts_with(&self.root));
-        u32::try_from(above.take_while(|folder| !folder.is_dir()).count()).unwrap_or(u32::MAX)
+        let is_folder = |folder: &Path| folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        u32::try_from(above.take_while(|folder| !is_folder(folder)).count()).unwrap_or(u32::MAX)
     }
 }
 
@@ -201,6 +203,10 @@ mod tests {
         assert_eq!(link("d", "/etc/passwd"), None);
         let gone = Item { local: root.join("x/y/z.txt"), root: root.clone(), is_there: false };
         assert_eq!(gone.missing_parents(), 2);
+        let replaced = Item { local: root.join("sub/b/z.txt"), root: root.clone(), is_there: false };
+        std::fs::create_dir_all(root.join("sub/beside/deep")).unwrap();
+        assert!(root.join("sub/b").is_dir(), "by the link");
+        assert_eq!(replaced.missing_parents(), 1);
         assert_eq!(Item { local: root.join("sub/z.txt"), root, is_there: false }.missing_parents(), 0);
     }
 
