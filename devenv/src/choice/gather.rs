@@ -6,7 +6,7 @@ use crate::provider::Providers;
 use crate::request::{EnvironmentName, ProviderChoice};
 use devloop_core::cluster;
 use devloop_core::docker::Engine;
-use devloop_core::environment::{Directories, Phase};
+use devloop_core::environment::{Directories, Phase, find_on_path};
 use devloop_core::error::{CommandError, Result};
 use devloop_core::node::{Node, Owner};
 use std::time::Duration;
@@ -80,8 +80,8 @@ async fn kind(directories: &Directories, variable: Option<String>) -> Result<Str
         Err(_) => return Err(format!("the Docker engine does not answer within {} s", PATIENCE.as_secs())),
     };
     let answers = format!("Docker {} answers", engine.version());
-    let installed = preflight::find_on_path("kind").is_some() || directories.cache.join("bin/kind").is_file();
-    if !installed && preflight::find_on_path("go").is_none() {
+    let installed = find_on_path("kind").is_some() || directories.cache.join("bin/kind").is_file();
+    if !installed && find_on_path("go").is_none() {
         return Err(format!("{answers}, but there is neither kind nor Go to install it with"));
     }
     if let Some(image) = variable.filter(|image| !image.is_empty()) {
@@ -105,7 +105,7 @@ async fn kind(directories: &Directories, variable: Option<String>) -> Result<Str
 /// What the embedded engine lacks.
 fn embedded(directories: &Directories) -> Result<(), String> {
     preflight::check().map_err(|error| one_line(&error))?;
-    if !node_binary::is_built(directories) && preflight::find_on_path("go").is_none() {
+    if !node_binary::is_built(directories) && find_on_path("go").is_none() {
         return Err("Go is missing, which its components are built with once".to_owned());
     }
     Ok(())

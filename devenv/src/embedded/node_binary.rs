@@ -1,8 +1,7 @@
 //! The node's programs: built once from the Go module that this program carries,
 //! then found in the cache by the hash of their sources.
 
-use super::preflight::find_on_path;
-use devloop_core::environment::Directories;
+use devloop_core::environment::{Directories, find_on_path};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::files::{self, FileLock};
 use devloop_core::{Context, ui::Step};

@@ -3,7 +3,7 @@
 
 use devloop_core::error::{CommandError, ErrorHint, Result};
 use devloop_core::ui::human_bytes;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A program, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 10] = [
@@ -98,11 +98,6 @@ pub(crate) fn program_is_there(name: &str) -> bool {
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         .iter()
         .any(|folder| Path::new(folder).join(name).exists())
-}
-
-/// Finds a program on PATH.
-pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 fn effective_capabilities() -> u64 {

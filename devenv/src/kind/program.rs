@@ -1,10 +1,9 @@
 //! The `kind` program: found or installed, and run. It makes and deletes
 //! clusters and knows their credentials; nothing else goes through it.
 
-use crate::embedded::preflight::find_on_path;
 use devloop_core::Context;
 use devloop_core::docker::{Endpoint, Engine};
-use devloop_core::environment::Directories;
+use devloop_core::environment::{Directories, find_on_path};
 use devloop_core::error::{CommandError, ErrorContext, ErrorHint, Result};
 use devloop_core::files::FileLock;
 use devloop_core::ui::Step;

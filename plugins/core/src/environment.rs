@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 /// The prefix of the kubeconfig contexts that devloop makes.
 pub const CONTEXT_PREFIX: &str = "devloop-";
 
+/// Finds a program on PATH.
+pub fn find_on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
 /// devloop's folders, by the XDG base directory specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {

@@ -5,8 +5,8 @@ use crate::shutdown::Shutdown;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Replaces a file's content in one step: readers see the old or the new bytes,
 /// never a part, whatever happens meanwhile. `mode` is the permission bits.
@@ -71,6 +71,24 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// A file of a cache: when it was used last, its bytes, where it is.
+pub type Aged = (SystemTime, u64, PathBuf);
+
+/// Removes files, from the one used longest ago, until they take no more than
+/// `limit` bytes together; none that `is_spared`, and none that can't be removed.
+pub fn remove_oldest(mut files: Vec<Aged>, limit: u64, is_spared: impl Fn(&Path) -> bool) {
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in files {
+        if total <= limit {
+            return;
+        }
+        if !is_spared(&path) && std::fs::remove_file(&path).is_ok() {
+            total -= bytes;
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use crate::environment::Directories;
 use crate::error::Result;
+use crate::files::{Aged, remove_oldest};
 use crate::image::{digest, read_size};
 use object::read::ReadCache;
 use object::{Object, ObjectSection};
@@ -109,16 +110,7 @@ impl Symbols {
     fn make_room(&self, kept: &Path) {
         let mut files = Vec::new();
         list(&self.folder, &mut files);
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in files {
-            if total <= self.limit {
-                return;
-            }
-            if path != kept && std::fs::remove_file(&path).is_ok() {
-                total -= size;
-            }
-        }
+        remove_oldest(files, self.limit, |path| path == kept);
     }
 }
 
@@ -126,7 +118,7 @@ fn touch(path: &Path) -> io::Result<()> {
     File::open(path)?.set_modified(SystemTime::now())
 }
 
-fn list(folder: &Path, files: &mut Vec<(SystemTime, u64, PathBuf)>) {
+fn list(folder: &Path, files: &mut Vec<Aged>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
@@ -146,11 +138,18 @@ fn list(folder: &Path, files: &mut Vec<(SystemTime, u64, PathBuf)>) {
 pub fn build_id(program: &Path) -> io::Result<Option<String>> {
     let data = ReadCache::new(File::open(program)?);
     let Ok(file) = object::File::parse(&data) else { return Ok(None) };
-    if let Ok(Some(id)) = file.build_id() {
-        return Ok(Some(id.iter().map(|byte| format!("{byte:02x}")).collect()));
+    if let Some(id) = gnu_build_id(&file) {
+        return Ok(Some(id));
     }
     let note = file.section_by_name(".note.go.buildid").and_then(|section| section.data().ok());
     Ok(note.and_then(go_id))
+}
+
+/// The id of the note `.note.gnu.build-id` (ld(1), `--build-id`), in hexadecimal
+/// digits.
+pub fn gnu_build_id<'data>(program: &impl Object<'data>) -> Option<String> {
+    let id = program.build_id().ok().flatten()?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Reads Go's note: the sizes of name and content, a type, the name `Go`, the

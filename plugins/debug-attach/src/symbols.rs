@@ -1,6 +1,7 @@
 //! A program with the debug information that the one in the container lacks: the
 //! same build, known by its build id (`NT_GNU_BUILD_ID`, ld(1)).
 
+use devloop_core::symbols::gnu_build_id;
 use devloop_core::{CommandError, ErrorContext, Result};
 use object::Object;
 use object::read::elf::ElfFile64;
@@ -33,7 +34,7 @@ fn fits(content: &[u8], wanted: Option<&str>) -> Result<(), String> {
     if elf.section_by_name(".debug_info").is_none() && elf.section_by_name(".zdebug_info").is_none() {
         return Err("it has no debug information, either".to_owned());
     }
-    let own = elf.build_id().ok().flatten().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let own = gnu_build_id(&elf);
     match (wanted, own) {
         (Some(wanted), Some(own)) if wanted == own => Ok(()),
         (Some(wanted), Some(own)) => Err(format!("its build id is {own}, that of the program that runs {wanted}")),
@@ -50,7 +51,7 @@ mod tests {
     fn only_the_same_build_fits() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let elf = ElfFile64::<object::Endianness>::parse(own.as_slice()).unwrap();
-        let id = elf.build_id().unwrap().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let id = gnu_build_id(&elf);
         if let Some(id) = &id {
             assert_eq!(fits(&own, Some(id)), Ok(()));
             assert!(fits(&own, Some("00")).unwrap_err().contains("its build id is"));

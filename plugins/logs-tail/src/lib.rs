@@ -13,6 +13,7 @@ mod execute;
 mod files;
 mod gather;
 mod lines;
+mod narrator;
 mod printer;
 mod prompt;
 mod query;

@@ -5,14 +5,14 @@ use crate::files::Files;
 use crate::lines::assemble::Assembler;
 use crate::lines::judge::Judge;
 use crate::lines::stdin::Output;
+use crate::narrator::{Narrator, Tone};
 use crate::render::{Renderer, path};
 use crate::setup::Setup;
 use crate::writer::{Writer, is_closed};
 use console::Style;
-use devloop_core::logs::{LogEvent, Origin};
-use devloop_core::ui::{Ui, human_bytes};
+use devloop_core::logs::LogEvent;
+use devloop_core::ui::Ui;
 use devloop_core::{CommandError, ErrorContext, Result};
-use std::collections::HashSet;
 use std::io::Write;
 use std::time::Instant;
 use tokio::runtime::Handle;
@@ -32,7 +32,7 @@ pub(crate) fn print(ui: &Ui, setup: Setup, output: impl Write, mut events_rx: mp
         assembler: Assembler::new(setup.joining),
         judge: setup.judge,
         writer: Writer::new(Renderer::new(setup.look), files, output),
-        away: HashSet::new(),
+        narrator: Narrator::default(),
     };
     match printer.run(&mut events_rx, handle) {
         Err(error) if !is_closed(&error) => Err(CommandError::new("could not write the lines").caused_by(error)),
@@ -46,8 +46,7 @@ struct Printer<'a, W: Write> {
     assembler: Assembler,
     judge: Judge,
     writer: Writer<W>,
-    /// What has lost its connection.
-    away: HashSet<Origin>,
+    narrator: Narrator,
 }
 
 impl<W: Write> Printer<'_, W> {
@@ -89,6 +88,14 @@ impl<W: Write> Printer<'_, W> {
     }
 
     fn event(&mut self, event: LogEvent) -> std::io::Result<()> {
+        if let Some(note) = self.narrator.tell(&event) {
+            if note.tone != Tone::Warning {
+                return self.say(&note.text);
+            }
+            self.writer.flush()?;
+            self.ui.warn(note.text);
+            return Ok(());
+        }
         match event {
             LogEvent::Line(line) => self.assembler.line(line, Instant::now(), &mut self.judge, &mut self.writer)?,
             LogEvent::Opened(source) => {
@@ -97,43 +104,14 @@ impl<W: Write> Printer<'_, W> {
                     self.say(&format!("{} {}", Style::new().for_stderr().green().apply_to("+"), path(&source)))?;
                 }
             }
-            LogEvent::Closed(source) => {
-                self.away.remove(&Origin::Log(source.clone()));
-                if self.says_sources {
-                    self.say(&format!("{} {}", Style::new().for_stderr().red().apply_to("-"), path(&source)))?;
-                }
-            }
-            LogEvent::Gap(source, why) => {
-                self.writer.flush()?;
-                self.ui.warn(format!("{}: {why}", path(&source)));
-            }
-            LogEvent::Notice(source, what) => self.say(&format!("{}: the kubelet says: {}", path(&source), what.escape_debug()))?,
-            LogEvent::Interrupted(origin, why) => {
-                if self.away.is_empty() {
-                    self.writer.flush()?;
-                    self.ui.warn(format!("the connection is lost ({why}); trying again"));
-                }
-                self.away.insert(origin);
-            }
-            LogEvent::Restored(origin) => {
-                if self.away.remove(&origin) && self.away.is_empty() {
-                    self.say("connected again")?;
-                }
-            }
-            LogEvent::Failed(what, error) => {
-                self.writer.flush()?;
-                let chain = devloop_core::telemetry::error_chain(&*error);
-                self.ui.warn(format!("{what} can't be read ({chain}); the rest goes on"));
-            }
-            LogEvent::Held { whose, bytes: 0 } => self.say(&format!("{whose}: the output has caught up"))?,
-            LogEvent::Held { whose, bytes } => {
-                self.say(&format!("{whose}: the output is slow; {} wait for it", human_bytes(bytes)))?;
+            LogEvent::Closed(source) if self.says_sources => {
+                self.say(&format!("{} {}", Style::new().for_stderr().red().apply_to("-"), path(&source)))?;
             }
             LogEvent::Happened(happening) => {
                 let style = if happening.is_warning { Style::new().for_stderr().yellow() } else { Style::new().for_stderr().cyan() };
                 self.say(&format!("{} {}: {}", style.apply_to("*"), happening.pod, happening.what))?;
             }
-            LogEvent::NoPods => self.say("no pod yet; waiting for one")?,
+            _ => {}
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod destination;
 mod dockerfile;
 mod execute;
 mod gather;
+mod git;
 mod image;
 mod make;
 mod plan;

@@ -1,5 +1,6 @@
 //! The project: of its file, or worked out from manifests and programs.
 
+use crate::git;
 use crate::request::Request;
 use devloop_core::deploy::{HelmCluster, Loader, Manifest, images};
 use devloop_core::detect::{self, FoundDockerfile, Local};
@@ -9,8 +10,6 @@ use devloop_core::{CommandError, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use tokio::process::Command;
 
 /// A project, and what was worked out about it.
 #[derive(Clone, Debug)]
@@ -193,16 +192,10 @@ pub(crate) fn shorten(root: &Path, start: &Path) -> PathBuf {
 /// What tells a project from all others, wherever it is checked out: its
 /// repository and its place in it; without one, its place on this machine.
 pub(crate) async fn identity(project: &ProjectFile) -> String {
-    let git = async |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(&project.root).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let output = command.output().await.ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let (origin, prefix) = tokio::join!(git(&["config", "--get", "remote.origin.url"]), git(&["rev-parse", "--show-prefix"]));
+    let (origin, prefix) = tokio::join!(git::origin(&project.root), git::ask(&project.root, &["rev-parse", "--show-prefix"]));
     let file = project.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match (origin, prefix) {
-        (Some(origin), Some(prefix)) if !origin.is_empty() => format!("{}//{prefix}{file}", repository(&origin)),
+        (Some(origin), Some(prefix)) => format!("{}//{prefix}{file}", repository(&origin)),
         _ => format!("{}/{file}", project.root.display()),
     }
 }

@@ -4,11 +4,10 @@
 //! Only where it is asked for: an image with its commit in it is another one for
 //! each commit, and pods would be replaced that run the same program.
 
+use crate::git;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
-use tokio::process::Command;
 
 const SOURCE: &str = "org.opencontainers.image.source";
 const REVISION: &str = "org.opencontainers.image.revision";
@@ -24,16 +23,11 @@ struct Repository {
 
 /// The annotations of what is made in this folder now.
 pub(crate) async fn annotations(root: &Path) -> BTreeMap<String, String> {
-    let git = async |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(root).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let output = command.output().await.ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty())
-    };
+    let said_in = async |arguments: &[&str]| git::ask(root, arguments).await.filter(|text| !text.is_empty());
     let (origin, revision, committed) = tokio::join!(
-        git(&["config", "--get", "remote.origin.url"]),
-        git(&["rev-parse", "--verify", "HEAD"]),
-        git(&["show", "--no-patch", "--format=%ct", "HEAD"])
+        git::origin(root),
+        said_in(&["rev-parse", "--verify", "HEAD"]),
+        said_in(&["show", "--no-patch", "--format=%ct", "HEAD"])
     );
     let repository = Repository { origin, revision, committed: committed.and_then(|text| text.parse().ok()) };
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok());

@@ -3,7 +3,7 @@
 use super::{FILES, within};
 use crate::doctor::facts::{Capabilities, Inotify, Known, Machine, Memory, Programs};
 use crate::embedded::{node_binary, preflight};
-use devloop_core::environment::Directories;
+use devloop_core::environment::{Directories, find_on_path};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -96,8 +96,8 @@ pub(super) async fn programs(directories: &Directories) -> Known<Programs> {
             missing_packages: preflight::missing_on_this_machine().into_iter().map(str::to_owned).collect(),
             node_built: node_binary::is_built(&cached),
             go: None,
-            kind: preflight::find_on_path("kind").is_some() || cached.cache.join("bin/kind").is_file(),
-            kubectl: preflight::find_on_path("kubectl").is_some(),
+            kind: find_on_path("kind").is_some() || cached.cache.join("bin/kind").is_file(),
+            kubectl: find_on_path("kubectl").is_some(),
         })
     });
     let (programs, go) = tokio::join!(found, go_version());
@@ -106,7 +106,7 @@ pub(super) async fn programs(directories: &Directories) -> Known<Programs> {
 
 /// What Go calls itself; `None` when it is not there.
 async fn go_version() -> Option<Known<String>> {
-    let go = preflight::find_on_path("go")?;
+    let go = find_on_path("go")?;
     let asked = async {
         let mut command = tokio::process::Command::new(go);
         // Another toolchain would be downloaded only to be asked for its name.

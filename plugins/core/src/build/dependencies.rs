@@ -4,6 +4,7 @@
 
 use super::BuildError;
 use super::process::{Finished, read_text, run};
+use crate::environment::find_on_path;
 use crate::error::{CommandError, ErrorContext};
 use crate::files::{self, FileLock};
 use crate::image::{self, Layer, local_architecture};
@@ -128,7 +129,7 @@ fn key(recipe: &Recipe) -> std::io::Result<String> {
     }
     recipe.arguments.iter().for_each(|argument| add(argument.as_encoded_bytes()));
     // Another version of the tool may install something else.
-    if let Some(tool) = find_program(recipe.program).and_then(|path| path.canonicalize().ok()) {
+    if let Some(tool) = find_on_path(recipe.program).and_then(|path| path.canonicalize().ok()) {
         add(tool.as_os_str().as_encoded_bytes());
         add(format!("{:?}", tool.metadata()?.modified()?).as_bytes());
     }
@@ -141,10 +142,6 @@ fn key(recipe: &Recipe) -> std::io::Result<String> {
         add(&std::fs::read(recipe.folder.join(&file))?);
     }
     Ok(hasher.finalize().to_hex()[..32].to_owned())
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The files of a path, sorted; none where there is nothing.
@@ -239,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn packages_are_installed_once_for_each_lock_file() {
-        if find_program("npm").is_none() {
+        if find_on_path("npm").is_none() {
             eprintln!("skipped: needs npm");
             return;
         }

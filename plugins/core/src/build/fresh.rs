@@ -7,6 +7,7 @@
 
 use super::Platform;
 use super::dep_info::parse_dep_info;
+use crate::environment::find_on_path;
 use crate::files;
 use crate::project::CargoBuild;
 use serde::{Deserialize, Serialize};
@@ -173,9 +174,7 @@ fn add_tools(inputs: &mut BTreeSet<PathBuf>) -> Option<()> {
     inputs.insert(hashes);
     for program in ["cargo", "rustc"] {
         let named = std::env::var_os(program.to_uppercase()).map(PathBuf::from).filter(|path| path.is_absolute());
-        let search = std::env::var_os("PATH")?;
-        let found = std::env::split_paths(&search).map(|folder| folder.join(program)).find(|path| path.is_file());
-        inputs.insert(named.or(found)?);
+        inputs.insert(named.or_else(|| find_on_path(program))?);
     }
     Some(())
 }

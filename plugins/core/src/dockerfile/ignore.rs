@@ -208,23 +208,8 @@ fn is_well_formed(pattern: &str) -> bool {
                     if ranges > 0 && characters.next_if_eq(&']').is_some() {
                         break;
                     }
-                    let mut end = || match characters.next() {
-                        None | Some('-' | ']') => false,
-                        Some('\\') => characters.next().is_some(),
-                        Some(_) => true,
-                    };
-                    if !end() {
+                    if !takes_end(&mut characters) || characters.next_if_eq(&'-').is_some() && !takes_end(&mut characters) {
                         return false;
-                    }
-                    if characters.next_if_eq(&'-').is_some() {
-                        let mut end = || match characters.next() {
-                            None | Some('-' | ']') => false,
-                            Some('\\') => characters.next().is_some(),
-                            Some(_) => true,
-                        };
-                        if !end() {
-                            return false;
-                        }
                     }
                     ranges += 1;
                 }
@@ -233,6 +218,15 @@ fn is_well_formed(pattern: &str) -> bool {
         }
     }
     true
+}
+
+/// Whether one end of a range comes next; takes it.
+fn takes_end(characters: &mut impl Iterator<Item = char>) -> bool {
+    match characters.next() {
+        None | Some('-' | ']') => false,
+        Some('\\') => characters.next().is_some(),
+        Some(_) => true,
+    }
 }
 
 /// Works a pattern out. It follows the original step by step, whose order decides

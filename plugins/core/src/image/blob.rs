@@ -2,13 +2,11 @@
 //! made here is a file of the cache; one of a base may lie elsewhere until
 //! somebody needs it.
 
+use super::ImageError;
+use super::layer::digest_of_file;
 use super::store::{Hold, Receiving};
-use super::{ImageError, render_digest};
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use std::fmt::Debug;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -156,17 +154,5 @@ fn oci_type(media_type: &str) -> String {
 
 /// Whether a file is what a digest says.
 fn is_whole(path: &Path, size: u64, digest: &str) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
-    if file.metadata().map_or(true, |metadata| metadata.len() != size) {
-        return false;
-    }
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return render_digest(&hash.finalize()) == digest,
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return false,
-        }
-    }
+    path.metadata().is_ok_and(|metadata| metadata.len() == size) && digest_of_file(path).is_ok_and(|found| found == digest)
 }

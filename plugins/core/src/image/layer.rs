@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -277,6 +277,14 @@ impl<W: Write> Write for Hashing<W> {
 /// `sha256:` and the hexadecimal digest of `bytes`.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     render(&Sha256::digest(bytes))
+}
+
+/// The same of a file's content.
+pub(crate) fn digest_of_file(path: &Path) -> io::Result<String> {
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut hash = Sha256::new();
+    io::copy(&mut file, &mut hash)?;
+    Ok(render(&hash.finalize()))
 }
 
 pub(crate) fn render(hash: &[u8]) -> String {

@@ -24,7 +24,7 @@ pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as a
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
 pub(crate) use config::manifest_of;
 pub(crate) use folder::layer_of_folder;
-pub(crate) use layer::{digest, render as render_digest};
+pub(crate) use layer::{digest, digest_of_file, render as render_digest};
 pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;

@@ -8,7 +8,7 @@
 use super::blob::{Described, Layer, Supplier};
 use super::layer::{self, Hashing, Plan};
 use super::{ImageError, digest};
-use crate::files::{FileLock, read_optional};
+use crate::files::{FileLock, read_optional, remove_oldest};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -153,16 +153,7 @@ impl Store {
                 blobs.push((modified, metadata.len(), path));
             }
         }
-        blobs.sort();
-        let mut total: u64 = blobs.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in blobs {
-            if total <= limit {
-                break;
-            }
-            if !held.contains(&file_name(&path)) && std::fs::remove_file(&path).is_ok() {
-                total -= size;
-            }
-        }
+        remove_oldest(blobs, limit, |path| held.contains(&file_name(path)));
         Ok(())
     }
 }

@@ -12,11 +12,11 @@ use kube::api::LogParams;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
+pub(super) enum Beginning {
     /// With the newest instance, as far back as the options say: the container
     /// was there before.
     Newest,
@@ -24,27 +24,15 @@ pub enum Beginning {
     First,
 }
 
-/// Reads one container's log until its pod is gone or nobody listens.
+/// Reads one container's log until its pod is gone or nobody listens, by connections
+/// that are shared.
 ///
 /// `observed_rx` tells what becomes of the container; see
 /// [`containers`](super::containers). It must say when the pod is gone.
 ///
 /// # Errors
 /// When the API server refuses. All other failures are tried again.
-pub async fn follow(
-    client: Client,
-    source: Arc<Source>,
-    observed_rx: watch::Receiver<Observed>,
-    beginning: Beginning,
-    options: LogOptions,
-    events_tx: mpsc::Sender<LogEvent>,
-) -> Result<(), LogsError> {
-    let turns = Turns::new(options.connections);
-    follow_to(client, source, observed_rx, beginning, options, Output::Direct(events_tx), turns).await
-}
-
-/// The same, to whichever output, with connections that are shared.
-pub(super) async fn follow_to(
+pub(super) async fn follow(
     client: Client,
     source: Arc<Source>,
     observed_rx: watch::Receiver<Observed>,
@@ -169,7 +157,7 @@ impl Reader {
             source,
             observed_rx,
             left: options.head,
-            has_history: !matches!(output, Output::Direct(_)) && options.window.is_some() && beginning == Beginning::Newest,
+            has_history: options.window.is_some() && beginning == Beginning::Newest,
             options,
             output,
             turns,

@@ -1,7 +1,7 @@
 //! Container logs, every line once, across broken connections and restarts.
 //!
 //! [`follow_pods`] watches the pods of some selections and reads each of their
-//! containers with a task of its own; [`follow()`] is one such reader;
+//! containers with a task of its own; `follow` is one such reader;
 //! [`read_pods`] reads what is there and ends; [`last_lines`] gives the end of
 //! one log. What to read next ([`decide`]), what was read before ([`Resume`])
 //! and which readers to start ([`plan()`]) are pure.
@@ -47,7 +47,6 @@ mod ways;
 
 pub use choice::{Choice, Condition, ContainerState};
 pub use fetch::last_lines;
-pub use follow::{Beginning, follow};
 pub use happenings::Happening;
 pub use instance::{ContainerKind, Instance, InstanceState, NamedContainer, Observed, PodState, Step, containers, decide};
 pub use line::LINE_LIMIT;

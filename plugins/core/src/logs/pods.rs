@@ -1,6 +1,6 @@
 //! The logs of all containers of all pods of some scopes, now and in future.
 
-use super::follow::{Beginning, classify, follow_to};
+use super::follow::{Beginning, classify, follow};
 use super::happenings::{ends, of_event, watch_events};
 use super::instance::{Observed, PodState};
 use super::on_node::NodeEnd;
@@ -377,7 +377,7 @@ impl Work {
         let (said_tx, said_rx) = mpsc::channel(WAITING);
         let room = Room { limit: options.held_limit, has_history: beginning == Beginning::Newest && options.window.is_some() };
         let passing = spill::run(Arc::clone(&source), said_rx, lane, room);
-        let reading = follow_to(client, source, observed_rx, beginning, options, Output::Spill(said_tx), turns);
+        let reading = follow(client, source, observed_rx, beginning, options, Output::Spill(said_tx), turns);
         let (outcome, ()) = tokio::join!(reading, passing);
         outcome
     }

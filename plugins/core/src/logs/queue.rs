@@ -114,8 +114,6 @@ pub(super) fn is_crowded(room: &OwnedSemaphorePermit) -> bool {
 /// Where a reader's events go.
 #[derive(Clone, Debug)]
 pub(super) enum Output {
-    /// To the listener, as they come.
-    Direct(mpsc::Sender<LogEvent>),
     Lane(Lane),
     /// To a lane, by way of the disk if it has no room.
     Spill(mpsc::Sender<Said>),
@@ -125,7 +123,6 @@ impl Output {
     /// Sends an event; waits for a slow listener. False when nobody listens.
     pub(super) async fn send(&self, event: LogEvent) -> bool {
         match self {
-            Self::Direct(events_tx) => events_tx.send(event).await.is_ok(),
             Self::Lane(lane) => lane.send(event).await,
             Self::Spill(said_tx) => said_tx.send(Said::Event(event)).await.is_ok(),
         }
@@ -134,7 +131,6 @@ impl Output {
     /// Resolves when nobody listens any more.
     pub(super) async fn closed(&self) {
         match self {
-            Self::Direct(events_tx) => events_tx.closed().await,
             Self::Lane(lane) => lane.closed().await,
             Self::Spill(said_tx) => said_tx.closed().await,
         }
@@ -143,7 +139,6 @@ impl Output {
     /// All that was there at the beginning was sent.
     pub(super) async fn caught_up(&self) {
         match self {
-            Self::Direct(_) => {}
             Self::Lane(lane) => lane.caught_up(),
             // That nobody listens is noticed with the next event.
             Self::Spill(said_tx) => drop(said_tx.send(Said::CaughtUp).await),

@@ -1,6 +1,10 @@
 //! Readers against a kubelet that misbehaves: it cuts connections after any
 //! number of bytes, restarts containers, goes away.
 
+use super::follow::{Beginning, follow};
+use super::queue::Output;
+use super::spill::Said;
+use super::turns::Turns;
 use super::*;
 use futures::FutureExt;
 use kube::Client;
@@ -143,7 +147,7 @@ fn text(event: &LogEvent) -> String {
 
 struct Run {
     observed_tx: watch::Sender<Observed>,
-    events_rx: mpsc::Receiver<LogEvent>,
+    said_rx: mpsc::Receiver<Said>,
     task: tokio::task::JoinHandle<Result<(), LogsError>>,
     texts: Vec<String>,
 }
@@ -153,9 +157,10 @@ impl Run {
         let client = serve(Arc::clone(kubelet)).await;
         let (observed_tx, observed_rx) = watch::channel(initial);
         // A small channel: the reader must wait for a slow listener.
-        let (events_tx, events_rx) = mpsc::channel(2);
-        let task = tokio::spawn(follow(client, source(), observed_rx, beginning, options, events_tx));
-        Self { observed_tx, events_rx, task, texts: Vec::new() }
+        let (said_tx, said_rx) = mpsc::channel(2);
+        let turns = Turns::new(options.connections);
+        let task = tokio::spawn(follow(client, source(), observed_rx, beginning, options, Output::Spill(said_tx), turns));
+        Self { observed_tx, said_rx, task, texts: Vec::new() }
     }
 
     async fn until(&mut self, wanted: &str) {
@@ -171,9 +176,11 @@ impl Run {
     }
 
     async fn next(&mut self, wanted: &str) {
-        let event = tokio::time::timeout(Duration::from_secs(20), self.events_rx.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("{wanted:?} didn't come after {:?}", self.texts)).expect("the reader ended");
-        self.texts.push(text(&event));
+        let said = tokio::time::timeout(Duration::from_secs(20), self.said_rx.recv()).await;
+        let said = said.unwrap_or_else(|_| panic!("{wanted:?} didn't come after {:?}", self.texts)).expect("the reader ended");
+        if let Said::Event(event) = said {
+            self.texts.push(text(&event));
+        }
     }
 
     /// Says that the pod is gone and collects what is left.
@@ -330,7 +337,7 @@ async fn an_empty_log_that_is_followed_ends_with_its_listener() {
     kubelet.lock().unwrap().is_running = true;
     let mut run = Run::start(&kubelet, observed(0, InstanceState::Running), Beginning::First, LogOptions::default()).await;
     run.until("OPENED").await;
-    drop(run.events_rx);
+    drop(run.said_rx);
     tokio::time::timeout(Duration::from_secs(2), run.task).await.unwrap().unwrap().unwrap();
 }
 

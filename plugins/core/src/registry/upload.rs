@@ -7,9 +7,8 @@ use super::exchange::{Answer, Exchange, Payload, Question, pause_for};
 use super::push::PushOptions;
 use super::retry::Pauses;
 use crate::deliver::Progress;
-use crate::image::{Layer, render_digest};
+use crate::image::{Layer, digest, digest_of_file};
 use http::{Method, StatusCode};
-use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const BLOB_TYPE: &str = "application/octet-stream";
@@ -272,16 +271,10 @@ fn is_unknown_way(status: StatusCode) -> bool {
 /// What a blob's bytes are really; `None` when they can't be read any more.
 async fn found_digest(payload: &Payload) -> Option<String> {
     let payload = payload.clone();
-    let hashed = tokio::task::spawn_blocking(move || {
-        let mut hash = Sha256::new();
-        match payload {
-            Payload::Bytes(bytes) => hash.update(&bytes),
-            Payload::File { path, .. } => {
-                std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hash).ok()?;
-            }
-            Payload::Nothing | Payload::Part { .. } | Payload::End { .. } => return None,
-        }
-        Some(render_digest(&hash.finalize()))
+    let hashed = tokio::task::spawn_blocking(move || match payload {
+        Payload::Bytes(bytes) => Some(digest(&bytes)),
+        Payload::File { path, .. } => digest_of_file(&path).ok(),
+        Payload::Nothing | Payload::Part { .. } | Payload::End { .. } => None,
     });
     hashed.await.ok()?
 }

@@ -16,18 +16,17 @@ use crate::lines::Record;
 use crate::lines::assemble::Assembler;
 use crate::lines::judge::{Judge, Sink};
 use crate::lines::level::Level;
+use crate::narrator::{Narrator, Tone};
 use crate::render::path;
 use crate::render::stamp::{Stamp, StampForm};
 use crate::setup::Setup;
-use devloop_core::logs::{LogEvent, Origin};
+use devloop_core::logs::LogEvent;
 use devloop_core::shutdown::Shutdown;
-use devloop_core::ui::human_bytes;
 use devloop_core::{CommandError, ErrorContext, Result};
 use draw::Looks;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{Event, KeyEventKind};
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -128,7 +127,8 @@ impl State {
         view.stamps = stamp.is_some();
         let short = Stamp { form: StampForm::Custom("%H:%M:%S.%3f".into()), zone: TimeZone::system() };
         let looks = Looks { palette: setup.look.palette.clone(), stamp: stamp.unwrap_or(short) };
-        let feed = Feed { assembler: Assembler::new(setup.joining), judge: setup.judge, store: Store::new(KEPT), away: HashSet::new() };
+        let feed =
+            Feed { assembler: Assembler::new(setup.joining), judge: setup.judge, store: Store::new(KEPT), narrator: Narrator::default() };
         Self { feed, view, looks, is_over: false }
     }
 
@@ -194,13 +194,17 @@ struct Feed {
     assembler: Assembler,
     judge: Judge,
     store: Store,
-    /// What has lost its connection.
-    away: HashSet<Origin>,
+    narrator: Narrator,
 }
 
 impl Feed {
     fn event(&mut self, event: LogEvent) {
+        let note = self.narrator.tell(&event);
         let store = &mut self.store;
+        if let Some(note) = note {
+            store.note(if note.tone == Tone::News { Level::Info } else { Level::Warn }, note.text);
+            return;
+        }
         match event {
             LogEvent::Line(line) => {
                 // The store takes whatever comes.
@@ -208,38 +212,14 @@ impl Feed {
             }
             LogEvent::Opened(source) => store.mark(&source, true),
             LogEvent::Closed(source) => {
-                self.away.remove(&Origin::Log(std::sync::Arc::clone(&source)));
                 store.mark(&source, false);
                 store.note(Level::Info, format!("{} is gone", path(&source)));
-            }
-            LogEvent::Gap(source, why) => store.note(Level::Warn, format!("{}: {why}", path(&source))),
-            LogEvent::Notice(source, what) => {
-                store.note(Level::Info, format!("{}: the kubelet says: {}", path(&source), what.escape_debug()));
-            }
-            LogEvent::Interrupted(origin, why) => {
-                if self.away.is_empty() {
-                    store.note(Level::Warn, format!("the connection is lost ({why}); trying again"));
-                }
-                self.away.insert(origin);
-            }
-            LogEvent::Restored(origin) => {
-                if self.away.remove(&origin) && self.away.is_empty() {
-                    store.note(Level::Info, "connected again".into());
-                }
-            }
-            LogEvent::Failed(what, error) => {
-                let chain = devloop_core::telemetry::error_chain(&*error);
-                store.note(Level::Warn, format!("{what} can't be read ({chain}); the rest goes on"));
-            }
-            LogEvent::Held { whose, bytes: 0 } => store.note(Level::Info, format!("{whose}: the output has caught up")),
-            LogEvent::Held { whose, bytes } => {
-                store.note(Level::Warn, format!("{whose}: the output is slow; {} wait for it", human_bytes(bytes)));
             }
             LogEvent::Happened(happening) => {
                 let level = if happening.is_warning { Level::Warn } else { Level::Info };
                 store.note(level, format!("{}: {}", happening.pod, happening.what));
             }
-            LogEvent::NoPods => store.note(Level::Info, "no pod yet; waiting for one".into()),
+            _ => {}
         }
     }
 
