@@ -4,7 +4,7 @@ use super::fetch::LineReader;
 use super::instance::{InstanceState, Observed, PodState, Step, decide, patience};
 use super::line::RawLine;
 use super::queue::Output;
-use super::resume::{Resume, Verdict};
+use super::resume::{Resume, Verdict, whole_second};
 use super::turns::{Turn, Turns};
 use super::{LogEvent, LogLine, LogOptions, LogsError, Origin, Since, Source};
 use k8s_openapi::api::core::v1::Pod;
@@ -468,7 +468,8 @@ impl Reader {
                 let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
                 params.since_seconds = Some(since.as_secs().saturating_add(elapsed).max(1));
             }
-            Some(Since::At(time)) => params.since_time = Some(time),
+            // What lies before it in its second is left out by `take`.
+            Some(Since::At(time)) => params.since_time = Some(whole_second(time)),
             None => {}
         }
         if self.limit == Limit::TimeAndTail {

@@ -139,10 +139,18 @@ impl Resume {
 
 /// The whole second before the one that `timestamp` is in.
 fn window_start(timestamp: Timestamp) -> Timestamp {
-    let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor);
-    // Neither fails but at the ends of jiff's range of years.
-    let second = timestamp.round(round).unwrap_or(timestamp);
+    let second = whole_second(timestamp);
+    // Fails only at the ends of jiff's range of years.
     second.checked_sub(SignedDuration::from_secs(1)).unwrap_or(second)
+}
+
+/// The second that `timestamp` is in.
+///
+/// The API counts in seconds, and a request's time is rounded to the nearest
+/// one on its way: later than what was asked for in half of all cases.
+pub(super) fn whole_second(timestamp: Timestamp) -> Timestamp {
+    let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor);
+    timestamp.round(round).unwrap_or(timestamp)
 }
 
 #[cfg(test)]

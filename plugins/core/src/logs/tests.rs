@@ -273,6 +273,18 @@ async fn a_tail_is_not_repeated_nor_widened_by_a_reconnection() {
 }
 
 #[tokio::test]
+async fn a_beginning_in_the_second_half_of_a_second_loses_nothing() {
+    for (since, first) in [(620, 7), (400, 4), (999, 10)] {
+        let kubelet = Shared::default();
+        kubelet.lock().unwrap().instances = vec![(0..20).map(|number| (at(number * 100), format!("line {number}"))).collect()];
+        let options = LogOptions { since: Some(Since::At(at(since))), ..LogOptions::default() };
+        let mut run = Run::start(&kubelet, observed(0, InstanceState::Ended), Beginning::Newest, options).await;
+        run.until("line 19").await;
+        assert_eq!(run.finish().await, expected(first..20), "since {since} ms");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_instance_is_said_and_the_one_before_the_current_is_fetched() {
     let kubelet = Shared::default();
     kubelet.lock().unwrap().instances = vec![vec![], vec![], numbered(0..3), numbered(3..6)];

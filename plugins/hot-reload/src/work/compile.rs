@@ -6,8 +6,9 @@ use crate::session::Event;
 use crate::sources;
 use devloop_core::build::{self, BuildError};
 use devloop_core::shutdown::Shutdown;
-use devloop_core::symbols::Symbols;
+use devloop_core::symbols::{Stripped, Symbols, strip};
 use devloop_core::{CommandError, project};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,39 +56,47 @@ async fn run(
     let could_not = || CommandError::new("could not copy the binary");
     // Of Go's programs a debugger in the pod wants the symbols.
     let symbols = matches!(recipe, project::Build::Cargo(_)).then(Symbols::from_env).transpose()?;
-    let copied = tokio::task::spawn_blocking(move || keep_copy(&built.path, symbols.as_ref(), &keep, &name)).await;
-    let (hash, path, dep_info) = copied.map_err(|error| could_not().caused_by(error))?.map_err(|error| could_not().caused_by(error))?;
+    let (path, strips) = (built.path.clone(), symbols.is_some());
+    let copied = tokio::task::spawn_blocking(move || keep_copy(&path, strips, &keep, &name)).await;
+    let copied = copied.map_err(|error| could_not().caused_by(error))?.map_err(|error| could_not().caused_by(error))?;
+    if let (Some(symbols), Stripped::TakenOut) = (symbols, copied.symbols) {
+        // For debuggers, later: nothing waits for it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = symbols.keep(&built.path) {
+                tracing::warn!(%error, program = %built.path.display(), "the program's symbols are not kept, a debugger will lack them");
+            }
+        });
+    }
+    let Copied { hash, path, dep_info, .. } = copied;
     let binary = Binary { hash, path, compile, ready: Instant::now(), origin };
     Ok(Build { binary: Some(binary), dep_info, compile })
 }
 
-/// Copies a binary under a name of its own, without its symbols where these are to
-/// be kept here; answers its hash, the copy, and the compiler's list beside it. The
-/// copy is what is hashed: it is the same whatever a later build does to the
-/// original meanwhile.
-fn keep_copy(
-    path: &Path,
-    symbols: Option<&Symbols>,
-    folder: &Path,
-    name: &str,
-) -> std::io::Result<(blake3::Hash, PathBuf, Option<String>)> {
-    let temporary = tempfile::Builder::new().prefix("incoming-").tempfile_in(folder)?;
-    match symbols {
-        Some(symbols) => {
-            let shipped = build::ship(folder, path, symbols)?;
-            // A session builds often: one copy of each is enough.
-            std::fs::copy(&shipped.path, temporary.path()).and_then(|_| std::fs::remove_file(&shipped.path))?;
-        }
-        None => {
-            std::fs::copy(path, temporary.path())?;
-        }
-    }
-    let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut std::fs::File::open(temporary.path())?, &mut hasher)?;
-    let hash = hasher.finalize();
+/// A binary's copy.
+struct Copied {
+    hash: blake3::Hash,
+    path: PathBuf,
+    /// The compiler's list beside the original.
+    dep_info: Option<String>,
+    symbols: Stripped,
+}
+
+/// Copies a binary under a name of its own. The copy is what is hashed: it is the
+/// same whatever a later build does to the original meanwhile.
+fn keep_copy(path: &Path, strips: bool, folder: &Path, name: &str) -> std::io::Result<Copied> {
+    let mut original = File::open(path)?;
+    let permissions = original.metadata()?.permissions();
+    let mut temporary = tempfile::Builder::new().prefix("incoming-").permissions(permissions).tempfile_in(folder)?;
+    let symbols = if strips {
+        strip(&original, temporary.as_file_mut())?
+    } else {
+        std::io::copy(&mut original, temporary.as_file_mut())?;
+        Stripped::Unknown
+    };
+    let hash = blake3::Hasher::new().update_reader(File::open(temporary.path())?)?.finalize();
     let copy = folder.join(format!("{name}-{}", &hash.to_hex()[..16]));
     temporary.persist(&copy).map_err(|error| error.error)?;
-    Ok((hash, copy, std::fs::read_to_string(path.with_extension("d")).ok()))
+    Ok(Copied { hash, path: copy, dep_info: std::fs::read_to_string(path.with_extension("d")).ok(), symbols })
 }
 
 /// Asks the build's tool again what it reads.
