@@ -48,6 +48,7 @@ fn attach(runs: usize, on: On, via: &str) -> Figures {
     for run in 0..=runs {
         let (session, took, attached) = measured(&bench.example, via);
         session.end(Signal::SIGINT);
+        renew(&bench.example);
         let other = peers(&bench.example, &image);
         // The first one meets cold caches on both sides.
         if run > 0 {
@@ -103,9 +104,11 @@ fn peers(example: &Example, image: &str) -> Duration {
     took
 }
 
-/// An ephemeral container stays: the next run gets a new pod.
+/// An ephemeral container stays: the next run gets a new pod, which the kubelet has
+/// come to rest with.
 fn renew(example: &Example) {
     let pod = example.pod();
     example.kubectl(&["delete", "pod", &pod.name, "--grace-period=1"]).run().ok();
     example.rolled_out();
+    std::thread::sleep(Duration::from_secs(3));
 }

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a pull that failed may be tried again.
 const PULL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two tries to reach a container that is being started.
+const BETWEEN_TRIES: Duration = Duration::from_millis(60);
+
 /// A program to start in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -46,21 +49,48 @@ pub struct Program {
     pub user: Option<i64>,
 }
 
-/// Starts a program and waits until it runs; answers its container's name.
+/// Starts a program and waits until it can be reached; answers its container's name
+/// and what reaching it gave.
+///
+/// The kubelet tells of a container that runs only when it has looked at all of them
+/// the next time, a second or two later. So it is tried meanwhile: what is not there
+/// yet is refused.
 ///
 /// # Errors
 /// [`EphemeralError`]; except for refusals by the API the container is listed in
 /// the pod from then on.
-pub async fn start(client: &Client, namespace: &str, pod: &str, program: &Program) -> Result<String, EphemeralError> {
+pub async fn start<T, Reaching>(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    program: &Program,
+    reach: impl Fn(String) -> Reaching,
+) -> Result<(String, T), EphemeralError>
+where
+    Reaching: Future<Output = Result<T, EphemeralError>>,
+{
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = format!("{}-{}", program.name, random_suffix());
     let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": [container(&name, program)]}}));
     pods.patch_ephemeral_containers(pod, &PatchParams::default(), &patch)
         .await
         .map_err(|error| error::of_request(error, namespace, pod, "add an ephemeral container to"))?;
+    let reached = async {
+        loop {
+            tokio::time::sleep(BETWEEN_TRIES).await;
+            match reach(name.clone()).await {
+                Ok(reached) => return reached,
+                Err(error) => tracing::trace!(%error, container = name, "not there yet"),
+            }
+        }
+    };
+    let decided = tokio::select! {
+        reached = reached => return Ok((name, reached)),
+        decided = decided(&pods, pod, &name) => decided?,
+    };
     let pod = pod.to_owned();
-    match decided(&pods, &pod, &name).await? {
-        Progress::Running => Ok(name),
+    match decided {
+        Progress::Running => Ok((name.clone(), reach(name).await?)),
         Progress::Gone => Err(EphemeralError::Gone { pod }),
         Progress::Failed(reason) | Progress::Pulling(reason) => {
             Err(EphemeralError::NotStarted { pod, image: program.image.clone(), reason })

@@ -119,7 +119,7 @@ pub(crate) async fn in_pod(
     let image = images.for_pod_on(node).await?;
     let start = async |program: &Program| {
         let program = Program { image: image.clone(), ..program.clone() };
-        ephemeral::start(&cluster.client, &cluster.namespace, &chosen.pod, &program).await
+        Runner::start_container(&cluster.client, &cluster.namespace, &chosen.pod, &program).await
     };
     let (program, started) = match (start(&root).await, &own) {
         (Err(EphemeralError::Policy { message, .. }), Some(own)) => {

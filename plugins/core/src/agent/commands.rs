@@ -3,7 +3,7 @@
 
 use super::image::ENTRYPOINT;
 use super::{AgentError, binary};
-use crate::ephemeral::{self, Attached};
+use crate::ephemeral::{self, Attached, EphemeralError};
 use crate::node::{Node, NodeProcess};
 use crate::tail::tail_of;
 use devloop_agent::protocol::Decoder;
@@ -69,6 +69,26 @@ impl Runner {
     pub async fn on_node(node: &Node) -> Result<Self, AgentError> {
         let agent = binary::install(node, &program().await?).await?;
         Ok(Self::Node { node: node.clone(), agent })
+    }
+
+    /// Starts a container beside another one of a pod, from an image that has the
+    /// agent; answers its name once commands can be started in it.
+    ///
+    /// # Errors
+    /// As [`ephemeral::start`].
+    pub async fn start_container(
+        client: &Client,
+        namespace: &str,
+        pod: &str,
+        program: &ephemeral::Program,
+    ) -> Result<String, EphemeralError> {
+        let argv = [ENTRYPOINT.to_owned(), "--version".to_owned()];
+        let reach = |name: String| {
+            let argv = &argv;
+            async move { ephemeral::exec(client, namespace, pod, &name, argv).await }
+        };
+        let (name, _) = ephemeral::start(client, namespace, pod, program, reach).await?;
+        Ok(name)
     }
 
     /// Starts a command.

@@ -79,8 +79,8 @@ impl Transport for Beside {
             capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
             user: None,
         };
-        let name = ephemeral::start(&self.client, &self.namespace, &self.pod, &program).await?;
-        let attached = ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await?;
+        let attach = |name: String| async move { ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await };
+        let (name, attached) = ephemeral::start(&self.client, &self.namespace, &self.pod, &program, attach).await?;
         tracing::debug!(pod = self.pod, container = name, "agent attached");
         let (reader, writer) = (Box::pin(attached.stdout), Box::pin(attached.stdin));
         Ok(Connection { reader, writer, stderr: attached.stderr, guard: Box::new(()), compress: true })

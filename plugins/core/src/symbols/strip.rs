@@ -105,7 +105,8 @@ impl Plan {
     /// None for what is no such program, or contradicts itself.
     fn of(data: &ReadCache<&File>) -> Option<Self> {
         let header = *Header::parse(data).ok().filter(|header| header.is_little_endian())?;
-        let is_program = matches!(header.e_type(ENDIAN), ET_EXEC | ET_DYN) && usize::from(header.e_shnum(ENDIAN)) < usize::from(SHN_LORESERVE);
+        let is_program =
+            matches!(header.e_type(ENDIAN), ET_EXEC | ET_DYN) && usize::from(header.e_shnum(ENDIAN)) < usize::from(SHN_LORESERVE);
         let segments = header.program_headers(ENDIAN, data).ok().filter(|segments| is_program && !segments.is_empty())?;
         let table = header.sections(ENDIAN, data).ok()?;
         let all: Vec<(Section, Vec<u8>)> =
@@ -119,7 +120,7 @@ impl Plan {
         }
         let place = |index: u32| places.get(index as usize).copied();
         let (mut sections, mut moved, mut names) = (Vec::new(), Vec::new(), vec![0]);
-        let mut loaded = header.e_phoff(ENDIAN).checked_add((segments.len() * size_of::<object::elf::ProgramHeader64<LittleEndian>>()) as u64)?;
+        let mut loaded = header.e_phoff(ENDIAN).checked_add(size_of_val(segments) as u64)?;
         for segment in segments {
             loaded = loaded.max(segment.p_offset(ENDIAN).checked_add(segment.p_filesz(ENDIAN))?);
         }

@@ -54,7 +54,7 @@ impl Default for Tuning {
             idle_writer: Duration::from_millis(100),
             calm: Duration::from_millis(20),
             quiet_min: Duration::from_millis(15),
-            quiet_max: Duration::from_millis(100),
+            quiet_max: Duration::from_millis(50),
             many: 16,
             pause: Duration::from_millis(250),
             hold: Duration::from_millis(500),
