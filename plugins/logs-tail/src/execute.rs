@@ -12,8 +12,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How many lines may wait for the terminal before the readers do.
-const WAITING: usize = 1024;
+/// So many batches of lines may wait for the terminal before the readers do.
+const WAITING: usize = 4;
 
 /// How long the printer has for its last words after Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -89,9 +89,11 @@ async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>>
             result
         };
         let learning = async {
-            while let Some(event) = events_rx.recv().await {
-                if let LogEvent::Line(line) = event {
-                    before.learn(&line.source, &line.message);
+            while let Some(events) = events_rx.recv().await {
+                for event in events {
+                    if let LogEvent::Line(line) = event {
+                        before.learn(&line.source, &line.message);
+                    }
                 }
             }
         };
@@ -101,7 +103,7 @@ async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>>
     Ok(scopes)
 }
 
-async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<()> {
+async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, events_tx: &mpsc::Sender<Vec<LogEvent>>) -> Result<()> {
     let found = read_pods(scopes, options, events_tx).await?;
     let what = match queries {
         [] => scopes.iter().find_map(|scope| scope.labels.clone()).map_or("pods".to_owned(), |labels| format!("pods with {labels}")),

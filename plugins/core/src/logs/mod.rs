@@ -1,10 +1,11 @@
 //! Container logs, every line once, across broken connections and restarts.
 //!
 //! [`follow_pods`] watches the pods of some selections and reads each of their
-//! containers with a task of its own; `follow` is one such reader;
-//! [`read_pods`] reads what is there and ends; [`last_lines`] gives the end of
-//! one log. What to read next ([`decide`]), what was read before ([`Resume`])
-//! and which readers to start ([`plan()`]) are pure.
+//! containers with a task of its own; `follow` is one such reader, `connection` what
+//! it does with one connection; [`read_pods`] reads what is there and ends;
+//! [`last_lines`] gives the end of one log. What to read next ([`decide`]), what was
+//! read before ([`Resume`]), which lines go on (`sieve`) and which readers to start
+//! ([`plan()`]) are pure. Events are handed on by the batch.
 //!
 //! The API gives a log by container name, not by instance, and of the current
 //! and the previous instance only. So a reader goes instance by instance: it
@@ -23,6 +24,7 @@
 
 mod backlog;
 mod choice;
+mod connection;
 mod fetch;
 mod follow;
 mod happenings;
@@ -38,6 +40,8 @@ mod queue;
 mod read;
 mod resume;
 mod scope;
+mod sieve;
+mod sleep;
 mod spill;
 #[cfg(test)]
 mod tests;

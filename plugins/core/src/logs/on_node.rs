@@ -4,7 +4,8 @@
 //! A task owns the connection to it: when it breaks, another agent goes on where
 //! the last line was.
 
-use super::queue::Lane;
+use super::line::at_nanosecond;
+use super::queue::{Lane, weight};
 use super::{LogEvent, LogLine, Origin, Source};
 use crate::agent::AgentError;
 use crate::node::{Node, NodeProcess};
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// Pauses before another agent is started.
@@ -23,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A request takes some 200 bytes, and at most a kilobyte.
 const OPENED_AT_ONCE: usize = 1000;
+/// So many events go at once.
+const EVENTS_AT_ONCE: usize = 512;
 /// As much as a pipe holds after it was widened, about.
 const READ_BUFFER: usize = 256 * 1024;
 
@@ -173,7 +176,7 @@ struct Reader {
 
 /// What is to be passed on, in order.
 enum Outgoing {
-    Event(LogEvent),
+    Events(Vec<LogEvent>),
     /// What was there at first is before.
     CaughtUp,
     End(oneshot::Sender<NodeEnd>, NodeEnd),
@@ -216,7 +219,7 @@ impl Reader {
                 continue;
             }
             if !std::mem::replace(&mut self.is_away, true) {
-                self.lane.send(LogEvent::Interrupted(Origin::Node(self.node.name().to_owned()), reason)).await;
+                self.lane.send(vec![LogEvent::Interrupted(Origin::Node(self.node.name().to_owned()), reason)]).await;
             }
             failures = if connected_at.elapsed() > LONGEST_PAUSE { 0 } else { failures + 1_u32 };
             let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
@@ -288,12 +291,10 @@ impl Reader {
                     let Some(command) = command else { return Ending::Done };
                     self.command(command, &mut frames);
                 }
-                is_heard = send_front(&lane, waits.clone()), if waits.is_some() => {
-                    self.outgoing.pop_front();
-                    if !is_heard {
-                        return Ending::Done;
-                    }
-                }
+                room = room_for(&lane, waits), if waits.is_some() => match (room, self.outgoing.pop_front()) {
+                    (Some(room), Some(Outgoing::Events(events))) => drop(lane.put(events, room)),
+                    _ => return Ending::Done,
+                },
                 read = stdout.read(&mut buffer), if waits.is_none() => match read {
                     Ok(0) => return Ending::Failed(failure(stderr, "the agent ended".to_owned()).await),
                     Ok(length) => {
@@ -315,14 +316,15 @@ impl Reader {
         }
     }
 
-    /// Passes on what there is room for; answers what there is none for.
-    fn pass_on(&mut self) -> Option<LogEvent> {
+    /// Passes on what there is room for; answers the weight of what there is none for.
+    fn pass_on(&mut self) -> Option<u32> {
         while let Some(outgoing) = self.outgoing.pop_front() {
             match outgoing {
-                Outgoing::Event(event) => {
-                    if let Err(event) = self.lane.try_send(event) {
-                        self.outgoing.push_front(Outgoing::Event(event.clone()));
-                        return Some(event);
+                Outgoing::Events(events) => {
+                    if let Err(events) = self.lane.try_send(events) {
+                        let weight = weight(&events);
+                        self.outgoing.push_front(Outgoing::Events(events));
+                        return Some(weight);
                     }
                 }
                 Outgoing::CaughtUp => self.lane.caught_up(),
@@ -402,28 +404,38 @@ impl Reader {
             && !std::mem::replace(&mut log.is_open, true)
             && self.settings.follow
         {
-            self.outgoing.push_back(Outgoing::Event(LogEvent::Opened(Arc::clone(&log.entry.source))));
+            let source = Arc::clone(&log.entry.source);
+            self.say(LogEvent::Opened(source));
         }
     }
 
     fn piece(&mut self, piece: Piece<'_>) {
-        self.opened(piece.id);
+        if self.logs.get(&piece.id).is_some_and(|log| !log.is_open) {
+            self.opened(piece.id);
+        }
         let Some(log) = self.logs.get_mut(&piece.id) else { return };
         if !piece.is_last {
             log.part.extend_from_slice(piece.bytes);
             return;
         }
         log.count += 1;
-        let mut message = std::mem::take(&mut log.part);
-        message.extend_from_slice(piece.bytes);
-        message.truncate(LINE_LIMIT);
-        let timestamp = Timestamp::from_nanosecond(i128::from(piece.timestamp)).unwrap_or(Timestamp::UNIX_EPOCH);
-        let line = LogLine { source: Arc::clone(&log.entry.source), timestamp, message, cut: piece.cut };
-        self.say(LogEvent::Line(line));
+        let message = if log.part.is_empty() {
+            piece.bytes.to_vec()
+        } else {
+            let mut message = std::mem::take(&mut log.part);
+            message.extend_from_slice(piece.bytes);
+            message.truncate(LINE_LIMIT);
+            message
+        };
+        let source = Arc::clone(&log.entry.source);
+        self.say(LogEvent::Line(LogLine { source, timestamp: at_nanosecond(piece.timestamp), message, cut: piece.cut }));
     }
 
     fn say(&mut self, event: LogEvent) {
-        self.outgoing.push_back(Outgoing::Event(event));
+        match self.outgoing.back_mut() {
+            Some(Outgoing::Events(events)) if events.len() < EVENTS_AT_ONCE => events.push(event),
+            _ => self.outgoing.push_back(Outgoing::Events(vec![event])),
+        }
     }
 
     fn end(&mut self, id: u32, end: NodeEnd) {
@@ -452,9 +464,9 @@ impl Reader {
     }
 }
 
-async fn send_front(lane: &Lane, event: Option<LogEvent>) -> bool {
-    match event {
-        Some(event) => lane.send(event).await,
+async fn room_for(lane: &Lane, weight: Option<u32>) -> Option<OwnedSemaphorePermit> {
+    match weight {
+        Some(weight) => lane.room(weight).await,
         None => std::future::pending().await,
     }
 }

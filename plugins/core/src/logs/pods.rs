@@ -24,8 +24,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-/// So many events of a reader wait for its lane before the disk is used.
-const WAITING: usize = 64;
+/// So often may a reader hand on what came before the disk is used.
+const WAITING: usize = 4;
 
 /// How long lines of the time before `until` may take to come.
 const LATEST: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ const LATEST: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the API server refuses all of it. All other failures are tried again.
-pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<(), LogsError> {
+pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<Vec<LogEvent>>) -> Result<(), LogsError> {
     let (news_tx, mut news_rx) = mpsc::channel(64);
     let mut watches = JoinSet::new();
     for (index, scope) in scopes.iter().enumerate() {
@@ -357,7 +357,7 @@ impl Followers<'_> {
 
     async fn say(&self, event: LogEvent) {
         // That nobody listens is noticed by the loop.
-        let _ = self.said.send(event).await;
+        let _ = self.said.send(vec![event]).await;
     }
 }
 

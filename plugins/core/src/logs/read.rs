@@ -33,7 +33,7 @@ pub struct Found {
 /// # Errors
 /// When a log can't be read after several attempts, or no scope's pods can be
 /// listed. What can be read is read before.
-pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<Found> {
+pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<Vec<LogEvent>>) -> Result<Found> {
     let (lanes, items_rx) = Lanes::new();
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
@@ -54,7 +54,7 @@ pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc:
                     return Err(error);
                 }
                 // The rest goes on.
-                let _ = events_tx.send(LogEvent::Failed(scope.describe(), Arc::new(error))).await;
+                let _ = events_tx.send(vec![LogEvent::Failed(scope.describe(), Arc::new(error))]).await;
                 continue;
             }
         };

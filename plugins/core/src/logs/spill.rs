@@ -2,10 +2,10 @@
 //! on disk, up to a limit, so that the reader goes on.
 
 use super::backlog::Backlog;
-use super::queue::Lane;
+use super::queue::{Batch, Lane, weight};
 use super::{LogEvent, Source};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Below that nothing is said of what waits.
 const WORTH_SAYING: u64 = 1 << 20;
@@ -13,7 +13,7 @@ const WORTH_SAYING: u64 = 1 << 20;
 /// What a reader says.
 #[derive(Debug)]
 pub(super) enum Said {
-    Event(LogEvent),
+    Events(Vec<LogEvent>),
     CaughtUp,
 }
 
@@ -31,41 +31,37 @@ pub(super) struct Room {
 pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, lane: Lane, room: Room) {
     let limit = room.limit;
     let mut backlog = Backlog::new(Arc::clone(&source));
-    let mut front = None;
+    let mut front = Vec::new();
     let mut may_spill = limit > 0 && !room.has_history;
     let mut said = WORTH_SAYING;
     let mut is_over = false;
     loop {
-        if front.is_none() {
-            front = match backlog.pop() {
-                Ok(front) => front,
-                Err(error) => {
-                    Some(LogEvent::Gap(Arc::clone(&source), format!("lines are lost: the disk doesn't give them back ({error})")))
-                }
-            };
-            if front.is_none() && is_over {
+        if front.is_empty() {
+            front = oldest(&mut backlog, &source);
+            if front.is_empty() && is_over {
                 return;
             }
             if backlog.is_empty() && said > WORTH_SAYING {
                 said = WORTH_SAYING;
-                lane.send(held(&source, 0)).await;
+                front.push(held(&source, 0));
             }
         }
-        let may_read = !is_over && (front.is_none() || (may_spill && backlog.bytes() < limit));
-        let waits = front.clone();
+        let may_read = !is_over && (front.is_empty() || (may_spill && backlog.bytes() < limit));
         tokio::select! {
             next = said_rx.recv(), if may_read => match next {
-                Some(Said::Event(event)) if front.is_none() => front = lane.try_send(event).err(),
-                Some(Said::Event(event)) => {
-                    if let Err(error) = backlog.push(event) {
-                        tracing::warn!(%error, "lines wait in memory: the disk takes no more");
-                        // Slower, and nothing is lost as long as the log isn't rotated.
-                        may_spill = false;
+                Some(Said::Events(events)) if front.is_empty() => front = lane.try_send(events).err().unwrap_or_default(),
+                Some(Said::Events(events)) => {
+                    for event in events {
+                        if let Err(error) = backlog.push(event) {
+                            tracing::warn!(%error, "lines wait in memory: the disk takes no more");
+                            // Slower, and nothing is lost as long as the log isn't rotated.
+                            may_spill = false;
+                        }
                     }
                     if backlog.bytes() >= said * 2 {
                         said = backlog.bytes();
                         // In front of what waits, as it is about that.
-                        let _ = lane.try_send(held(&source, said));
+                        let _ = lane.try_send(vec![held(&source, said)]);
                     }
                 }
                 Some(Said::CaughtUp) => {
@@ -74,22 +70,34 @@ pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, 
                 }
                 None => is_over = true,
             },
-            is_heard = send(&lane, waits), if front.is_some() => {
-                front = None;
-                if !is_heard {
-                    return;
-                }
-            }
+            room = room_for(&lane, &front), if !front.is_empty() => match room {
+                Some(room) => drop(lane.put(std::mem::take(&mut front), room)),
+                None => return,
+            },
             () = lane.closed() => return,
         }
     }
 }
 
-async fn send(lane: &Lane, event: Option<LogEvent>) -> bool {
-    match event {
-        Some(event) => lane.send(event).await,
-        None => std::future::pending().await,
+/// The first of what waits; nothing when nothing does.
+fn oldest(backlog: &mut Backlog, source: &Arc<Source>) -> Vec<LogEvent> {
+    let mut batch = Batch::default();
+    while !batch.is_full() {
+        match backlog.pop() {
+            Ok(Some(event)) => batch.push(event),
+            Ok(None) => break,
+            Err(error) => {
+                let lost = format!("lines are lost: the disk doesn't give them back ({error})");
+                batch.push(LogEvent::Gap(Arc::clone(source), lost));
+                break;
+            }
+        }
     }
+    batch.take()
+}
+
+async fn room_for(lane: &Lane, events: &[LogEvent]) -> Option<OwnedSemaphorePermit> {
+    lane.room(weight(events)).await
 }
 
 fn held(source: &Source, bytes: u64) -> LogEvent {

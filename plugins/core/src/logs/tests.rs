@@ -178,8 +178,8 @@ impl Run {
     async fn next(&mut self, wanted: &str) {
         let said = tokio::time::timeout(Duration::from_secs(20), self.said_rx.recv()).await;
         let said = said.unwrap_or_else(|_| panic!("{wanted:?} didn't come after {:?}", self.texts)).expect("the reader ended");
-        if let Said::Event(event) = said {
-            self.texts.push(text(&event));
+        if let Said::Events(events) = said {
+            self.texts.extend(events.iter().map(text));
         }
     }
 

@@ -40,8 +40,8 @@ use view::{Effect, View};
 const KEPT: usize = 64 << 20;
 /// Between two pictures: more than 30 a second nobody sees.
 const FRAME: Duration = Duration::from_millis(33);
-/// Events that are taken in before keys are looked at again.
-const AT_ONCE: usize = 4096;
+/// Batches of events that are taken in before keys are looked at again.
+const AT_ONCE: usize = 8;
 /// Terminals take no more than this from OSC 52 (tmux and xterm: about 100 KB).
 const MOST_COPIED: usize = 74_000;
 
@@ -49,7 +49,7 @@ const MOST_COPIED: usize = 74_000;
 ///
 /// # Errors
 /// When the terminal can't be taken or written.
-pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<Vec<LogEvent>>, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
     let mut screen = Screen::open().context("could not take the terminal")?;
     let mut keys = terminal::keys();
     let mut state = State::new(setup);
@@ -69,7 +69,7 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
                 biased;
                 () = shutdown.requested() => Next::End,
                 key = keys.recv() => key.map_or(Next::End, Next::Key),
-                event = events_rx.recv(), if is_open => event.map_or(Next::Closed, Next::Log),
+                events = events_rx.recv(), if is_open => events.map_or(Next::Closed, Next::Log),
                 () = sleep_until(due) => Next::Due,
             }
         });
@@ -81,12 +81,9 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
                 is_open = false;
                 state.feed.end();
             }
-            Next::Log(event) => {
-                state.feed.event(event);
-                for _ in 0..AT_ONCE {
-                    let Ok(event) = events_rx.try_recv() else { break };
-                    state.feed.event(event);
-                }
+            Next::Log(events) => {
+                let more = std::iter::from_fn(|| events_rx.try_recv().ok()).take(AT_ONCE);
+                std::iter::once(events).chain(more).flatten().for_each(|event| state.feed.event(event));
             }
             Next::Due => {}
         }
@@ -98,7 +95,7 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
 /// What happens next.
 enum Next {
     Key(Event),
-    Log(LogEvent),
+    Log(Vec<LogEvent>),
     /// A picture is due, or a record that is held.
     Due,
     /// There is nothing more to read; the user may still look.
@@ -212,6 +209,7 @@ impl Feed {
             }
             LogEvent::Opened(source) => store.mark(&source, true),
             LogEvent::Closed(source) => {
+                let _ = self.assembler.close(&source, &mut self.judge, store);
                 store.mark(&source, false);
                 store.note(Level::Info, format!("{} is gone", path(&source)));
             }
