@@ -48,6 +48,8 @@ struct Log {
     /// The latest time that was given: a line is never put before one that was
     /// written before it.
     latest: i64,
+    /// How far it is read with what is in the batch, if it has lines there.
+    moved: Option<Position>,
     is_caught_up: bool,
     finishing: Option<Instant>,
 }
@@ -55,7 +57,8 @@ struct Log {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    positions: BTreeMap<u32, Position>,
+    /// The logs that it moves on.
+    moved: Vec<u32>,
 }
 
 impl Engine {
@@ -83,7 +86,7 @@ impl Engine {
         match Container::open(request, &self.root, now) {
             Ok(container) => {
                 let folder = container.folder.clone();
-                let log = Log { container, head: None, latest: i64::MIN, is_caught_up: false, finishing: None };
+                let log = Log { container, head: None, latest: i64::MIN, moved: None, is_caught_up: false, finishing: None };
                 self.logs.insert(request.id, log);
                 self.dirty.insert(request.id);
                 Some(folder)
@@ -285,8 +288,10 @@ impl Engine {
         push_line(&mut self.batch.bytes, id, timestamp, message, cut, |bytes| {
             replies.push_back(LogReply::Lines { bytes: ByteString(std::mem::take(bytes)), positions: Vec::new() });
         });
-        if let Some(position) = position {
-            self.batch.positions.insert(id, position);
+        if let (Some(position), Some(log)) = (position, self.logs.get_mut(&id))
+            && log.moved.replace(position).is_none()
+        {
+            self.batch.moved.push(id);
         }
     }
 
@@ -300,7 +305,11 @@ impl Engine {
         if self.batch.bytes.is_empty() {
             return;
         }
-        let Batch { bytes, positions } = std::mem::take(&mut self.batch);
-        self.replies.push_back(LogReply::Lines { bytes: ByteString(bytes), positions: positions.into_iter().collect() });
+        let bytes = std::mem::take(&mut self.batch.bytes);
+        let logs = &mut self.logs;
+        let moved = self.batch.moved.drain(..);
+        // One that is gone has ended, which is said next.
+        let positions = moved.filter_map(|id| logs.get_mut(&id)?.moved.take().map(|position| (id, position))).collect();
+        self.replies.push_back(LogReply::Lines { bytes: ByteString(bytes), positions });
     }
 }
