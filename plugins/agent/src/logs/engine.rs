@@ -38,6 +38,7 @@ pub(super) struct Engine {
     turns: VecDeque<u32>,
     replies: VecDeque<LogReply>,
     batch: Batch,
+    held: u64,
     held_said: u64,
 }
 
@@ -77,6 +78,7 @@ impl Engine {
             turns: VecDeque::new(),
             replies: VecDeque::new(),
             batch: Batch::default(),
+            held: 0,
             held_said: 0,
         })
     }
@@ -155,10 +157,12 @@ impl Engine {
             }
             held = self.logs.values().map(|log| log.container.held()).sum();
         }
-        if held != self.held_said {
-            self.held_said = held;
-            self.replies.push_back(LogReply::Held { bytes: held });
-        }
+        self.held = held;
+    }
+
+    /// How much is kept of what the kubelet has deleted, if that isn't said yet.
+    pub(super) fn news_of_held(&mut self) -> Option<u64> {
+        (std::mem::replace(&mut self.held_said, self.held) != self.held).then_some(self.held)
     }
 
     /// What is to be said next; none until something is written.

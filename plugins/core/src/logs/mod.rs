@@ -31,8 +31,10 @@ mod happenings;
 mod instance;
 mod line;
 mod merge;
+mod node_reader;
 mod on_node;
 mod order;
+mod outbox;
 mod owners;
 mod plan;
 mod pods;
@@ -69,6 +71,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A log that can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -184,14 +187,25 @@ pub enum LogEvent {
     NoPods,
     /// These pods, or the log of this container, can't be read; the rest goes on.
     Failed(String, Arc<CommandError>),
-    /// So much waits for a slow listener where it would be gone otherwise: on a node
-    /// what its kubelet has deleted, here on disk what the API has given.
-    Held {
-        /// `node NAME` or `pod/container`.
-        whose: String,
-        /// 0 when it has caught up.
-        bytes: u64,
-    },
+}
+
+/// So much waits for a slow listener where it would be gone otherwise: on a node
+/// what its kubelet has deleted, here on disk what the API has given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `node NAME` or `pod/container`.
+    pub whose: String,
+    /// 0 when it has caught up.
+    pub bytes: u64,
+}
+
+/// Where what is read goes.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// Batches of events, in their order.
+    pub events_tx: mpsc::Sender<Vec<LogEvent>>,
+    /// What waits because the events aren't taken: it can't wait behind them.
+    pub held_tx: mpsc::UnboundedSender<Held>,
 }
 
 impl LogEvent {

@@ -1,11 +1,14 @@
 //! A real agent over real files; this process stands for the node.
 
+use super::super::LogEvent;
 use super::super::queue::{Item, Lanes};
 use super::*;
 use devloop_agent::protocol::ByteString;
 use devloop_agent::protocol::logs::{Instances, LOGS_VERSION};
+use jiff::Timestamp;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 fn append(path: &Path, numbers: std::ops::Range<u32>) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,10 +72,11 @@ async fn an_agent_that_is_killed_is_replaced_and_no_line_is_lost_or_repeated() {
         follow: true,
         ordered: true,
         held_limit: 1 << 20,
+        credit: 1 << 20,
         include: Vec::new(),
         exclude: Vec::new(),
     };
-    let (lanes, mut items_rx) = Lanes::new();
+    let (lanes, mut items_rx) = Lanes::new(mpsc::unbounded_channel().0);
     let mut logs = NodeLogs::new(node, settings, lanes.open(true));
     let (id, ended_rx) = logs.open(request("web"), source("web"));
     let (_, missing_rx) = logs.open(request("nobody"), source("nobody"));

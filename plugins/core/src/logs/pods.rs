@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::spill::Room;
 use super::watching::{News, PodView, watch};
 use super::ways::{OnNode, Ways, await_end};
-use super::{LogEvent, LogOptions, LogsError, Origin, Source, order, spill};
+use super::{LogEvent, LogOptions, LogsError, Origin, Outlet, Source, order, spill};
 use crate::args::Via;
 use crate::error::CommandError;
 use jiff::Timestamp;
@@ -35,7 +35,8 @@ const LATEST: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the API server refuses all of it. All other failures are tried again.
-pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<Vec<LogEvent>>) -> Result<(), LogsError> {
+pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) -> Result<(), LogsError> {
+    let events_tx = &outlet.events_tx;
     let (news_tx, mut news_rx) = mpsc::channel(64);
     let mut watches = JoinSet::new();
     for (index, scope) in scopes.iter().enumerate() {
@@ -45,7 +46,7 @@ pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mps
         }
     }
     drop(news_tx);
-    let (lanes, items_rx) = Lanes::new();
+    let (lanes, items_rx) = Lanes::new(outlet.held_tx.clone());
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
     let mut followers = Followers {

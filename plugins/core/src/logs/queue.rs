@@ -1,8 +1,8 @@
 //! The way from readers to whoever listens: each has a lane with room of its own,
 //! so that one that is ahead waits while the others are read.
 
-use super::LogEvent;
 use super::spill::Said;
+use super::{Held, LogEvent};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -30,13 +30,14 @@ pub(super) enum Item {
 #[derive(Clone, Debug)]
 pub(super) struct Lanes {
     items_tx: mpsc::UnboundedSender<Item>,
+    held_tx: mpsc::UnboundedSender<Held>,
     next: Arc<std::sync::atomic::AtomicU32>,
 }
 
 impl Lanes {
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Item>) {
+    pub(super) fn new(held_tx: mpsc::UnboundedSender<Held>) -> (Self, mpsc::UnboundedReceiver<Item>) {
         let (items_tx, items_rx) = mpsc::unbounded_channel();
-        (Self { items_tx, next: Arc::default() }, items_rx)
+        (Self { items_tx, held_tx, next: Arc::default() }, items_rx)
     }
 
     /// A lane for another reader. One with history holds the others back until it
@@ -45,7 +46,8 @@ impl Lanes {
         let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // That nobody listens is noticed when something is to be said.
         let _ = self.items_tx.send(Item::Opened { lane: id, has_history });
-        Lane { inner: Arc::new(Inner { id, items_tx: self.items_tx.clone(), room: Arc::new(Semaphore::new(ROOM)) }) }
+        let (items_tx, held_tx) = (self.items_tx.clone(), self.held_tx.clone());
+        Lane { inner: Arc::new(Inner { id, items_tx, held_tx, room: Arc::new(Semaphore::new(ROOM)) }) }
     }
 }
 
@@ -59,6 +61,7 @@ pub(super) struct Lane {
 struct Inner {
     id: LaneId,
     items_tx: mpsc::UnboundedSender<Item>,
+    held_tx: mpsc::UnboundedSender<Held>,
     room: Arc<Semaphore>,
 }
 
@@ -99,6 +102,12 @@ impl Lane {
         self.inner.items_tx.send(Item::Events { lane: self.inner.id, events, room }).is_ok()
     }
 
+    /// Says how much waits for room, past all that does.
+    pub(super) fn say_held(&self, whose: String, bytes: u64) {
+        // Whoever doesn't want to know misses nothing.
+        let _ = self.inner.held_tx.send(Held { whose, bytes });
+    }
+
     /// Resolves when nobody listens any more.
     pub(super) async fn closed(&self) {
         self.inner.items_tx.closed().await;
@@ -130,6 +139,13 @@ fn size(event: &LogEvent) -> usize {
 pub(super) struct Batch {
     events: Vec<LogEvent>,
     bytes: usize,
+}
+
+impl From<Vec<LogEvent>> for Batch {
+    fn from(events: Vec<LogEvent>) -> Self {
+        let bytes = events.iter().map(size).sum();
+        Self { events, bytes }
+    }
 }
 
 impl Batch {

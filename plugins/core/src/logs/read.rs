@@ -8,14 +8,14 @@ use super::scope::Scope;
 use super::turns::Turns;
 use super::watching::{PodView, list};
 use super::ways::{OnNode, Ways, await_end};
-use super::{LogEvent, LogOptions, LogsError, Source, order};
+use super::{LogEvent, LogOptions, LogsError, Outlet, Source, order};
 use crate::args::Via;
 use crate::error::{CommandError, Result};
 use futures::future::join_all;
 use kube::Client;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What [`read_pods`] found.
@@ -33,8 +33,9 @@ pub struct Found {
 /// # Errors
 /// When a log can't be read after several attempts, or no scope's pods can be
 /// listed. What can be read is read before.
-pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<Vec<LogEvent>>) -> Result<Found> {
-    let (lanes, items_rx) = Lanes::new();
+pub async fn read_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) -> Result<Found> {
+    let events_tx = &outlet.events_tx;
+    let (lanes, items_rx) = Lanes::new(outlet.held_tx.clone());
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
     let mut ways = Ways::new(options.clone(), lanes, false);

@@ -31,6 +31,7 @@ pub(super) struct Room {
 pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, lane: Lane, room: Room) {
     let limit = room.limit;
     let mut backlog = Backlog::new(Arc::clone(&source));
+    let whose = format!("{}/{}", source.pod, source.container);
     let mut front = Vec::new();
     let mut may_spill = limit > 0 && !room.has_history;
     let mut said = WORTH_SAYING;
@@ -43,7 +44,7 @@ pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, 
             }
             if backlog.is_empty() && said > WORTH_SAYING {
                 said = WORTH_SAYING;
-                front.push(held(&source, 0));
+                lane.say_held(whose.clone(), 0);
             }
         }
         let may_read = !is_over && (front.is_empty() || (may_spill && backlog.bytes() < limit));
@@ -60,8 +61,7 @@ pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, 
                     }
                     if backlog.bytes() >= said * 2 {
                         said = backlog.bytes();
-                        // In front of what waits, as it is about that.
-                        let _ = lane.try_send(vec![held(&source, said)]);
+                        lane.say_held(whose.clone(), said);
                     }
                 }
                 Some(Said::CaughtUp) => {
@@ -100,6 +100,48 @@ async fn room_for(lane: &Lane, events: &[LogEvent]) -> Option<OwnedSemaphorePerm
     lane.room(weight(events)).await
 }
 
-fn held(source: &Source, bytes: u64) -> LogEvent {
-    LogEvent::Held { whose: format!("{}/{}", source.pod, source.container), bytes }
+#[cfg(test)]
+mod tests {
+    use super::super::LogLine;
+    use super::super::queue::{Item, Lanes};
+    use super::*;
+    use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn what_nobody_takes_waits_on_disk_and_is_told_of() {
+        let source = Arc::new(Source { pod: "web".into(), container: "app".into(), ..Source::default() });
+        let (held_tx, mut held_rx) = mpsc::unbounded_channel();
+        let (lanes, mut items_rx) = Lanes::new(held_tx);
+        let (said_tx, said_rx) = mpsc::channel(1);
+        let room = Room { limit: 64 << 20, has_history: false };
+        let task = tokio::spawn(run(Arc::clone(&source), said_rx, lanes.open(false), room));
+        drop(lanes);
+        let line = |number: u32| {
+            let message = format!("{number} {}", "x".repeat(1000)).into_bytes();
+            LogEvent::Line(LogLine { source: Arc::clone(&source), timestamp: Timestamp::UNIX_EPOCH, message, cut: 0 })
+        };
+        // Twenty times what a lane has room for.
+        for begin in (0..20_000).step_by(100) {
+            said_tx.send(Said::Events((begin..begin + 100).map(line).collect())).await.unwrap();
+        }
+        drop(said_tx);
+        let most = held_rx.recv().await.unwrap();
+        assert!(most.whose == "web/app" && most.bytes > WORTH_SAYING, "{most:?}");
+        let mut next = 0;
+        while let Some(item) = items_rx.recv().await {
+            let Item::Events { events, .. } = item else { continue };
+            for event in events {
+                let LogEvent::Line(line) = event else { panic!("{event:?}") };
+                assert!(line.message.starts_with(format!("{next} ").as_bytes()));
+                next += 1;
+            }
+        }
+        assert_eq!(next, 20_000);
+        task.await.unwrap();
+        let mut told = Vec::new();
+        while let Some(held) = held_rx.recv().await {
+            told.push(held.bytes);
+        }
+        assert!(told.pop() == Some(0) && told.is_sorted() && told.last().is_some_and(|most| *most < room.limit), "{told:?}");
+    }
 }

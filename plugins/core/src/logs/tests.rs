@@ -141,7 +141,6 @@ fn text(event: &LogEvent) -> String {
         LogEvent::Happened(happening) => happening.what.clone(),
         LogEvent::NoPods => "NO PODS".into(),
         LogEvent::Failed(what, _) => format!("FAILED {what}"),
-        LogEvent::Held { bytes, .. } => format!("HELD {bytes}"),
     }
 }
 

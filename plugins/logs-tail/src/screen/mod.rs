@@ -16,11 +16,11 @@ use crate::lines::Record;
 use crate::lines::assemble::Assembler;
 use crate::lines::judge::{Judge, Sink};
 use crate::lines::level::Level;
-use crate::narrator::{Narrator, Tone};
+use crate::narrator::{Narrator, Note, Tone, tell_held};
 use crate::render::path;
 use crate::render::stamp::{Stamp, StampForm};
 use crate::setup::Setup;
-use devloop_core::logs::LogEvent;
+use devloop_core::logs::{Held, LogEvent};
 use devloop_core::shutdown::Shutdown;
 use devloop_core::{CommandError, ErrorContext, Result};
 use draw::Looks;
@@ -45,11 +45,19 @@ const AT_ONCE: usize = 8;
 /// Terminals take no more than this from OSC 52 (tmux and xterm: about 100 KB).
 const MOST_COPIED: usize = 74_000;
 
+/// Where what comes comes from.
+#[derive(Debug)]
+pub(crate) struct Feeding {
+    pub(crate) events_rx: mpsc::Receiver<Vec<LogEvent>>,
+    pub(crate) held_rx: mpsc::UnboundedReceiver<Held>,
+}
+
 /// Shows what comes until the user has enough.
 ///
 /// # Errors
 /// When the terminal can't be taken or written.
-pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<Vec<LogEvent>>, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+pub(crate) fn run(setup: Setup, feeding: Feeding, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+    let Feeding { mut events_rx, mut held_rx } = feeding;
     let mut screen = Screen::open().context("could not take the terminal")?;
     let mut keys = terminal::keys();
     let mut state = State::new(setup);
@@ -70,6 +78,7 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<Vec<LogEvent>>, sh
                 () = shutdown.requested() => Next::End,
                 key = keys.recv() => key.map_or(Next::End, Next::Key),
                 events = events_rx.recv(), if is_open => events.map_or(Next::Closed, Next::Log),
+                Some(held) = held_rx.recv() => Next::Held(held),
                 () = sleep_until(due) => Next::Due,
             }
         });
@@ -85,6 +94,7 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<Vec<LogEvent>>, sh
                 let more = std::iter::from_fn(|| events_rx.try_recv().ok()).take(AT_ONCE);
                 std::iter::once(events).chain(more).flatten().for_each(|event| state.feed.event(event));
             }
+            Next::Held(held) => state.feed.note(&tell_held(&held)),
             Next::Due => {}
         }
         is_stale |= state.feed.release();
@@ -96,6 +106,7 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<Vec<LogEvent>>, sh
 enum Next {
     Key(Event),
     Log(Vec<LogEvent>),
+    Held(Held),
     /// A picture is due, or a record that is held.
     Due,
     /// There is nothing more to read; the user may still look.
@@ -196,12 +207,10 @@ struct Feed {
 
 impl Feed {
     fn event(&mut self, event: LogEvent) {
-        let note = self.narrator.tell(&event);
-        let store = &mut self.store;
-        if let Some(note) = note {
-            store.note(if note.tone == Tone::News { Level::Info } else { Level::Warn }, note.text);
-            return;
+        if let Some(note) = self.narrator.tell(&event) {
+            return self.note(&note);
         }
+        let store = &mut self.store;
         match event {
             LogEvent::Line(line) => {
                 // The store takes whatever comes.
@@ -219,6 +228,10 @@ impl Feed {
             }
             _ => {}
         }
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.store.note(if note.tone == Tone::News { Level::Info } else { Level::Warn }, note.text.clone());
     }
 
     /// Lets go of records that waited long enough; whether there were any.
