@@ -4,6 +4,7 @@ use super::sources::{SOON, lines_of, pod, tail};
 use crate::Case;
 use crate::clusters::shared;
 use devloop_tests::eventually;
+use devloop_tests::program::Said;
 use devloop_tests::toolbox::IMAGE;
 use nix::sys::signal::Signal;
 use std::net::TcpListener;
@@ -13,6 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         ("logs_tail::pods_are_chosen_by_owners_patterns_and_states", chosen),
         ("logs_tail::several_contexts_are_read_at_once", contexts),
+        ("logs_tail::what_may_not_be_read_is_said_and_the_rest_goes_on", forbidden),
         ("logs_tail::jobs_that_a_cronjob_makes_later_are_followed", later_jobs),
     ]
 }
@@ -76,31 +78,43 @@ fn chosen() {
     shared().kubectl(["delete", "job", "chosen-job", "--wait=false", "--ignore-not-found"]).run().ok();
 }
 
-/// A kubeconfig with the cluster under a second name.
-fn two_contexts() -> PathBuf {
-    let path = shared().scratch("contexts").join("config");
-    std::fs::copy(shared().kubeconfig(), &path).unwrap();
-    let config = |arguments: &[&str]| {
-        let file = path.to_str().unwrap();
-        shared().kubectl([&["--kubeconfig", file, "config"], arguments].concat()).run().ok()
-    };
-    let view: serde_json::Value = serde_json::from_str(&config(&["view", "-o", "json"])).unwrap();
-    let contexts = view["contexts"].as_array().unwrap();
-    let own = contexts.iter().find(|context| context["name"] == shared().context().as_str()).unwrap();
-    let text = |key: &str| own["context"][key].as_str().unwrap().to_owned();
-    config(&["set-context", "again", "--cluster", &text("cluster"), "--user", &text("user"), "--namespace", "default"]);
-    path
+/// A copy of the kubeconfig, to be changed.
+struct OwnKubeconfig {
+    path: PathBuf,
+    cluster: String,
+    user: String,
+}
+
+impl OwnKubeconfig {
+    fn new(name: &str) -> Self {
+        let path = shared().scratch(name).join("config");
+        std::fs::copy(shared().kubeconfig(), &path).unwrap();
+        let mut own = Self { path, cluster: String::new(), user: String::new() };
+        let view: serde_json::Value = serde_json::from_str(&own.config(&["view", "-o", "json"])).unwrap();
+        let contexts = view["contexts"].as_array().unwrap();
+        let context = contexts.iter().find(|context| context["name"] == shared().context().as_str()).unwrap();
+        own.cluster = context["context"]["cluster"].as_str().unwrap().to_owned();
+        own.user = context["context"]["user"].as_str().unwrap().to_owned();
+        own
+    }
+
+    fn config(&self, arguments: &[&str]) -> String {
+        shared().kubectl([&["--kubeconfig", self.path.to_str().unwrap(), "config"], arguments].concat()).run().ok()
+    }
+
+    fn tail(&self, arguments: &[&str]) -> Said {
+        let own = ["--kubeconfig", self.path.to_str().unwrap()];
+        shared().plugin("kubectl-logs_tail", own.iter().chain(arguments)).run()
+    }
 }
 
 /// Each pod is in both; one that can't be reached takes nothing from the others.
 fn contexts() {
     pod("twice", "echo once; sleep 3600");
-    let kubeconfig = two_contexts();
+    let own = OwnKubeconfig::new("contexts");
+    own.config(&["set-context", "again", "--cluster", &own.cluster, "--user", &own.user, "--namespace", "default"]);
     let both = format!("{},again", shared().context());
-    let run = |contexts: &str, more: &[&str]| {
-        let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--context", contexts, "pod/twice", "--no-follow"];
-        shared().plugin("kubectl-logs_tail", arguments.iter().chain(more)).run()
-    };
+    let run = |contexts: &str, more: &[&str]| own.tail(&[&["--context", contexts, "pod/twice", "--no-follow"], more].concat());
     let seen = eventually("both are read", SOON, || {
         let text = run(&both, &["-o", "json"]).stdout;
         if text.lines().count() == 2 { Ok(text) } else { Err(text) }
@@ -118,13 +132,45 @@ fn contexts() {
     // Nobody listens there any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = format!("--server=https://{address}");
-    shared().kubectl(["--kubeconfig", kubeconfig.to_str().unwrap(), "config", "set-cluster", "nowhere", &server]).run().ok();
-    shared().kubectl(["--kubeconfig", kubeconfig.to_str().unwrap(), "config", "set-context", "away", "--cluster", "nowhere"]).run().ok();
+    own.config(&["set-cluster", "nowhere", &server]);
+    own.config(&["set-context", "away", "--cluster", "nowhere", "--user", &own.user]);
     let said = run(&format!("away,{}", shared().context()), &["-o", "raw"]);
     assert!(said.stdout == "once\n" && said.stderr.contains("the rest goes on"), "{said:?}");
     let error = run("again,nobody", &[]).fails_with(1);
     assert!(error.contains("context \"nobody\" is not in the kubeconfig"), "{error}");
     shared().kubectl(["delete", "pod", "twice", "--wait=false"]).run().ok();
+}
+
+/// A user who may read one of two namespaces.
+fn forbidden() {
+    pod("seen", "echo seen; sleep 3600");
+    shared().apply_manifest(
+        "\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: limited}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: limited}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
+subjects: [{kind: ServiceAccount, name: limited, namespace: default}]
+",
+    );
+    let own = OwnKubeconfig::new("limited");
+    let token = shared().kubectl(["create", "token", "limited"]).run().ok();
+    own.config(&["set-credentials", "limited", "--token", token.trim()]);
+    own.config(&["set-context", "limited", "--cluster", &own.cluster, "--user", "limited", "--namespace", "default"]);
+    let run = |more: &[&str]| own.tail(&[&["--context", "limited", "seen", "--no-follow", "-o", "raw"], more].concat());
+    let said = eventually("what may be read is read", SOON, || {
+        let said = run(&["-n", "default,kube-system"]);
+        if said.stdout == "seen\n" { Ok(said) } else { Err(format!("{said:?}")) }
+    });
+    let warnings: Vec<&str> = said.stderr.lines().filter(|line| line.contains("the rest goes on")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("kube-system"), "{}", said.stderr);
+    let error = run(&["-n", "kube-system"]).fails_with(1);
+    assert!(error.contains("not allowed to list the pods") && error.contains("kubectl auth can-i"), "{error}");
+    shared().kubectl(["delete", "pod/seen", "serviceaccount/limited", "rolebinding/limited", "--wait=false"]).run().ok();
 }
 
 fn later_jobs() {
