@@ -6,6 +6,7 @@ use super::line::at_nanosecond;
 use super::on_node::{Command, Entry, Hold, NodeEnd};
 use super::outbox::Outbox;
 use super::queue::Lane;
+use super::spill::WORTH_SAYING;
 use super::{LogEvent, LogLine, Origin};
 use crate::agent::AgentError;
 use crate::node::{Node, NodeProcess};
@@ -286,7 +287,8 @@ impl Reader {
             LogReply::Missing { id, reason } => self.end(id, NodeEnd::Missing(reason)),
             LogReply::Held { bytes } => {
                 // Not each time that it changes.
-                if bytes == 0 || bytes >= self.held_said * 2 {
+                let is_end = bytes == 0 && self.held_said > 0;
+                if is_end || bytes >= (self.held_said * 2).max(WORTH_SAYING) {
                     self.held_said = bytes;
                     self.outbox.lane().say_held(format!("node {}", self.node.name()), bytes);
                 }

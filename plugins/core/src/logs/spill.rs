@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Below that nothing is said of what waits.
-const WORTH_SAYING: u64 = 1 << 20;
+pub(super) const WORTH_SAYING: u64 = 1 << 20;
 
 /// What a reader says.
 #[derive(Debug)]
@@ -70,10 +70,11 @@ pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, 
                 }
                 None => is_over = true,
             },
-            room = room_for(&lane, &front), if !front.is_empty() => match room {
-                Some(room) => drop(lane.put(std::mem::take(&mut front), room)),
-                None => return,
-            },
+            room = room_for(&lane, &front), if !front.is_empty() => {
+                let Some(room) = room else { return };
+                // That nobody listens is noticed above.
+                lane.put(std::mem::take(&mut front), room);
+            }
             () = lane.closed() => return,
         }
     }
