@@ -147,8 +147,9 @@ mod tests {
     use clap::Parser;
     use devloop_core::logs::{LogLine, Source};
     use devloop_core::ui::Volume;
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Read};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Closed;
 
@@ -189,6 +190,51 @@ mod tests {
             assert_eq!(print_lines(&mut output, 3, &[&["-o", "raw"], more].concat()).unwrap(), 3);
             assert_eq!(output, b"hello\nhello\nhello\n");
         }
+    }
+
+    /// What is written and not yet read stays small, however slow the reader is.
+    #[test]
+    fn a_reader_of_a_kilobyte_at_a_time_holds_up_what_comes_and_loses_nothing() {
+        const BATCHES: usize = 500;
+        const LINES: usize = 100;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (events_tx, events_rx) = mpsc::channel(2);
+        let handle = runtime.handle().clone();
+        let printing = std::thread::spawn(move || {
+            let args = Args::try_parse_from(["kubectl-logs_tail", "web", "-o", "raw"]).unwrap();
+            let setup = Setup::new(&args.lines, &args.output, None, false).unwrap();
+            print(&Ui::stderr(Volume::Quiet), setup, writer, events_rx, &handle).unwrap()
+        });
+        let sent = Arc::new(AtomicUsize::new(0));
+        let its = Arc::clone(&sent);
+        let sending = std::thread::spawn(move || {
+            let source = Arc::new(Source { pod: "web".into(), ..Source::default() });
+            for batch in 0..BATCHES {
+                let line = |number| {
+                    let message = format!("{:0>99}", batch * LINES + number).into_bytes();
+                    LogEvent::Line(LogLine { source: Arc::clone(&source), timestamp: jiff::Timestamp::UNIX_EPOCH, message, cut: 0 })
+                };
+                events_tx.blocking_send((0..LINES).map(line).collect()).unwrap();
+                its.fetch_add(LINES * 100, Ordering::SeqCst);
+            }
+        });
+        let mut text = Vec::new();
+        let mut kilobyte = [0; 1024];
+        loop {
+            let length = reader.read(&mut kilobyte).unwrap();
+            text.extend_from_slice(&kilobyte[..length]);
+            let ahead = sent.load(Ordering::SeqCst).saturating_sub(text.len());
+            assert!(ahead < 256 * 1024, "{ahead} bytes");
+            if length == 0 {
+                break;
+            }
+        }
+        sending.join().unwrap();
+        assert_eq!(printing.join().unwrap(), (BATCHES * LINES) as u64);
+        let numbers: Vec<usize> =
+            text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()).collect();
+        assert!(numbers == (0..BATCHES * LINES).collect::<Vec<_>>(), "{} lines", numbers.len());
     }
 
     #[test]
