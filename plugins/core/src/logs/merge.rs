@@ -22,8 +22,9 @@ pub(super) struct Merge<T> {
     window: Duration,
     /// Those that have something.
     queues: HashMap<QueueId, VecDeque<Entry<T>>>,
-    /// The first of each queue: its time, its number.
-    heads: BinaryHeap<Reverse<(Time, u64, QueueId)>>,
+    /// The first of each queue, by time; of equal ones that of the first lane, which
+    /// is the same in each run, and then what came first.
+    heads: BinaryHeap<Reverse<(Time, LaneId, u64, QueueId)>>,
     /// When what came may leave, in the order of arrival.
     due: VecDeque<(Instant, Time)>,
     /// All up to here may leave.
@@ -82,7 +83,7 @@ impl<T> Merge<T> {
         let time = match queue.back() {
             Some(before) => time.max(before.time),
             None => {
-                self.heads.push(Reverse((time, number, id)));
+                self.heads.push(Reverse((time, id.0, number, id)));
                 time
             }
         };
@@ -133,11 +134,11 @@ impl<T> Merge<T> {
 
     fn take_first(&mut self, limit: Time) -> Option<T> {
         let mut head = self.heads.peek_mut().filter(|head| head.0.0 <= limit)?;
-        let id = head.0.2;
+        let id = head.0.3;
         let queue = self.queues.get_mut(&id)?;
         let entry = queue.pop_front()?;
         if let Some(next) = queue.front() {
-            *head = Reverse((next.time, next.number, id));
+            *head = Reverse((next.time, id.0, next.number, id));
         } else {
             PeekMut::pop(head);
             self.queues.remove(&id);
@@ -205,6 +206,16 @@ mod tests {
         merge.push((0, 1), Time::MIN, (7, 0));
         merge.came(0, Time::MIN, now + Duration::from_secs(9));
         assert_eq!(all(&mut merge, now), [(7, 0)]);
+    }
+
+    #[test]
+    fn of_equal_times_the_first_lane_comes_first_whenever_it_came() {
+        let now = Instant::now();
+        let mut merge = Merge::new(Duration::ZERO);
+        for (lane, time) in [(2, 5), (1, 5), (2, 4)] {
+            push(&mut merge, lane, time, now);
+        }
+        assert_eq!(all(&mut merge, now), [(1, 5), (2, 5), (2, 4)]);
     }
 
     proptest! {

@@ -268,6 +268,8 @@ impl Followers<'_> {
             self.say(LogEvent::NoPods).await;
         }
         self.said_no_pods &= observed.is_empty();
+        // What is there at first leaves together.
+        let gate = self.ways.lane(beginning);
         let running: BTreeSet<Key> = self.known.iter().filter(|(_, follower)| !follower.is_gone).map(|(key, _)| key.clone()).collect();
         for action in plan(&observed, &running) {
             match action {
@@ -297,6 +299,7 @@ impl Followers<'_> {
             }
         }
         self.ways.begin();
+        drop(gate);
     }
 
     fn start(&mut self, index: usize, key: Key, state: Observed, beginning: Beginning) {

@@ -38,6 +38,8 @@ pub async fn read_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) 
     let (lanes, items_rx) = Lanes::new(outlet.held_tx.clone());
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
+    // Nothing leaves before all lanes are there.
+    let gate = lanes.open(true);
     let mut ways = Ways::new(options.clone(), lanes, false);
     let mut found = Found::default();
     let mut uids = BTreeSet::new();
@@ -76,6 +78,7 @@ pub async fn read_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) 
         }
     }
     ways.begin();
+    drop(gate);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended.map_err(LogsError::from).and_then(|outcome| outcome) {
             failure.get_or_insert(error);

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_range_is_kept_to_and_the_kubelet_heard_once() {
         use Taken::{Enough, New, Passed};
-        let at = |second| Timestamp::from_second(1_760_000_000 + second).unwrap();
+        let at = |second: i64| Timestamp::from_second(1_760_000_000 + second).unwrap();
         let options = LogOptions { since: Some(Since::At(at(10))), until: Some(at(20)), head: Some(3), ..LogOptions::default() };
         let mut sieve = Sieve::new(Arc::default(), &options, true);
         sieve.connect();
