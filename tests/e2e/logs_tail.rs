@@ -1,5 +1,6 @@
 //! `kubectl logs-tail` on real pods.
 
+mod cuts;
 mod places;
 mod slow;
 mod sources;
@@ -18,7 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("logs_tail::bad_requests_are_errors", bad_requests),
         ("logs_tail::records_are_chosen_counted_and_written_to_files", records),
     ];
-    [own, places::cases()].concat()
+    [own, places::cases(), cuts::cases()].concat()
 }
 
 /// Where nodes can be reached.

@@ -4,7 +4,7 @@ use super::sources::{SOON, lines_of, pod, tail};
 use crate::Case;
 use crate::clusters::shared;
 use devloop_tests::eventually;
-use devloop_tests::program::Said;
+use devloop_tests::program::{Program, Said};
 use devloop_tests::toolbox::IMAGE;
 use nix::sys::signal::Signal;
 use std::net::TcpListener;
@@ -79,32 +79,38 @@ fn chosen() {
 }
 
 /// A copy of the kubeconfig, to be changed.
-struct OwnKubeconfig {
+pub(super) struct OwnKubeconfig {
     path: PathBuf,
-    cluster: String,
+    pub(super) cluster: String,
+    pub(super) server: String,
     user: String,
 }
 
 impl OwnKubeconfig {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = shared().scratch(name).join("config");
         std::fs::copy(shared().kubeconfig(), &path).unwrap();
-        let mut own = Self { path, cluster: String::new(), user: String::new() };
+        let mut own = Self { path, cluster: String::new(), server: String::new(), user: String::new() };
         let view: serde_json::Value = serde_json::from_str(&own.config(&["view", "-o", "json"])).unwrap();
-        let contexts = view["contexts"].as_array().unwrap();
-        let context = contexts.iter().find(|context| context["name"] == shared().context().as_str()).unwrap();
+        let named = |list: &str, name: &str| view[list].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap().clone();
+        let context = named("contexts", &shared().context());
         own.cluster = context["context"]["cluster"].as_str().unwrap().to_owned();
         own.user = context["context"]["user"].as_str().unwrap().to_owned();
+        own.server = named("clusters", &own.cluster)["cluster"]["server"].as_str().unwrap().to_owned();
         own
     }
 
-    fn config(&self, arguments: &[&str]) -> String {
+    pub(super) fn config(&self, arguments: &[&str]) -> String {
         shared().kubectl([&["--kubeconfig", self.path.to_str().unwrap(), "config"], arguments].concat()).run().ok()
     }
 
-    fn tail(&self, arguments: &[&str]) -> Said {
+    pub(super) fn plugin(&self, arguments: &[&str]) -> Program {
         let own = ["--kubeconfig", self.path.to_str().unwrap()];
-        shared().plugin("kubectl-logs_tail", own.iter().chain(arguments)).run()
+        shared().plugin("kubectl-logs_tail", own.iter().chain(arguments))
+    }
+
+    fn tail(&self, arguments: &[&str]) -> Said {
+        self.plugin(arguments).run()
     }
 }
 

@@ -129,9 +129,9 @@ pub(super) fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// Numbers that were read, by pod.
-type Numbers = Arc<Mutex<BTreeMap<String, Vec<u32>>>>;
+pub(super) type Numbers = Arc<Mutex<BTreeMap<String, Vec<u32>>>>;
 
-fn collect(tail: &mut Running) -> Numbers {
+pub(super) fn collect(tail: &mut Running) -> Numbers {
     let read = Numbers::default();
     let (lines_rx, its) = (lines_of(tail.child.stdout.take().unwrap()), Arc::clone(&read));
     std::thread::spawn(move || {
