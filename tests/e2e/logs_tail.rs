@@ -1,8 +1,9 @@
 //! `kubectl logs-tail` on real pods.
 
+mod cuts;
+mod places;
+mod slow;
 mod sources;
-
-pub(crate) use sources::node_cases;
 
 use crate::{Case, shared};
 use devloop_tests::eventually;
@@ -18,7 +19,12 @@ pub(crate) fn cases() -> Vec<Case> {
         ("logs_tail::bad_requests_are_errors", bad_requests),
         ("logs_tail::records_are_chosen_counted_and_written_to_files", records),
     ];
-    [own, sources::cases()].concat()
+    [own, places::cases(), cuts::cases()].concat()
+}
+
+/// Where nodes can be reached.
+pub(crate) fn node_cases() -> Vec<Case> {
+    [sources::node_cases(), slow::node_cases()].concat()
 }
 
 fn deployment(name: &str, replicas: u32, script: &str) {

@@ -53,6 +53,7 @@ pub mod logs;
 mod packed;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod time;
 
 pub use byte_string::ByteString;
 pub use codec::{DecodeError, Decoder, EncodeError, encode};

@@ -3,17 +3,18 @@
 use crate::printer::print;
 use crate::query::Query;
 use crate::request::Request;
-use crate::{gather, prompt, screen, standard_input};
+use crate::{gather, narrator, prompt, screen, standard_input};
 use devloop_core::error::ErrorHint;
-use devloop_core::logs::{LogEvent, LogOptions, Scope, follow_pods, read_pods};
+use devloop_core::logs::{Held, LogEvent, LogOptions, Outlet, Scope, follow_pods, read_pods};
+use devloop_core::ui::Ui;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How many lines may wait for the terminal before the readers do.
-const WAITING: usize = 1024;
+/// So many batches of lines may wait for the terminal before the readers do.
+const WAITING: usize = 4;
 
 /// How long the printer has for its last words after Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -37,20 +38,25 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
     };
     let Request { queries, options, follow, has_screen, setup, .. } = request;
     let (events_tx, events_rx) = mpsc::channel(WAITING);
+    let (held_tx, held_rx) = mpsc::unbounded_channel();
+    let outlet = Outlet { events_tx, held_tx };
     let (ui, handle) = (context.ui.clone(), tokio::runtime::Handle::current());
     let shutdown = context.shutdown.clone();
     let mut printing = tokio::task::spawn_blocking(move || {
         if has_screen {
-            screen::run(setup, events_rx, &shutdown, &handle)
+            screen::run(setup, screen::Feeding { events_rx, held_rx }, &shutdown, &handle)
         } else {
-            print(&ui, setup, std::io::stdout(), events_rx, &handle).map(drop)
+            let telling = handle.spawn(tell_held(ui.clone(), held_rx));
+            let printed = print(&ui, setup, std::io::stdout(), events_rx, &handle).map(drop);
+            telling.abort();
+            printed
         }
     });
     let work = async {
         if follow {
-            follow_pods(&scopes, &options, &events_tx).await.map_err(CommandError::from)
+            follow_pods(&scopes, &options, &outlet).await.map_err(CommandError::from)
         } else {
-            read_once(&scopes, &queries, &options, &events_tx).await
+            read_once(&scopes, &queries, &options, &outlet).await
         }
     };
     let outcome = tokio::select! {
@@ -59,7 +65,7 @@ pub(crate) async fn execute(context: &Context, mut request: Request) -> Result<E
         printed = &mut printing => return joined(printed).map(|()| ExitStatus::Success),
         () = context.shutdown.requested() => Ok(()),
     };
-    drop(events_tx);
+    drop(outlet);
     // What is held and counted is still printed, unless stdout stands still.
     let printed = tokio::select! {
         printed = &mut printing => joined(printed),
@@ -74,6 +80,18 @@ fn joined(printed: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     printed.map_err(|error| CommandError::new("the printer failed").caused_by(error))?
 }
 
+/// Says how much waits for a printer that may itself wait for its reader.
+async fn tell_held(ui: Ui, mut held_rx: mpsc::UnboundedReceiver<Held>) {
+    while let Some(held) = held_rx.recv().await {
+        let ui = ui.clone();
+        // stderr may be as slow as stdout.
+        let said = tokio::task::spawn_blocking(move || ui.say(narrator::tell_held(&held).text));
+        if said.await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Finds the pods; reads what the run before said, where that is asked for.
 async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>> {
     let mut scopes = gather::scopes(request, &context.ui).await?;
@@ -84,14 +102,16 @@ async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>>
         let options = LogOptions { previous: true, since: None, until: None, tail: None, head: None, ..request.options.clone() };
         let (events_tx, mut events_rx) = mpsc::channel(WAITING);
         let reading = async {
-            let result = read_pods(&scopes, &options, &events_tx).await;
-            drop(events_tx);
-            result
+            // What waits is taken soon.
+            let outlet = Outlet { events_tx, held_tx: mpsc::unbounded_channel().0 };
+            read_pods(&scopes, &options, &outlet).await
         };
         let learning = async {
-            while let Some(event) = events_rx.recv().await {
-                if let LogEvent::Line(line) = event {
-                    before.learn(&line.source, &line.message);
+            while let Some(events) = events_rx.recv().await {
+                for event in events {
+                    if let LogEvent::Line(line) = event {
+                        before.learn(&line.source, &line.message);
+                    }
                 }
             }
         };
@@ -101,8 +121,8 @@ async fn prepare(context: &Context, request: &mut Request) -> Result<Vec<Scope>>
     Ok(scopes)
 }
 
-async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<()> {
-    let found = read_pods(scopes, options, events_tx).await?;
+async fn read_once(scopes: &[Scope], queries: &[Query], options: &LogOptions, outlet: &Outlet) -> Result<()> {
+    let found = read_pods(scopes, options, outlet).await?;
     let what = match queries {
         [] => scopes.iter().find_map(|scope| scope.labels.clone()).map_or("pods".to_owned(), |labels| format!("pods with {labels}")),
         queries => queries.iter().map(Query::describe).collect::<Vec<_>>().join(", "),

@@ -2,7 +2,7 @@
 //! screen. Pure.
 
 use crate::render::path;
-use devloop_core::logs::{LogEvent, Origin};
+use devloop_core::logs::{Held, LogEvent, Origin};
 use devloop_core::ui::human_bytes;
 use std::collections::HashSet;
 
@@ -53,12 +53,17 @@ impl Narrator {
                 let chain = devloop_core::telemetry::error_chain(&**error);
                 note(Tone::Warning, format!("{what} can't be read ({chain}); the rest goes on"))
             }
-            LogEvent::Held { whose, bytes: 0 } => note(Tone::News, format!("{whose}: the output has caught up")),
-            LogEvent::Held { whose, bytes } => {
-                note(Tone::Concern, format!("{whose}: the output is slow; {} wait for it", human_bytes(*bytes)))
-            }
             LogEvent::NoPods => note(Tone::News, "no pod yet; waiting for one".into()),
         }
+    }
+}
+
+/// What is said of lines that wait for the output.
+pub(crate) fn tell_held(held: &Held) -> Note {
+    let Held { whose, bytes } = held;
+    match bytes {
+        0 => Note { tone: Tone::News, text: format!("{whose}: the output has caught up") },
+        bytes => Note { tone: Tone::Concern, text: format!("{whose}: the output is slow; {} wait for it", human_bytes(*bytes)) },
     }
 }
 

@@ -7,11 +7,14 @@ use crate::query::Query;
 use crate::setup::{Setup, size};
 use devloop_core::args::ClusterArgs;
 use devloop_core::error::ErrorHint;
-use devloop_core::logs::{Choice, Condition, LogOptions, Since};
+use devloop_core::logs::{CONNECTIONS, Choice, Condition, LogOptions, Since};
 use devloop_core::{CommandError, Result};
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use std::time::Duration;
+
+/// How far ahead a cluster's clock may be.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// A valid request.
 #[derive(Debug)]
@@ -115,6 +118,9 @@ fn options(range: &RangeArgs, now: Timestamp) -> Result<LogOptions> {
         return Err(CommandError::usage(format!("no line is after {begin} and before {until}")))
             .hint("--until is to be later than --since or --since-time");
     }
+    if begin.is_some_and(|begin| begin.duration_since(now) > CLOCKS_APART) {
+        return Err(CommandError::usage("no line is from the future")).hint("--since-time is to be in the past; what comes is read anyway");
+    }
     let window = if range.unordered { None } else { Some(parse_window(&range.window)?) };
     if range.max_log_requests == 0 {
         return Err(CommandError::usage("--max-log-requests 0 would read nothing"));
@@ -122,13 +128,14 @@ fn options(range: &RangeArgs, now: Timestamp) -> Result<LogOptions> {
     Ok(LogOptions {
         since,
         until,
-        tail: range.tail,
+        // -1 is all of it, as for kubectl and stern.
+        tail: range.tail.and_then(|lines| u32::try_from(lines).ok()),
         head: range.head,
         all: range.all,
         previous: range.previous,
         events: range.events,
         window,
-        connections: range.max_log_requests,
+        connections: usize::try_from(range.max_log_requests).unwrap_or(CONNECTIONS),
         held_limit: size("--spill", &range.spill)?,
         ..LogOptions::default()
     })
@@ -238,6 +245,7 @@ mod tests {
             "web --since 0s",
             "web --since=-5m",
             "web --since-time yesterday",
+            "web --since-time 2026-01-03T00:00:00Z",
             "web --until never",
             "web --since 1m --until 5m",
             "web --window soon",
@@ -252,7 +260,7 @@ mod tests {
         for arguments in wrong {
             assert_eq!(request(arguments).unwrap_err().status().code(), 2, "{arguments}");
         }
-        for arguments in [vec!["x"], vec!["x", "web", "--tail", "-1"], vec!["x", "web", "--head", "1", "--tail", "1"]] {
+        for arguments in [vec!["x"], vec!["x", "web", "--tail", "-2"], vec!["x", "web", "--head", "1", "--tail", "1"]] {
             assert!(Args::try_parse_from(&arguments).is_err(), "{arguments:?}");
         }
     }

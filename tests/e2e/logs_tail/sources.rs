@@ -1,4 +1,4 @@
-//! Where lines come from: nodes and the API, many pods, through faults.
+//! Where lines come from: nodes and the API, through faults.
 
 use super::deployment;
 use crate::Case;
@@ -11,19 +11,15 @@ use devloop_tests::toolbox::IMAGE;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(90);
-
-/// On any cluster.
-pub(super) fn cases() -> Vec<Case> {
-    vec![("logs_tail::pods_are_chosen_by_owners_patterns_and_states", chosen)]
-}
+pub(super) const SOON: Duration = Duration::from_secs(90);
 
 /// Where nodes can be reached.
-pub(crate) fn node_cases() -> Vec<Case> {
+pub(super) fn node_cases() -> Vec<Case> {
     vec![
         ("logs_tail::both_ways_give_the_same_lines", both_ways),
         ("logs_tail::what_was_rotated_is_read_on_the_node", rotated),
@@ -31,7 +27,7 @@ pub(crate) fn node_cases() -> Vec<Case> {
     ]
 }
 
-fn tail(arguments: &[&str]) -> devloop_tests::program::Said {
+pub(super) fn tail(arguments: &[&str]) -> devloop_tests::program::Said {
     let context = shared().context();
     shared().plugin("kubectl-logs_tail", ["--context", &context].into_iter().chain(arguments.iter().copied())).run()
 }
@@ -82,7 +78,7 @@ fn both_ways() {
     remove("twoways");
 }
 
-fn pod(name: &str, script: &str) {
+pub(super) fn pod(name: &str, script: &str) {
     shared().apply_manifest(&format!(
         "\
 apiVersion: v1
@@ -97,7 +93,7 @@ spec:
 }
 
 /// So many lines of about 110 bytes, as fast as a shell writes them.
-fn numbers(count: u32, pause: &str) -> String {
+pub(super) fn numbers(count: u32, pause: &str) -> String {
     let pad = "x".repeat(80);
     format!(
         "i=0; while [ $i -lt {count} ]; do j=0; while [ $j -lt 1000 ]; do echo \"$HOSTNAME $i {pad}\"; i=$((i+1)); j=$((j+1)); done; {pause}; done; \
@@ -125,14 +121,21 @@ fn rotated() {
     shared().kubectl(["delete", "pod", "rotated", "--wait=false"]).run().ok();
 }
 
-/// Numbers that were read, by pod.
-type Read = Arc<Mutex<BTreeMap<String, Vec<u32>>>>;
+/// Lines as they come, on a thread of their own.
+pub(super) fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (lines_tx, lines_rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
+    lines_rx
+}
 
-fn collect(tail: &mut Running) -> Read {
-    let read = Read::default();
-    let (stdout, its) = (tail.child.stdout.take().unwrap(), Arc::clone(&read));
+/// Numbers that were read, by pod.
+pub(super) type Numbers = Arc<Mutex<BTreeMap<String, Vec<u32>>>>;
+
+pub(super) fn collect(tail: &mut Running) -> Numbers {
+    let read = Numbers::default();
+    let (lines_rx, its) = (lines_of(tail.child.stdout.take().unwrap()), Arc::clone(&read));
     std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        for line in lines_rx {
             let mut words = line.split(' ');
             let (Some(pod), Some(number)) = (words.next(), words.next()) else { continue };
             let mut read = its.lock().unwrap();
@@ -141,6 +144,16 @@ fn collect(tail: &mut Running) -> Read {
         }
     });
     read
+}
+
+/// However much it reads, in MB.
+pub(super) const MOST_MEMORY: u64 = 64;
+
+/// The most memory that it had so far, in MB.
+pub(super) fn peak_memory(running: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1000
 }
 
 fn kill_api_server() {
@@ -182,6 +195,7 @@ fn every_number_once() {
         let at_end = read.values().filter(|numbers| numbers.last() == Some(&u32::MAX)).count();
         if at_end == 2 { Ok(()) } else { Err(format!("{:?}", read.iter().map(|(pod, numbers)| (pod, numbers.len())).collect::<Vec<_>>())) }
     });
+    assert!(peak_memory(&running) < MOST_MEMORY, "{} MB", peak_memory(&running));
     running.signal(Signal::SIGINT);
     let status =
         eventually("logs-tail ends", Duration::from_secs(10), || running.child.try_wait().unwrap().ok_or_else(|| "still runs".to_owned()));
@@ -195,55 +209,4 @@ fn every_number_once() {
         assert_eq!(wrong, None, "{pod}: {} numbers", numbers.len());
         assert!(*pod == replaced || numbers.len() == count as usize, "{pod}: {} numbers", numbers.len());
     }
-}
-
-fn chosen() {
-    pod("chosen-one", "echo one; sleep 3600");
-    pod("chosen-two", "echo two; exit 3");
-    let script = "echo of a job";
-    shared().apply_manifest(&format!(
-        "\
-apiVersion: batch/v1
-kind: CronJob
-metadata: {{name: chosen-cron}}
-spec:
-  schedule: \"0 0 1 1 *\"
-  jobTemplate:
-    spec:
-      template:
-        spec:
-          restartPolicy: Never
-          containers: [{{name: main, image: {IMAGE}, imagePullPolicy: Never, args: [\"-c\", {script:?}]}}]
-"
-    ));
-    shared().kubectl(["create", "job", "chosen-job", "--from=cronjob/chosen-cron"]).run().ok();
-    let read = |arguments: &[&str]| {
-        let text = tail(&[&["--no-follow", "-o", "raw"], arguments].concat());
-        let mut lines: Vec<String> = text.stdout.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines.join(",")
-    };
-    let becomes = |arguments: &[&str], expected: &str| {
-        eventually(&format!("{arguments:?}"), SOON, || {
-            let lines = read(arguments);
-            if lines == expected { Ok(()) } else { Err(format!("{lines:?} instead of {expected:?}")) }
-        });
-    };
-    becomes(&["chosen-*"], "of a job,one,two");
-    becomes(&["^chosen-(one|two)$"], "one,two");
-    becomes(&["chosen-o", "--container-state", "running"], "one");
-    becomes(&["chosen", "--container-state", "terminated"], "of a job,two");
-    becomes(&["cronjob/chosen-cron"], "of a job");
-    becomes(&["job/chosen-job"], "of a job");
-    becomes(&["chosen", "--exclude-pod", "one|job"], "two");
-    becomes(&["chosen", "-l", "app=chosen-two"], "two");
-    becomes(&["chosen", "--field-selector", "metadata.name=chosen-one"], "one");
-    becomes(&["^chosen", "-A", "--condition", "ready"], "one");
-    becomes(&["chosen-t", "-n", "default,kube-system"], "two");
-    assert_eq!(tail(&["chosen", "-c", "nobody", "--no-follow"]).fails_with(1).matches("containers: main").count(), 1);
-    let error = tail(&["widget/x", "--no-follow"]).fails_with(2);
-    assert!(error.contains("unknown kind \"widget\""), "{error}");
-    shared().kubectl(["delete", "pod", "chosen-one", "chosen-two", "--wait=false"]).run().ok();
-    shared().kubectl(["delete", "cronjob", "chosen-cron", "--wait=false"]).run().ok();
-    shared().kubectl(["delete", "job", "chosen-job", "--wait=false", "--ignore-not-found"]).run().ok();
 }

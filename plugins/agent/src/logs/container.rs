@@ -225,7 +225,11 @@ impl Container {
                 self.since.is_none_or(|since| line.timestamp >= since) && self.until.is_none_or(|until| line.timestamp <= until);
             if is_wanted {
                 self.left = self.left.map(|left| left - 1);
-                self.ready.push_back(Item::Line(line, Some(position)));
+                let item = Item::Line(line, Some(position));
+                if self.ready.is_empty() {
+                    return Some(item);
+                }
+                self.ready.push_back(item);
             }
         }
     }

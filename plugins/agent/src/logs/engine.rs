@@ -38,6 +38,7 @@ pub(super) struct Engine {
     turns: VecDeque<u32>,
     replies: VecDeque<LogReply>,
     batch: Batch,
+    held: u64,
     held_said: u64,
 }
 
@@ -48,6 +49,8 @@ struct Log {
     /// The latest time that was given: a line is never put before one that was
     /// written before it.
     latest: i64,
+    /// How far it is read with what is in the batch, if it has lines there.
+    moved: Option<Position>,
     is_caught_up: bool,
     finishing: Option<Instant>,
 }
@@ -55,7 +58,8 @@ struct Log {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    positions: BTreeMap<u32, Position>,
+    /// The logs that it moves on.
+    moved: Vec<u32>,
 }
 
 impl Engine {
@@ -74,6 +78,7 @@ impl Engine {
             turns: VecDeque::new(),
             replies: VecDeque::new(),
             batch: Batch::default(),
+            held: 0,
             held_said: 0,
         })
     }
@@ -83,7 +88,7 @@ impl Engine {
         match Container::open(request, &self.root, now) {
             Ok(container) => {
                 let folder = container.folder.clone();
-                let log = Log { container, head: None, latest: i64::MIN, is_caught_up: false, finishing: None };
+                let log = Log { container, head: None, latest: i64::MIN, moved: None, is_caught_up: false, finishing: None };
                 self.logs.insert(request.id, log);
                 self.dirty.insert(request.id);
                 Some(folder)
@@ -152,10 +157,12 @@ impl Engine {
             }
             held = self.logs.values().map(|log| log.container.held()).sum();
         }
-        if held != self.held_said {
-            self.held_said = held;
-            self.replies.push_back(LogReply::Held { bytes: held });
-        }
+        self.held = held;
+    }
+
+    /// How much is kept of what the kubelet has deleted, if that isn't said yet.
+    pub(super) fn news_of_held(&mut self) -> Option<u64> {
+        (std::mem::replace(&mut self.held_said, self.held) != self.held).then_some(self.held)
     }
 
     /// What is to be said next; none until something is written.
@@ -285,8 +292,10 @@ impl Engine {
         push_line(&mut self.batch.bytes, id, timestamp, message, cut, |bytes| {
             replies.push_back(LogReply::Lines { bytes: ByteString(std::mem::take(bytes)), positions: Vec::new() });
         });
-        if let Some(position) = position {
-            self.batch.positions.insert(id, position);
+        if let (Some(position), Some(log)) = (position, self.logs.get_mut(&id))
+            && log.moved.replace(position).is_none()
+        {
+            self.batch.moved.push(id);
         }
     }
 
@@ -300,7 +309,11 @@ impl Engine {
         if self.batch.bytes.is_empty() {
             return;
         }
-        let Batch { bytes, positions } = std::mem::take(&mut self.batch);
-        self.replies.push_back(LogReply::Lines { bytes: ByteString(bytes), positions: positions.into_iter().collect() });
+        let bytes = std::mem::take(&mut self.batch.bytes);
+        let logs = &mut self.logs;
+        let moved = self.batch.moved.drain(..);
+        // One that is gone has ended, which is said next.
+        let positions = moved.filter_map(|id| logs.get_mut(&id)?.moved.take().map(|position| (id, position))).collect();
+        self.replies.push_back(LogReply::Lines { bytes: ByteString(bytes), positions });
     }
 }

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::cri::parse_time;
 use super::names::{FileName, Packing};
 use crate::protocol::logs::LINE_LIMIT;
+use crate::protocol::time::parse_time;
 
 /// What the runtime writes before a line.
 const PREFIX_LIMIT: usize = 128;

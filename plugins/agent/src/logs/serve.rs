@@ -49,6 +49,7 @@ pub fn serve(input: impl Read + AsFd, output: impl Write + Send + 'static) -> io
         input,
         decoder: Decoder::new(),
         buffer: vec![0; 64 * 1024],
+        credit: 0,
         is_over: false,
     };
     let outcome = server.run();
@@ -66,6 +67,8 @@ struct Server<I> {
     input: I,
     decoder: Decoder,
     buffer: Vec<u8>,
+    /// So many bytes of lines may still be sent; the last reply may be longer.
+    credit: i64,
     is_over: bool,
 }
 
@@ -110,7 +113,7 @@ impl<I: Read + AsFd> Server<I> {
     /// Replies as much as there is, or as the client takes.
     fn reply(&mut self) -> io::Result<()> {
         while self.writer.has_room()? {
-            let Some(reply) = self.engine.as_mut().and_then(|engine| engine.next(Instant::now())) else { return Ok(()) };
+            let Some(reply) = self.next() else { return Ok(()) };
             self.send(&reply)?;
             // What was asked, and what is about to be deleted, can't wait for the rest.
             let ready = self.wait(Duration::ZERO)?;
@@ -125,6 +128,19 @@ impl<I: Read + AsFd> Server<I> {
             }
         }
         Ok(())
+    }
+
+    /// What may be said next.
+    fn next(&mut self) -> Option<LogReply> {
+        let engine = self.engine.as_mut()?;
+        if let Some(bytes) = engine.news_of_held() {
+            return Some(LogReply::Held { bytes });
+        }
+        let reply = if self.credit > 0 { engine.next(Instant::now())? } else { return None };
+        if let LogReply::Lines { bytes, .. } = &reply {
+            self.credit -= i64::try_from(bytes.0.len()).unwrap_or(i64::MAX);
+        }
+        Some(reply)
     }
 
     fn send(&mut self, reply: &LogReply) -> io::Result<()> {
@@ -165,10 +181,13 @@ impl<I: Read + AsFd> Server<I> {
     fn request(&mut self, request: LogRequest) -> io::Result<()> {
         let now = Instant::now();
         match (request, &mut self.engine) {
-            (LogRequest::Start(settings), None) if settings.version == LOGS_VERSION => match Engine::new(settings) {
-                Ok(engine) => self.engine = Some(engine),
-                Err(message) => return self.fail(message),
-            },
+            (LogRequest::Start(settings), None) if settings.version == LOGS_VERSION => {
+                self.credit = credit(settings.credit);
+                match Engine::new(settings) {
+                    Ok(engine) => self.engine = Some(engine),
+                    Err(message) => return self.fail(message),
+                }
+            }
             (LogRequest::Start(settings), None) => {
                 return self.fail(format!("the agent speaks version {LOGS_VERSION}, its client {}", settings.version));
             }
@@ -181,6 +200,7 @@ impl<I: Read + AsFd> Server<I> {
                     }
                 }
             }
+            (LogRequest::Taken { bytes }, Some(_)) => self.credit = self.credit.saturating_add(credit(bytes)),
             (LogRequest::Finish { id }, Some(engine)) => engine.finish(id, now),
             (LogRequest::Close { id }, Some(engine)) => engine.close(id),
             _ => return self.fail("a request came at the wrong time".into()),
@@ -208,6 +228,10 @@ impl<I: Read + AsFd> Server<I> {
             }
         }
     }
+}
+
+fn credit(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn since_epoch() -> i64 {

@@ -85,6 +85,7 @@ impl Node {
             follow,
             ordered: true,
             held_limit: 1 << 30,
+            credit: 1 << 30,
             include: Vec::new(),
             exclude: Vec::new(),
         }
@@ -128,6 +129,7 @@ struct Client {
     said: Vec<(u32, String)>,
     positions: std::collections::BTreeMap<u32, Position>,
     part: Vec<u8>,
+    held: Vec<u64>,
 }
 
 impl Client {
@@ -143,6 +145,7 @@ impl Client {
             said: Vec::new(),
             positions: std::collections::BTreeMap::new(),
             part: Vec::new(),
+            held: Vec::new(),
         };
         client.ask(&LogRequest::Start(settings));
         client.ask(&LogRequest::Open(requests));
@@ -185,7 +188,7 @@ impl Client {
             LogReply::Gap { id, loss } => self.said.push((id, format!("{loss:?}"))),
             LogReply::Ended { id } => self.said.push((id, "ENDED".into())),
             LogReply::Missing { id, .. } => self.said.push((id, "MISSING".into())),
-            LogReply::Held { .. } => {}
+            LogReply::Held { bytes } => self.held.push(bytes),
             LogReply::Failed { message } => self.said.push((0, message)),
         }
     }
@@ -350,6 +353,25 @@ fn what_waits_too_long_is_given_up_and_counted() {
     client.until("line 60000");
     let gaps: Vec<String> = client.texts().into_iter().filter(|text| text.starts_with("Dropped")).collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
+    client.leave().unwrap();
+}
+
+#[test]
+fn a_client_that_takes_nothing_gets_no_more_and_hears_how_much_waits() {
+    let node = Node::new();
+    let folder = node.folder(1);
+    append(&folder.join("0.log"), &text(0..20_000));
+    let mut client = Client::start(LogSettings { credit: 1, ..node.settings(true) }, vec![request(1)]);
+    until_open(&folder.join("0.log"));
+    rotate(&folder, "20260101-000001");
+    std::fs::remove_file(folder.join("0.log.20260101-000001")).unwrap();
+    while client.held.is_empty() {
+        assert!(client.take());
+    }
+    assert!(client.held[0] > 0 && client.texts().len() < 10_000, "{:?} after {} lines", client.held, client.texts().len());
+    client.ask(&LogRequest::Taken { bytes: 1 << 30 });
+    client.until("line 19999");
+    assert!(client.texts() == numbered(0..20_000));
     client.leave().unwrap();
 }
 

@@ -3,14 +3,16 @@
 //!
 //! The client sends [`LogRequest::Start`] first, then any number of other
 //! requests; the agent answers with [`LogReply`]s in the order in which it reads,
-//! and reads no further than its replies are taken. It ends with its input.
+//! and reads no further than the client allows: of lines, [`LogSettings::credit`] may be
+//! on their way, so that all else it has to say never waits behind them. It ends with
+//! its input.
 
 use serde::{Deserialize, Serialize};
 
 use super::ByteString;
 
 /// The version of these messages, compared at the start.
-pub const LOGS_VERSION: u32 = 1;
+pub const LOGS_VERSION: u32 = 2;
 
 /// The most that is kept of one line, in bytes; the rest is counted.
 pub const LINE_LIMIT: usize = 1024 * 1024;
@@ -38,6 +40,11 @@ pub enum LogRequest {
         /// The log.
         id: u32,
     },
+    /// So many bytes of [`LogReply::Lines`] were taken: as many more may be sent.
+    Taken {
+        /// Of their `bytes`.
+        bytes: u64,
+    },
     /// Nobody wants it any more.
     Close {
         /// The log.
@@ -59,6 +66,8 @@ pub struct LogSettings {
     /// So many bytes of files that the kubelet has deleted already are kept for a
     /// client that takes them slowly.
     pub held_limit: u64,
+    /// So many bytes of lines may be sent before the client has taken any, about.
+    pub credit: u64,
     /// Only lines that one of these regular expressions matches, if there are any.
     pub include: Vec<String>,
     /// No line that one of these matches.

@@ -3,38 +3,62 @@
 use super::LogsError;
 use super::line::{LineBuffer, RawLine};
 use crate::error::{CommandError, Result};
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use kube::{Api, Client};
 use std::pin::Pin;
 
+/// So many lines are taken at once, about.
+const LINES_AT_ONCE: usize = 512;
+
 /// An open connection that gives lines.
 pub(super) struct LineReader {
     reader: Pin<Box<dyn AsyncBufRead + Send>>,
     buffer: LineBuffer,
+    /// How it broke, behind the lines that came before.
+    broken: Option<std::io::Error>,
 }
 
 impl LineReader {
     pub(super) async fn open(pods: &Api<Pod>, pod: &str, params: &LogParams) -> kube::Result<Self> {
         let reader = Box::pin(pods.log_stream(pod, params).await?);
-        Ok(Self { reader, buffer: LineBuffer::default() })
+        Ok(Self { reader, buffer: LineBuffer::default(), broken: None })
     }
 
-    /// The next whole line; none at the end of the connection. Can be dropped
-    /// and called again: what was read is kept.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<RawLine>> {
-        loop {
+    /// The next whole lines: at least one, and those that came with it; none at the
+    /// end of the connection. Can be dropped and called again: what was read is kept.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<Vec<RawLine>>> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let mut lines = Vec::new();
+        while lines.is_empty() {
             let chunk = self.reader.fill_buf().await?;
-            if chunk.is_empty() {
+            let length = chunk.len();
+            if length == 0 {
                 return Ok(None);
             }
-            let (line, taken) = self.buffer.push(chunk);
-            self.reader.as_mut().consume(taken);
-            if line.is_some() {
-                return Ok(line);
+            self.buffer.push(chunk, &mut lines);
+            self.reader.consume_unpin(length);
+        }
+        // The server may send each line by itself.
+        while lines.len() < LINES_AT_ONCE {
+            match self.reader.fill_buf().now_or_never() {
+                Some(Ok(chunk)) if !chunk.is_empty() => {
+                    let length = chunk.len();
+                    self.buffer.push(chunk, &mut lines);
+                    self.reader.consume_unpin(length);
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    break;
+                }
+                // The end is met again.
+                _ => break,
             }
         }
+        Ok(Some(lines))
     }
 
     /// What came after the last newline: the end of a line, if the log has
@@ -62,8 +86,8 @@ pub async fn last_lines(client: &Client, namespace: &str, pod: &str, container: 
     let doing = format!("read the last lines of {pod}/{container}");
     let mut reader = LineReader::open(&pods, pod, &params).await.map_err(|error| super::follow::classify(error, doing.clone()))?;
     let (mut lines, mut excuse) = (Vec::new(), None);
-    while let Some(line) = reader.next().await.map_err(|error| LogsError::Broken(format!("{pod}/{container}"), error))? {
-        sort_out(line, &mut lines, &mut excuse);
+    while let Some(read) = reader.next().await.map_err(|error| LogsError::Broken(format!("{pod}/{container}"), error))? {
+        read.into_iter().for_each(|line| sort_out(line, &mut lines, &mut excuse));
     }
     if let Some(line) = reader.rest() {
         sort_out(line, &mut lines, &mut excuse);

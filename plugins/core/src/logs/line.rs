@@ -1,12 +1,17 @@
 //! From the bytes of a log connection to stamped lines, in bounded memory.
 
+use devloop_agent::protocol::time::parse_time;
 use jiff::Timestamp;
+use memchr::memchr;
 
 /// The most that is kept of one line; the rest is counted and dropped.
 pub const LINE_LIMIT: usize = 1024 * 1024;
 
 /// The prefix that the kubelet writes before each line.
 const STAMP_LIMIT: usize = 64;
+
+/// Room for the beginning of a line that is kept from one line to the next.
+const USUAL: usize = 16 * 1024;
 
 /// One line as it came, without its newline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,50 +27,63 @@ pub(super) struct RawLine {
 /// Collects chunks into lines.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
-    buffer: Vec<u8>,
+    /// The beginning of a line whose end is still to come.
+    begun: Vec<u8>,
     cut: u64,
 }
 
 impl LineBuffer {
-    /// Takes bytes up to the end of a line; returns the line, if one is whole,
-    /// and how many bytes were taken.
-    pub(super) fn push(&mut self, chunk: &[u8]) -> (Option<RawLine>, usize) {
-        let newline = chunk.iter().position(|byte| *byte == b'\n');
-        let content = &chunk[..newline.unwrap_or(chunk.len())];
-        let room = (LINE_LIMIT + STAMP_LIMIT).saturating_sub(self.buffer.len());
-        let kept = content.len().min(room);
-        self.buffer.extend_from_slice(&content[..kept]);
-        self.cut += (content.len() - kept) as u64;
-        match newline {
-            Some(index) => (Some(self.take()), index + 1),
-            None => (None, chunk.len()),
+    /// Takes the next bytes; the lines that are whole with them go to `lines`.
+    pub(super) fn push(&mut self, chunk: &[u8], lines: &mut Vec<RawLine>) {
+        let mut rest = chunk;
+        while let Some(newline) = memchr(b'\n', rest) {
+            let (content, later) = (&rest[..newline], &rest[newline + 1..]);
+            lines.push(if self.begun.is_empty() {
+                parse(content, 0)
+            } else {
+                self.keep(content);
+                self.take()
+            });
+            rest = later;
         }
+        self.keep(rest);
     }
 
     /// What is left without a newline at the end of a log.
     pub(super) fn finish(&mut self) -> Option<RawLine> {
-        (!self.buffer.is_empty()).then(|| self.take())
+        (!self.begun.is_empty()).then(|| self.take())
+    }
+
+    fn keep(&mut self, content: &[u8]) {
+        let kept = content.len().min((LINE_LIMIT + STAMP_LIMIT).saturating_sub(self.begun.len()));
+        self.begun.extend_from_slice(&content[..kept]);
+        self.cut += (content.len() - kept) as u64;
     }
 
     fn take(&mut self) -> RawLine {
-        let mut line = parse(std::mem::take(&mut self.buffer));
-        line.cut = std::mem::take(&mut self.cut);
-        if line.message.len() > LINE_LIMIT {
-            line.cut += (line.message.len() - LINE_LIMIT) as u64;
-            line.message.truncate(LINE_LIMIT);
-        }
+        let line = parse(&self.begun, std::mem::take(&mut self.cut));
+        self.begun.clear();
+        self.begun.shrink_to(USUAL);
         line
     }
 }
 
-/// Splits `2026-01-01T00:00:00.000000000Z message`.
-fn parse(mut bytes: Vec<u8>) -> RawLine {
-    let end = bytes.iter().take(STAMP_LIMIT).position(|byte| *byte == b' ').unwrap_or(bytes.len().min(STAMP_LIMIT));
-    let timestamp = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| text.parse::<Timestamp>().ok());
-    if timestamp.is_some() {
-        bytes.drain(..bytes.len().min(end + 1));
-    }
-    RawLine { timestamp, message: bytes, cut: 0 }
+/// Splits `2026-01-01T00:00:00.000000000Z message`; so many bytes of it were dropped.
+fn parse(bytes: &[u8], dropped: u64) -> RawLine {
+    let reach = &bytes[..bytes.len().min(STAMP_LIMIT)];
+    let end = memchr(b' ', reach).unwrap_or(reach.len());
+    let timestamp = parse_time(&bytes[..end]).map(at_nanosecond);
+    let message = if timestamp.is_some() { &bytes[bytes.len().min(end + 1)..] } else { bytes };
+    let kept = message.len().min(LINE_LIMIT);
+    RawLine { timestamp, message: message[..kept].to_vec(), cut: dropped + (message.len() - kept) as u64 }
+}
+
+/// A time in nanoseconds since 1970.
+pub(super) fn at_nanosecond(nanoseconds: i64) -> Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    let fraction = i32::try_from(nanoseconds.rem_euclid(SECOND)).unwrap_or(0);
+    // The type's years are fewer than jiff's.
+    Timestamp::new(nanoseconds.div_euclid(SECOND), fraction).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -76,14 +94,7 @@ mod tests {
     fn lines(chunks: &[&[u8]]) -> Vec<RawLine> {
         let mut buffer = LineBuffer::default();
         let mut lines = Vec::new();
-        for chunk in chunks {
-            let mut rest = *chunk;
-            while !rest.is_empty() {
-                let (line, taken) = buffer.push(rest);
-                rest = &rest[taken..];
-                lines.extend(line);
-            }
-        }
+        chunks.iter().for_each(|chunk| buffer.push(chunk, &mut lines));
         lines.extend(buffer.finish());
         lines
     }

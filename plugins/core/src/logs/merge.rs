@@ -6,17 +6,25 @@
 
 use super::queue::LaneId;
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// In nanoseconds since 1970.
 type Time = i64;
 
+/// What stays in the order in which it comes: of a lane, what is from one place.
+pub(super) type QueueId = (LaneId, usize);
+
 /// Puts things of many lanes in order.
 #[derive(Debug)]
 pub(super) struct Merge<T> {
     window: Duration,
-    waiting: BinaryHeap<Reverse<Entry<T>>>,
+    /// Those that have something.
+    queues: HashMap<QueueId, VecDeque<Entry<T>>>,
+    /// The first of each queue, by time; of equal ones that of the first lane, which
+    /// is the same in each run, and then what came first.
+    heads: BinaryHeap<Reverse<(Time, LaneId, u64, QueueId)>>,
     /// When what came may leave, in the order of arrival.
     due: VecDeque<(Instant, Time)>,
     /// All up to here may leave.
@@ -36,31 +44,12 @@ struct Entry<T> {
     thing: T,
 }
 
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.time, self.number).cmp(&(other.time, other.number))
-    }
-}
-
 impl<T> Merge<T> {
     pub(super) fn new(window: Duration) -> Self {
         Self {
             window,
-            waiting: BinaryHeap::new(),
+            queues: HashMap::new(),
+            heads: BinaryHeap::new(),
             due: VecDeque::new(),
             mark: Time::MIN,
             arrived: 0,
@@ -85,22 +74,36 @@ impl<T> Merge<T> {
         }
     }
 
-    /// Takes a thing of this time. A lane's own things have to have times that
-    /// don't go back, as far as their order is to be kept.
-    pub(super) fn push(&mut self, lane: LaneId, time: Time, thing: T, now: Instant) {
+    /// Takes a thing of this time, or of the time of the one before it in its queue,
+    /// if that is later; answers which. To be followed by [`Merge::came`].
+    pub(super) fn push(&mut self, id: QueueId, time: Time, thing: T) -> Time {
+        self.arrived += 1;
+        let number = self.arrived;
+        let queue = self.queues.entry(id).or_default();
+        let time = match queue.back() {
+            Some(before) => time.max(before.time),
+            None => {
+                self.heads.push(Reverse((time, id.0, number, id)));
+                time
+            }
+        };
+        queue.push_back(Entry { time, number, thing });
+        time
+    }
+
+    /// What was pushed came from this lane, and is as late as that.
+    pub(super) fn came(&mut self, lane: LaneId, latest: Time, now: Instant) {
         if let Some(last) = self.progress.get_mut(&lane)
-            && *last < time
+            && *last < latest
         {
             self.history.remove(&(*last, lane));
-            self.history.insert((time, lane));
-            *last = time;
+            self.history.insert((latest, lane));
+            *last = latest;
         }
-        self.arrived += 1;
-        self.waiting.push(Reverse(Entry { time, number: self.arrived, thing }));
         if self.history.is_empty() {
-            self.due.push_back((now + self.window, time));
+            self.due.push_back((now + self.window, latest));
         } else {
-            self.latest = self.latest.max(time);
+            self.latest = self.latest.max(latest);
         }
     }
 
@@ -121,32 +124,40 @@ impl<T> Merge<T> {
                 self.mark
             }
         };
-        if self.waiting.peek()?.0.time > limit {
-            return None;
-        }
-        let thing = self.waiting.pop().map(|Reverse(entry)| entry.thing);
-        if self.waiting.is_empty() {
+        let thing = self.take_first(limit);
+        if self.heads.is_empty() {
             self.due.clear();
             self.mark = Time::MIN;
         }
         thing
     }
 
+    fn take_first(&mut self, limit: Time) -> Option<T> {
+        let mut head = self.heads.peek_mut().filter(|head| head.0.0 <= limit)?;
+        let id = head.0.3;
+        let queue = self.queues.get_mut(&id)?;
+        let entry = queue.pop_front()?;
+        if let Some(next) = queue.front() {
+            *head = Reverse((next.time, id.0, next.number, id));
+        } else {
+            PeekMut::pop(head);
+            self.queues.remove(&id);
+        }
+        Some(entry.thing)
+    }
+
     /// When something may leave, if nothing comes before.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if !self.history.is_empty() || self.waiting.is_empty() {
+        if !self.history.is_empty() || self.heads.is_empty() {
             return None;
         }
         self.due.front().map(|(due, _)| *due)
     }
 
-    /// All that is left, in order.
-    pub(super) fn drain(&mut self) -> Vec<T> {
-        let mut left = Vec::with_capacity(self.waiting.len());
-        while let Some(Reverse(entry)) = self.waiting.pop() {
-            left.push(entry.thing);
-        }
-        left
+    /// Lets all that is left leave, in order: nothing more comes.
+    pub(super) fn release_all(&mut self) {
+        self.history.clear();
+        self.mark = Time::MAX;
     }
 }
 
@@ -154,6 +165,11 @@ impl<T> Merge<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn push(merge: &mut Merge<(LaneId, Time)>, lane: LaneId, time: Time, now: Instant) {
+        let time = merge.push((lane, 0), time, (lane, time));
+        merge.came(lane, time, now);
+    }
 
     fn all(merge: &mut Merge<(LaneId, Time)>, now: Instant) -> Vec<(LaneId, Time)> {
         std::iter::from_fn(|| merge.pop(now)).collect()
@@ -163,18 +179,43 @@ mod tests {
     fn a_line_waits_for_older_ones_for_the_window_and_no_longer() {
         let (start, window) = (Instant::now(), Duration::from_millis(150));
         let mut merge = Merge::new(window);
-        merge.push(0, 20, (0, 20), start);
-        merge.push(1, 10, (1, 10), start + window / 3);
-        merge.push(1, 40, (1, 40), start + window / 3);
+        push(&mut merge, 0, 20, start);
+        push(&mut merge, 1, 10, start + window / 3);
+        push(&mut merge, 1, 40, start + window / 3);
         assert_eq!((all(&mut merge, start + window / 2), merge.next_due()), (vec![], Some(start + window)));
         assert_eq!(all(&mut merge, start + window), [(1, 10), (0, 20)]);
         // Too late to be in order, and so at once.
-        merge.push(0, 15, (0, 15), start + window);
+        push(&mut merge, 0, 15, start + window);
         assert_eq!(all(&mut merge, start + window), [(0, 15)]);
-        merge.push(0, 50, (0, 50), start + window);
+        push(&mut merge, 0, 50, start + window);
         merge.release(50);
         assert_eq!(all(&mut merge, start + window), [(1, 40), (0, 50)]);
         assert_eq!(merge.next_due(), None);
+    }
+
+    #[test]
+    fn what_is_from_one_place_stays_as_it_came() {
+        let now = Instant::now();
+        let mut merge = Merge::new(Duration::ZERO);
+        for (queue, time) in [((0, 1), 5), ((0, 1), 3), ((0, 2), 4), ((0, 1), Time::MIN)] {
+            let latest = merge.push(queue, time, (u32::try_from(queue.1).unwrap(), time));
+            merge.came(0, latest, now);
+        }
+        assert_eq!(all(&mut merge, now), [(2, 4), (1, 5), (1, 3), (1, Time::MIN)]);
+        // With nothing before it, there is nothing to wait for.
+        merge.push((0, 1), Time::MIN, (7, 0));
+        merge.came(0, Time::MIN, now + Duration::from_secs(9));
+        assert_eq!(all(&mut merge, now), [(7, 0)]);
+    }
+
+    #[test]
+    fn of_equal_times_the_first_lane_comes_first_whenever_it_came() {
+        let now = Instant::now();
+        let mut merge = Merge::new(Duration::ZERO);
+        for (lane, time) in [(2, 5), (1, 5), (2, 4)] {
+            push(&mut merge, lane, time, now);
+        }
+        assert_eq!(all(&mut merge, now), [(1, 5), (2, 5), (2, 4)]);
     }
 
     proptest! {
@@ -194,7 +235,7 @@ mod tests {
                 let filled: Vec<usize> = (0..lanes.len()).filter(|lane| !lanes[*lane].is_empty()).collect();
                 let lane = picks.next().map_or(filled[0], |pick| filled[pick.index(filled.len())]);
                 let time = lanes[lane].pop_front().unwrap();
-                merge.push(lane as LaneId, time, (lane as LaneId, time), now + Duration::from_secs(1));
+                push(&mut merge, lane as LaneId, time, now + Duration::from_secs(1));
                 if lanes[lane].is_empty() {
                     merge.caught_up(lane as LaneId, now);
                 }
@@ -204,7 +245,8 @@ mod tests {
                 }
                 merged.extend(all(&mut merge, now));
             }
-            merged.extend(merge.drain());
+            merge.release_all();
+            merged.extend(all(&mut merge, now));
             let times: Vec<Time> = merged.iter().map(|(_, time)| *time).collect();
             prop_assert_eq!(times, expected);
         }

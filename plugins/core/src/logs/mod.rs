@@ -1,10 +1,11 @@
 //! Container logs, every line once, across broken connections and restarts.
 //!
 //! [`follow_pods`] watches the pods of some selections and reads each of their
-//! containers with a task of its own; `follow` is one such reader;
-//! [`read_pods`] reads what is there and ends; [`last_lines`] gives the end of
-//! one log. What to read next ([`decide`]), what was read before ([`Resume`])
-//! and which readers to start ([`plan()`]) are pure.
+//! containers with a task of its own; `follow` is one such reader, `connection` what
+//! it does with one connection; [`read_pods`] reads what is there and ends;
+//! [`last_lines`] gives the end of one log. What to read next ([`decide`]), what was
+//! read before ([`Resume`]), which lines go on (`sieve`) and which readers to start
+//! ([`plan()`]) are pure. Events are handed on by the batch.
 //!
 //! The API gives a log by container name, not by instance, and of the current
 //! and the previous instance only. So a reader goes instance by instance: it
@@ -23,14 +24,17 @@
 
 mod backlog;
 mod choice;
+mod connection;
 mod fetch;
 mod follow;
 mod happenings;
 mod instance;
 mod line;
 mod merge;
+mod node_reader;
 mod on_node;
 mod order;
+mod outbox;
 mod owners;
 mod plan;
 mod pods;
@@ -38,6 +42,8 @@ mod queue;
 mod read;
 mod resume;
 mod scope;
+mod sieve;
+mod sleep;
 mod spill;
 #[cfg(test)]
 mod tests;
@@ -65,6 +71,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A log that can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -180,14 +187,25 @@ pub enum LogEvent {
     NoPods,
     /// These pods, or the log of this container, can't be read; the rest goes on.
     Failed(String, Arc<CommandError>),
-    /// So much waits for a slow listener where it would be gone otherwise: on a node
-    /// what its kubelet has deleted, here on disk what the API has given.
-    Held {
-        /// `node NAME` or `pod/container`.
-        whose: String,
-        /// 0 when it has caught up.
-        bytes: u64,
-    },
+}
+
+/// So much waits for a slow listener where it would be gone otherwise: on a node
+/// what its kubelet has deleted, here on disk what the API has given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `node NAME` or `pod/container`.
+    pub whose: String,
+    /// 0 when it has caught up.
+    pub bytes: u64,
+}
+
+/// Where what is read goes.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// Batches of events, in their order.
+    pub events_tx: mpsc::Sender<Vec<LogEvent>>,
+    /// What waits because the events aren't taken: it can't wait behind them.
+    pub held_tx: mpsc::UnboundedSender<Held>,
 }
 
 impl LogEvent {

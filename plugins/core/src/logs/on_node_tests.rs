@@ -1,11 +1,14 @@
 //! A real agent over real files; this process stands for the node.
 
+use super::super::LogEvent;
 use super::super::queue::{Item, Lanes};
 use super::*;
 use devloop_agent::protocol::ByteString;
 use devloop_agent::protocol::logs::{Instances, LOGS_VERSION};
+use jiff::Timestamp;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 fn append(path: &Path, numbers: std::ops::Range<u32>) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,32 +72,37 @@ async fn an_agent_that_is_killed_is_replaced_and_no_line_is_lost_or_repeated() {
         follow: true,
         ordered: true,
         held_limit: 1 << 20,
+        credit: 1 << 20,
         include: Vec::new(),
         exclude: Vec::new(),
     };
-    let (lanes, mut items_rx) = Lanes::new();
+    let (lanes, mut items_rx) = Lanes::new(mpsc::unbounded_channel().0);
     let mut logs = NodeLogs::new(node, settings, lanes.open(true));
     let (id, ended_rx) = logs.open(request("web"), source("web"));
     let (_, missing_rx) = logs.open(request("nobody"), source("nobody"));
     logs.begin();
     assert!(matches!(missing_rx.await.unwrap(), NodeEnd::Missing(_)));
-    let (mut read, mut other, mut killed) = (Vec::new(), Vec::new(), 0);
+    let (mut read, mut other) = (Vec::new(), Vec::new());
     while read.len() < 3000 {
         let item =
             tokio::time::timeout(Duration::from_secs(30), items_rx.recv()).await.unwrap_or_else(|_| panic!("after {} lines", read.len()));
-        match item.unwrap() {
-            Item::Event { event: LogEvent::Line(line), .. } => read.push(String::from_utf8(line.message).unwrap()),
-            Item::Event { event, .. } => other.push(format!("{event:?}").split(['(', ' ']).next().unwrap().to_owned()),
-            _ => {}
+        let before = read.len();
+        if let Item::Events { events, .. } = item.unwrap() {
+            for event in events {
+                match event {
+                    LogEvent::Line(line) => read.push(String::from_utf8(line.message).unwrap()),
+                    event => other.push(format!("{event:?}").split(['(', ' ']).next().unwrap().to_owned()),
+                }
+            }
         }
         // Killed twice, while there is something to be read and while there isn't.
-        let count = u32::try_from(read.len()).unwrap();
-        if (count == 500 || count == 2000) && killed < 2 {
-            killed += 1;
+        let is_reached = |count: usize| (before..read.len()).contains(&(count - 1));
+        let is_first = is_reached(500);
+        if is_first || is_reached(2000) {
             for pid in agents(&name) {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
             }
-            if count == 500 {
+            if is_first {
                 append(&file, 1000..2000);
             } else {
                 append(&file, 2000..3000);

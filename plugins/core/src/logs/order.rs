@@ -1,9 +1,8 @@
 //! The task that puts the events of all lanes in order and hands them on.
 
 use super::merge::Merge;
-use super::queue::{Item, LaneId, is_crowded};
+use super::queue::{Batch, Item, LaneId, is_crowded};
 use super::{LogEvent, Source};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -11,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 /// Hands events on until there are no lanes any more or nobody listens.
 ///
 /// With a window they are ordered by time; without, they go as they come.
-pub(super) async fn run(mut items_rx: mpsc::UnboundedReceiver<Item>, events_tx: mpsc::Sender<LogEvent>, window: Option<Duration>) {
+pub(super) async fn run(mut items_rx: mpsc::UnboundedReceiver<Item>, events_tx: mpsc::Sender<Vec<LogEvent>>, window: Option<Duration>) {
     let Some(window) = window else {
         while let Some(item) = items_rx.recv().await {
-            if let Item::Event { event, room, .. } = item {
-                if events_tx.send(event).await.is_err() {
+            if let Item::Events { events, room, .. } = item {
+                if events_tx.send(events).await.is_err() {
                     return;
                 }
                 drop(room);
@@ -23,17 +22,19 @@ pub(super) async fn run(mut items_rx: mpsc::UnboundedReceiver<Item>, events_tx: 
         }
         return;
     };
-    let mut order = Order { merge: Merge::new(window), latest: HashMap::new() };
+    let mut order = Order { merge: Merge::new(window) };
     loop {
-        while let Some((event, room)) = order.merge.pop(Instant::now()) {
-            if events_tx.send(event).await.is_err() {
+        // What has come meanwhile may be older.
+        while let Ok(item) = items_rx.try_recv() {
+            order.take(item);
+        }
+        let (events, rooms) = order.ready();
+        if !events.is_empty() {
+            if events_tx.send(events).await.is_err() {
                 return;
             }
-            drop(room);
-            // What has come meanwhile may be older.
-            while let Ok(item) = items_rx.try_recv() {
-                order.take(item);
-            }
+            drop(rooms);
+            continue;
         }
         let due = order.merge.next_due();
         tokio::select! {
@@ -44,12 +45,11 @@ pub(super) async fn run(mut items_rx: mpsc::UnboundedReceiver<Item>, events_tx: 
             () = sleep_until(due) => {}
             () = events_tx.closed() => return,
         }
-        while let Ok(item) = items_rx.try_recv() {
-            order.take(item);
-        }
     }
-    for (event, _) in order.merge.drain() {
-        if events_tx.send(event).await.is_err() {
+    order.merge.release_all();
+    loop {
+        let (events, _rooms) = order.ready();
+        if events.is_empty() || events_tx.send(events).await.is_err() {
             return;
         }
     }
@@ -63,9 +63,8 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 struct Order {
-    merge: Merge<(LogEvent, OwnedSemaphorePermit)>,
-    /// The latest time of each container: its lines stay as they were written.
-    latest: HashMap<usize, i64>,
+    /// The last event of each hand-over has its room.
+    merge: Merge<(LogEvent, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Order {
@@ -74,31 +73,45 @@ impl Order {
             Item::Opened { lane, has_history: true } => self.merge.expect(lane),
             Item::Opened { .. } => {}
             Item::CaughtUp(lane) | Item::Closed(lane) => self.merge.caught_up(lane, Instant::now()),
-            Item::Event { lane, event, room } => self.event(lane, event, room),
+            Item::Events { lane, events, room } => self.events(lane, events, room),
         }
     }
 
-    fn event(&mut self, lane: LaneId, event: LogEvent, room: OwnedSemaphorePermit) {
-        let source = event.source().map(address);
-        let latest = source.and_then(|source| self.latest.get(&source)).copied().unwrap_or(i64::MIN);
-        let time = match &event {
-            LogEvent::Line(line) => nanoseconds(line.timestamp).max(latest),
-            LogEvent::Happened(happening) => nanoseconds(happening.time),
-            // Between the lines before and behind it.
-            _ => latest,
-        };
-        if let Some(source) = source {
-            match event {
-                LogEvent::Closed(_) => self.latest.remove(&source),
-                _ => self.latest.insert(source, time),
-            };
-        }
+    fn events(&mut self, lane: LaneId, events: Vec<LogEvent>, room: OwnedSemaphorePermit) {
         let is_crowded = is_crowded(&room);
-        self.merge.push(lane, time, (event, room), Instant::now());
+        let last = events.len().saturating_sub(1);
+        let mut room = Some(room);
+        let mut latest = i64::MIN;
+        for (index, event) in events.into_iter().enumerate() {
+            let time = match &event {
+                LogEvent::Line(line) => nanoseconds(line.timestamp),
+                LogEvent::Happened(happening) => nanoseconds(happening.time),
+                // Between the lines before and behind it.
+                _ => i64::MIN,
+            };
+            // A container's lines stay as they were written.
+            let queue = (lane, event.source().map_or(0, address));
+            let room = if index == last { room.take() } else { None };
+            latest = latest.max(self.merge.push(queue, time, (event, room)));
+        }
+        self.merge.came(lane, latest, Instant::now());
         if is_crowded {
             // Better a little out of order than slower than it is written.
-            self.merge.release(time);
+            self.merge.release(latest);
         }
+    }
+
+    /// What may leave by now, as much as goes at once.
+    fn ready(&mut self) -> (Vec<LogEvent>, Vec<OwnedSemaphorePermit>) {
+        let (mut batch, mut rooms) = (Batch::default(), Vec::new());
+        let now = Instant::now();
+        while !batch.is_full()
+            && let Some((event, room)) = self.merge.pop(now)
+        {
+            batch.push(event);
+            rooms.extend(room);
+        }
+        (batch.take(), rooms)
     }
 }
 

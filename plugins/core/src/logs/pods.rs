@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::spill::Room;
 use super::watching::{News, PodView, watch};
 use super::ways::{OnNode, Ways, await_end};
-use super::{LogEvent, LogOptions, LogsError, Origin, Source, order, spill};
+use super::{LogEvent, LogOptions, LogsError, Origin, Outlet, Source, order, spill};
 use crate::args::Via;
 use crate::error::CommandError;
 use jiff::Timestamp;
@@ -24,8 +24,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-/// So many events of a reader wait for its lane before the disk is used.
-const WAITING: usize = 64;
+/// So often may a reader hand on what came before the disk is used.
+const WAITING: usize = 4;
 
 /// How long lines of the time before `until` may take to come.
 const LATEST: Duration = Duration::from_secs(2);
@@ -35,7 +35,8 @@ const LATEST: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the API server refuses all of it. All other failures are tried again.
-pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<(), LogsError> {
+pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) -> Result<(), LogsError> {
+    let events_tx = &outlet.events_tx;
     let (news_tx, mut news_rx) = mpsc::channel(64);
     let mut watches = JoinSet::new();
     for (index, scope) in scopes.iter().enumerate() {
@@ -45,7 +46,7 @@ pub async fn follow_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mps
         }
     }
     drop(news_tx);
-    let (lanes, items_rx) = Lanes::new();
+    let (lanes, items_rx) = Lanes::new(outlet.held_tx.clone());
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
     let mut followers = Followers {
@@ -267,6 +268,8 @@ impl Followers<'_> {
             self.say(LogEvent::NoPods).await;
         }
         self.said_no_pods &= observed.is_empty();
+        // What is there at first leaves together.
+        let gate = self.ways.lane(beginning);
         let running: BTreeSet<Key> = self.known.iter().filter(|(_, follower)| !follower.is_gone).map(|(key, _)| key.clone()).collect();
         for action in plan(&observed, &running) {
             match action {
@@ -296,6 +299,7 @@ impl Followers<'_> {
             }
         }
         self.ways.begin();
+        drop(gate);
     }
 
     fn start(&mut self, index: usize, key: Key, state: Observed, beginning: Beginning) {
@@ -357,7 +361,7 @@ impl Followers<'_> {
 
     async fn say(&self, event: LogEvent) {
         // That nobody listens is noticed by the loop.
-        let _ = self.said.send(event).await;
+        let _ = self.said.send(vec![event]).await;
     }
 }
 

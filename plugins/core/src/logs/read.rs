@@ -8,14 +8,14 @@ use super::scope::Scope;
 use super::turns::Turns;
 use super::watching::{PodView, list};
 use super::ways::{OnNode, Ways, await_end};
-use super::{LogEvent, LogOptions, LogsError, Source, order};
+use super::{LogEvent, LogOptions, LogsError, Outlet, Source, order};
 use crate::args::Via;
 use crate::error::{CommandError, Result};
 use futures::future::join_all;
 use kube::Client;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What [`read_pods`] found.
@@ -33,10 +33,13 @@ pub struct Found {
 /// # Errors
 /// When a log can't be read after several attempts, or no scope's pods can be
 /// listed. What can be read is read before.
-pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc::Sender<LogEvent>) -> Result<Found> {
-    let (lanes, items_rx) = Lanes::new();
+pub async fn read_pods(scopes: &[Scope], options: &LogOptions, outlet: &Outlet) -> Result<Found> {
+    let events_tx = &outlet.events_tx;
+    let (lanes, items_rx) = Lanes::new(outlet.held_tx.clone());
     let mut merging = JoinSet::new();
     merging.spawn(order::run(items_rx, events_tx.clone(), options.window));
+    // Nothing leaves before all lanes are there.
+    let gate = lanes.open(true);
     let mut ways = Ways::new(options.clone(), lanes, false);
     let mut found = Found::default();
     let mut uids = BTreeSet::new();
@@ -54,7 +57,7 @@ pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc:
                     return Err(error);
                 }
                 // The rest goes on.
-                let _ = events_tx.send(LogEvent::Failed(scope.describe(), Arc::new(error))).await;
+                let _ = events_tx.send(vec![LogEvent::Failed(scope.describe(), Arc::new(error))]).await;
                 continue;
             }
         };
@@ -75,6 +78,7 @@ pub async fn read_pods(scopes: &[Scope], options: &LogOptions, events_tx: &mpsc:
         }
     }
     ways.begin();
+    drop(gate);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended.map_err(LogsError::from).and_then(|outcome| outcome) {
             failure.get_or_insert(error);

@@ -7,7 +7,7 @@
 //! of the last second or two is remembered, not only the last line.
 
 use jiff::{SignedDuration, Timestamp, Unit};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 /// What a line of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +24,27 @@ pub enum Verdict {
 /// What was read of one container's log.
 #[derive(Clone, Debug, Default)]
 pub struct Resume {
-    /// How many lines were read at each timestamp, in the remembered window.
-    seen: BTreeMap<Timestamp, u32>,
-    /// How many of them this connection has repeated (or delivered) so far.
-    passed: BTreeMap<Timestamp, u32>,
+    /// The remembered window, by time.
+    seen: VecDeque<Seen>,
     /// The latest timestamp of the current instance.
     latest: Option<Timestamp>,
     /// The first line's, where older ones were not wanted.
     beginning: Option<Timestamp>,
     connection: Connection,
+    /// Whether the newest line is much older than the latest one.
+    went_back: bool,
     /// What was read of the next instance, taken for this one at that time.
     ahead: Option<Box<Resume>>,
+}
+
+/// The lines of one timestamp.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    timestamp: Timestamp,
+    /// How many were read.
+    count: u32,
+    /// How many of them this connection has repeated (or delivered) so far.
+    passed: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +68,7 @@ impl Resume {
 
     /// A connection starts, from [`Resume::since`].
     pub fn connect(&mut self) {
-        self.passed.clear();
+        self.seen.iter_mut().for_each(|seen| seen.passed = 0);
         self.connection = if self.latest.is_some() { Connection::Unproven } else { Connection::Trusted };
     }
 
@@ -68,27 +78,51 @@ impl Resume {
             self.connection = Connection::Proven;
             return Verdict::Seen;
         }
+        let place = self.place(timestamp);
         if self.connection == Connection::Unproven {
-            if !self.seen.contains_key(&timestamp) {
+            if place.is_err() {
                 return Verdict::Foreign;
             }
             self.connection = Connection::Proven;
         }
-        let passed = self.passed.entry(timestamp).or_default();
-        *passed += 1;
-        let seen = self.seen.entry(timestamp).or_default();
-        if *passed <= *seen {
-            return Verdict::Seen;
+        match place {
+            Ok(index) => {
+                let seen = &mut self.seen[index];
+                seen.passed += 1;
+                if seen.passed <= seen.count {
+                    return Verdict::Seen;
+                }
+                seen.count = seen.passed;
+            }
+            // The clock was set back; nothing can be resumed at such a time.
+            Err(_) if self.latest.is_some_and(|latest| timestamp < window_start(latest)) => {
+                self.went_back = true;
+                return Verdict::New;
+            }
+            Err(index) => self.seen.insert(index, Seen { timestamp, count: 1, passed: 1 }),
         }
-        *seen = *passed;
         self.advance(timestamp);
         Verdict::New
+    }
+
+    /// Where lines of this time are remembered, or would be: nearly always at the end.
+    fn place(&self, timestamp: Timestamp) -> Result<usize, usize> {
+        match self.seen.back() {
+            Some(last) if last.timestamp >= timestamp => self.seen.binary_search_by_key(&timestamp, |seen| seen.timestamp),
+            _ => Err(self.seen.len()),
+        }
     }
 
     /// Whether this connection repeated a line that was read, as one to the
     /// same log does in the end; true if there was none to repeat.
     pub fn is_proven(&self) -> bool {
         self.connection != Connection::Unproven
+    }
+
+    /// Whether the node's clock was set back: lines that came since are not found
+    /// again by their time.
+    pub fn went_back(&self) -> bool {
+        self.went_back
     }
 
     /// Older lines than the next one are not wanted, even if a resumed
@@ -127,12 +161,13 @@ impl Resume {
         if self.latest.is_some_and(|latest| timestamp <= latest) {
             return;
         }
-        let crossed = self.latest.is_none_or(|latest| window_start(latest) != window_start(timestamp));
+        let crossed = self.latest.is_none_or(|latest| latest.as_second() != timestamp.as_second());
         self.latest = Some(timestamp);
+        self.went_back = false;
         if crossed {
             let start = window_start(timestamp);
-            self.seen = self.seen.split_off(&start);
-            self.passed = self.passed.split_off(&start);
+            let old = self.seen.partition_point(|seen| seen.timestamp < start);
+            self.seen.drain(..old);
         }
     }
 }
@@ -258,6 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_clock_that_was_set_back_are_read_and_not_remembered() {
+        let mut resume = Resume::default();
+        resume.connect();
+        let at = |second| Timestamp::from_second(START + second).unwrap();
+        assert_eq!(resume.accept(at(3600)), Verdict::New);
+        for second in 0..1000 {
+            assert_eq!(resume.accept(at(second)), Verdict::New);
+        }
+        assert!(resume.went_back() && resume.seen.len() == 1);
+        assert_eq!(resume.since(), Some(at(3599)));
+        assert_eq!(resume.accept(at(3601)), Verdict::New);
+        assert!(!resume.went_back());
+    }
+
+    #[test]
     fn memory_holds_no_more_than_the_window() {
         let mut resume = Resume::default();
         resume.connect();
@@ -265,6 +315,6 @@ mod tests {
             let nanosecond = i128::from(START) * 1_000_000_000 + index * 1_000_000;
             resume.accept(Timestamp::from_nanosecond(nanosecond).unwrap());
         }
-        assert!(resume.seen.len() <= 2_000 && resume.passed.len() <= 2_000, "{} {}", resume.seen.len(), resume.passed.len());
+        assert!(resume.seen.len() <= 2_000, "{}", resume.seen.len());
     }
 }

@@ -2,18 +2,18 @@
 //! on disk, up to a limit, so that the reader goes on.
 
 use super::backlog::Backlog;
-use super::queue::Lane;
+use super::queue::{Batch, Lane, weight};
 use super::{LogEvent, Source};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Below that nothing is said of what waits.
-const WORTH_SAYING: u64 = 1 << 20;
+pub(super) const WORTH_SAYING: u64 = 1 << 20;
 
 /// What a reader says.
 #[derive(Debug)]
 pub(super) enum Said {
-    Event(LogEvent),
+    Events(Vec<LogEvent>),
     CaughtUp,
 }
 
@@ -31,41 +31,37 @@ pub(super) struct Room {
 pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, lane: Lane, room: Room) {
     let limit = room.limit;
     let mut backlog = Backlog::new(Arc::clone(&source));
-    let mut front = None;
+    let whose = format!("{}/{}", source.pod, source.container);
+    let mut front = Vec::new();
     let mut may_spill = limit > 0 && !room.has_history;
     let mut said = WORTH_SAYING;
     let mut is_over = false;
     loop {
-        if front.is_none() {
-            front = match backlog.pop() {
-                Ok(front) => front,
-                Err(error) => {
-                    Some(LogEvent::Gap(Arc::clone(&source), format!("lines are lost: the disk doesn't give them back ({error})")))
-                }
-            };
-            if front.is_none() && is_over {
+        if front.is_empty() {
+            front = oldest(&mut backlog, &source);
+            if front.is_empty() && is_over {
                 return;
             }
             if backlog.is_empty() && said > WORTH_SAYING {
                 said = WORTH_SAYING;
-                lane.send(held(&source, 0)).await;
+                lane.say_held(whose.clone(), 0);
             }
         }
-        let may_read = !is_over && (front.is_none() || (may_spill && backlog.bytes() < limit));
-        let waits = front.clone();
+        let may_read = !is_over && (front.is_empty() || (may_spill && backlog.bytes() < limit));
         tokio::select! {
             next = said_rx.recv(), if may_read => match next {
-                Some(Said::Event(event)) if front.is_none() => front = lane.try_send(event).err(),
-                Some(Said::Event(event)) => {
-                    if let Err(error) = backlog.push(event) {
-                        tracing::warn!(%error, "lines wait in memory: the disk takes no more");
-                        // Slower, and nothing is lost as long as the log isn't rotated.
-                        may_spill = false;
+                Some(Said::Events(events)) if front.is_empty() => front = lane.try_send(events).err().unwrap_or_default(),
+                Some(Said::Events(events)) => {
+                    for event in events {
+                        if let Err(error) = backlog.push(event) {
+                            tracing::warn!(%error, "lines wait in memory: the disk takes no more");
+                            // Slower, and nothing is lost as long as the log isn't rotated.
+                            may_spill = false;
+                        }
                     }
                     if backlog.bytes() >= said * 2 {
                         said = backlog.bytes();
-                        // In front of what waits, as it is about that.
-                        let _ = lane.try_send(held(&source, said));
+                        lane.say_held(whose.clone(), said);
                     }
                 }
                 Some(Said::CaughtUp) => {
@@ -74,24 +70,79 @@ pub(super) async fn run(source: Arc<Source>, mut said_rx: mpsc::Receiver<Said>, 
                 }
                 None => is_over = true,
             },
-            is_heard = send(&lane, waits), if front.is_some() => {
-                front = None;
-                if !is_heard {
-                    return;
-                }
+            room = room_for(&lane, &front), if !front.is_empty() => {
+                let Some(room) = room else { return };
+                // That nobody listens is noticed above.
+                lane.put(std::mem::take(&mut front), room);
             }
             () = lane.closed() => return,
         }
     }
 }
 
-async fn send(lane: &Lane, event: Option<LogEvent>) -> bool {
-    match event {
-        Some(event) => lane.send(event).await,
-        None => std::future::pending().await,
+/// The first of what waits; nothing when nothing does.
+fn oldest(backlog: &mut Backlog, source: &Arc<Source>) -> Vec<LogEvent> {
+    let mut batch = Batch::default();
+    while !batch.is_full() {
+        match backlog.pop() {
+            Ok(Some(event)) => batch.push(event),
+            Ok(None) => break,
+            Err(error) => {
+                let lost = format!("lines are lost: the disk doesn't give them back ({error})");
+                batch.push(LogEvent::Gap(Arc::clone(source), lost));
+                break;
+            }
+        }
     }
+    batch.take()
 }
 
-fn held(source: &Source, bytes: u64) -> LogEvent {
-    LogEvent::Held { whose: format!("{}/{}", source.pod, source.container), bytes }
+async fn room_for(lane: &Lane, events: &[LogEvent]) -> Option<OwnedSemaphorePermit> {
+    lane.room(weight(events)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LogLine;
+    use super::super::queue::{Item, Lanes};
+    use super::*;
+    use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn what_nobody_takes_waits_on_disk_and_is_told_of() {
+        let source = Arc::new(Source { pod: "web".into(), container: "app".into(), ..Source::default() });
+        let (held_tx, mut held_rx) = mpsc::unbounded_channel();
+        let (lanes, mut items_rx) = Lanes::new(held_tx);
+        let (said_tx, said_rx) = mpsc::channel(1);
+        let room = Room { limit: 64 << 20, has_history: false };
+        let task = tokio::spawn(run(Arc::clone(&source), said_rx, lanes.open(false), room));
+        drop(lanes);
+        let line = |number: u32| {
+            let message = format!("{number} {}", "x".repeat(1000)).into_bytes();
+            LogEvent::Line(LogLine { source: Arc::clone(&source), timestamp: Timestamp::UNIX_EPOCH, message, cut: 0 })
+        };
+        // Twenty times what a lane has room for.
+        for begin in (0..20_000).step_by(100) {
+            said_tx.send(Said::Events((begin..begin + 100).map(line).collect())).await.unwrap();
+        }
+        drop(said_tx);
+        let most = held_rx.recv().await.unwrap();
+        assert!(most.whose == "web/app" && most.bytes > WORTH_SAYING, "{most:?}");
+        let mut next = 0;
+        while let Some(item) = items_rx.recv().await {
+            let Item::Events { events, .. } = item else { continue };
+            for event in events {
+                let LogEvent::Line(line) = event else { panic!("{event:?}") };
+                assert!(line.message.starts_with(format!("{next} ").as_bytes()));
+                next += 1;
+            }
+        }
+        assert_eq!(next, 20_000);
+        task.await.unwrap();
+        let mut told = Vec::new();
+        while let Some(held) = held_rx.recv().await {
+            told.push(held.bytes);
+        }
+        assert!(told.pop() == Some(0) && told.is_sorted() && told.last().is_some_and(|most| *most < room.limit), "{told:?}");
+    }
 }

@@ -141,7 +141,6 @@ fn text(event: &LogEvent) -> String {
         LogEvent::Happened(happening) => happening.what.clone(),
         LogEvent::NoPods => "NO PODS".into(),
         LogEvent::Failed(what, _) => format!("FAILED {what}"),
-        LogEvent::Held { bytes, .. } => format!("HELD {bytes}"),
     }
 }
 
@@ -178,8 +177,8 @@ impl Run {
     async fn next(&mut self, wanted: &str) {
         let said = tokio::time::timeout(Duration::from_secs(20), self.said_rx.recv()).await;
         let said = said.unwrap_or_else(|_| panic!("{wanted:?} didn't come after {:?}", self.texts)).expect("the reader ended");
-        if let Said::Event(event) = said {
-            self.texts.push(text(&event));
+        if let Said::Events(events) = said {
+            self.texts.extend(events.iter().map(text));
         }
     }
 

@@ -4,6 +4,7 @@ use super::follow::classify;
 use super::instance::{NamedContainer, containers};
 use super::owners::Owners;
 use super::scope::Scope;
+use super::sleep::machine_slept;
 use super::{Choice, Source};
 use crate::error::Result;
 use futures::StreamExt;
@@ -68,7 +69,12 @@ pub(super) async fn watch(index: usize, scope: Scope, news_tx: mpsc::Sender<News
     loop {
         let stream = watcher(api.clone(), scope.watch_config()).default_backoff();
         tokio::pin!(stream);
-        while let Some(event) = stream.next().await {
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = machine_slept() => None,
+            };
+            let Some(event) = event else { break };
             let news = match event {
                 Ok(event) => {
                     let is_wanted = match &event {

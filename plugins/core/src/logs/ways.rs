@@ -18,6 +18,10 @@ use tokio::sync::{oneshot, watch};
 /// Where the kubelet has the logs of pods, unless it is told otherwise.
 const ROOT: &str = "/var/log/pods";
 
+/// So many bytes of lines may be on their way from a node: enough that it needn't
+/// wait while they are taken.
+const CREDIT: u64 = 1 << 20;
+
 /// A node of one of the clusters.
 type NodeKey = (usize, String);
 
@@ -78,6 +82,7 @@ impl Ways {
             follow: self.follows,
             ordered: self.options.window.is_some(),
             held_limit: self.options.held_limit,
+            credit: CREDIT,
             include: self.options.filter.include.clone(),
             exclude: self.options.filter.exclude.clone(),
         }
@@ -146,7 +151,12 @@ mod tests {
     fn the_node_is_asked_for_what_the_api_would_be() {
         let observed = |state| Observed { latest: Some(Instance { number: 3, state }), has_previous: true, pod: PodState::Present };
         let request = |options: LogOptions, beginning, state| {
-            Ways::new(options, Lanes::new().0, true).request("ns_pod_uid", "app", beginning, &observed(state))
+            Ways::new(options, Lanes::new(tokio::sync::mpsc::unbounded_channel().0).0, true).request(
+                "ns_pod_uid",
+                "app",
+                beginning,
+                &observed(state),
+            )
         };
         use InstanceState::{Running, Superseded};
         let options = LogOptions { tail: Some(5), since: Some(Since::Ago(jiff::SignedDuration::from_secs(1))), ..LogOptions::default() };

@@ -54,6 +54,7 @@ impl NodeProcess {
             return Err(io::Error::other("no pipes to the program"));
         };
         widen_pipe(&stdin);
+        widen_pipe(&stdout);
         Ok(Self { stdin: Box::pin(stdin), stdout: Box::pin(stdout), stderr: Box::pin(stderr), ended: Ended::Child(Box::new(child)) })
     }
 

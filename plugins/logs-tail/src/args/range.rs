@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+/// What `--max-log-requests` is by default, and by -1, as in stern.
+pub(crate) const MOST_REQUESTS: i64 = devloop_core::logs::CONNECTIONS as i64;
+
 /// From when on, and until when.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RangeArgs {
@@ -14,9 +17,9 @@ pub struct RangeArgs {
     /// No lines after this time, or after so long ago
     #[arg(long, value_name = "TIME|DURATION")]
     pub until: Option<String>,
-    /// Of what is there already: at most this many lines of each container
-    #[arg(long, value_name = "LINES")]
-    pub tail: Option<u32>,
+    /// Of what is there already: at most this many lines of each container; -1: all
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub tail: Option<i64>,
     /// The first so many lines of each container
     #[arg(long, value_name = "LINES", conflicts_with = "tail")]
     pub head: Option<u64>,
@@ -42,8 +45,8 @@ pub struct RangeArgs {
     #[arg(long)]
     pub unordered: bool,
     /// So many connections at once, where logs are read through the API; others take turns
-    #[arg(long, value_name = "COUNT", default_value_t = devloop_core::logs::CONNECTIONS)]
-    pub max_log_requests: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = MOST_REQUESTS, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub max_log_requests: i64,
     /// So much that is rotated away is kept on a node while the output is slow
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     pub spill: String,

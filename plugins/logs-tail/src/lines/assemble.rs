@@ -35,13 +35,15 @@ pub(crate) struct Joining {
 #[derive(Debug)]
 pub(crate) struct Assembler {
     joining: Joining,
-    streams: HashMap<Arc<Source>, Stream>,
+    /// By where their sources are: as long as a stream is here, nothing else is there.
+    streams: HashMap<usize, Stream>,
     /// No held record has to go before.
     due: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Stream {
+    source: Arc<Source>,
     place: Place,
     sticky: Sticky,
     fold: Fold,
@@ -70,7 +72,8 @@ impl Assembler {
         let length = cut_at(&line.message, self.joining.max_line);
         line.cut += (line.message.len() - length) as u64;
         line.message.truncate(length);
-        let stream = self.streams.entry(Arc::clone(&line.source)).or_insert_with(|| Stream {
+        let stream = self.streams.entry(address(&line.source)).or_insert_with(|| Stream {
+            source: Arc::clone(&line.source),
             place: Place::from(&*line.source),
             sticky: Sticky::default(),
             fold: Fold::default(),
@@ -78,8 +81,7 @@ impl Assembler {
             held: None,
         });
         if !self.joining.folds {
-            let LogLine { source, timestamp, message, cut } = line;
-            return stream.offer(self.joining, &source, timestamp, &message, cut, judge, sink);
+            return stream.offer(self.joining, line.timestamp, &line.message, line.cut, judge, sink);
         }
         if let Some(held) = &mut stream.held {
             let is_small = held.text.len() + line.message.len() < MOST_BYTES;
@@ -92,7 +94,7 @@ impl Assembler {
                 held.until = now + PATIENCE;
                 return Ok(());
             }
-            stream.let_go(self.joining, &line.source, judge, sink)?;
+            stream.let_go(self.joining, judge, sink)?;
             stream.fold = Fold::default();
         }
         stream.fold.continues(&[], &line.message);
@@ -101,7 +103,18 @@ impl Assembler {
             self.due.get_or_insert(now + PATIENCE);
         }
         stream.held = Some(Held { timestamp: line.timestamp, text: line.message, cut: line.cut, until: now + PATIENCE });
-        if is_whole { stream.let_go(self.joining, &line.source, judge, sink) } else { Ok(()) }
+        if is_whole { stream.let_go(self.joining, judge, sink) } else { Ok(()) }
+    }
+
+    /// Nothing more comes from a container: lets go of what is held of it.
+    ///
+    /// # Errors
+    /// When the sink can't take a record.
+    pub(crate) fn close(&mut self, source: &Arc<Source>, judge: &mut Judge, sink: &mut dyn Sink) -> Result<()> {
+        match self.streams.remove(&address(source)) {
+            Some(mut stream) => stream.let_go(self.joining, judge, sink),
+            None => Ok(()),
+        }
     }
 
     /// When the next held record may have waited long enough.
@@ -118,29 +131,30 @@ impl Assembler {
             return Ok(());
         }
         let is_due = |held: &Held| now.is_none_or(|now| held.until <= now);
-        let mut due: Vec<(&Arc<Source>, &mut Stream)> =
-            self.streams.iter_mut().filter(|(_, stream)| stream.held.as_ref().is_some_and(is_due)).collect();
+        let mut due: Vec<&mut Stream> = self.streams.values_mut().filter(|stream| stream.held.as_ref().is_some_and(is_due)).collect();
         // In the order in which they were said.
-        due.sort_by_key(|(_, stream)| stream.held.as_ref().map(|held| held.timestamp));
-        due.into_iter().try_for_each(|(source, stream)| stream.let_go(self.joining, source, judge, sink))?;
+        due.sort_by_key(|stream| stream.held.as_ref().map(|held| held.timestamp));
+        due.into_iter().try_for_each(|stream| stream.let_go(self.joining, judge, sink))?;
         self.due = self.streams.values().filter_map(|stream| stream.held.as_ref().map(|held| held.until)).min();
         Ok(())
     }
 }
 
+fn address(source: &Arc<Source>) -> usize {
+    Arc::as_ptr(source) as usize
+}
+
 impl Stream {
-    fn let_go(&mut self, joining: Joining, source: &Arc<Source>, judge: &mut Judge, sink: &mut dyn Sink) -> Result<()> {
+    fn let_go(&mut self, joining: Joining, judge: &mut Judge, sink: &mut dyn Sink) -> Result<()> {
         match self.held.take() {
-            Some(held) => self.offer(joining, source, held.timestamp, &held.text, held.cut, judge, sink),
+            Some(held) => self.offer(joining, held.timestamp, &held.text, held.cut, judge, sink),
             None => Ok(()),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a record, and the two that take it")]
     fn offer(
         &mut self,
         joining: Joining,
-        source: &Arc<Source>,
         timestamp: Timestamp,
         text: &[u8],
         cut: u64,
@@ -150,7 +164,7 @@ impl Stream {
         let first = &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())];
         let format = if joining.recognises { self.sticky.recognise(first) } else { super::Format::Plain };
         let trace = self.fold.trace();
-        let record = Record { source, place: &self.place, timestamp: Some(timestamp), text, cut, format, trace };
+        let record = Record { source: &self.source, place: &self.place, timestamp: Some(timestamp), text, cut, format, trace };
         judge.offer(&mut self.memory, &record, sink)
     }
 }

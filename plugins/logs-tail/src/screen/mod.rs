@@ -16,11 +16,11 @@ use crate::lines::Record;
 use crate::lines::assemble::Assembler;
 use crate::lines::judge::{Judge, Sink};
 use crate::lines::level::Level;
-use crate::narrator::{Narrator, Tone};
+use crate::narrator::{Narrator, Note, Tone, tell_held};
 use crate::render::path;
 use crate::render::stamp::{Stamp, StampForm};
 use crate::setup::Setup;
-use devloop_core::logs::LogEvent;
+use devloop_core::logs::{Held, LogEvent};
 use devloop_core::shutdown::Shutdown;
 use devloop_core::{CommandError, ErrorContext, Result};
 use draw::Looks;
@@ -40,16 +40,24 @@ use view::{Effect, View};
 const KEPT: usize = 64 << 20;
 /// Between two pictures: more than 30 a second nobody sees.
 const FRAME: Duration = Duration::from_millis(33);
-/// Events that are taken in before keys are looked at again.
-const AT_ONCE: usize = 4096;
+/// Batches of events that are taken in before keys are looked at again.
+const AT_ONCE: usize = 8;
 /// Terminals take no more than this from OSC 52 (tmux and xterm: about 100 KB).
 const MOST_COPIED: usize = 74_000;
+
+/// Where what comes comes from.
+#[derive(Debug)]
+pub(crate) struct Feeding {
+    pub(crate) events_rx: mpsc::Receiver<Vec<LogEvent>>,
+    pub(crate) held_rx: mpsc::UnboundedReceiver<Held>,
+}
 
 /// Shows what comes until the user has enough.
 ///
 /// # Errors
 /// When the terminal can't be taken or written.
-pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+pub(crate) fn run(setup: Setup, feeding: Feeding, shutdown: &Shutdown, handle: &Handle) -> Result<()> {
+    let Feeding { mut events_rx, mut held_rx } = feeding;
     let mut screen = Screen::open().context("could not take the terminal")?;
     let mut keys = terminal::keys();
     let mut state = State::new(setup);
@@ -69,7 +77,8 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
                 biased;
                 () = shutdown.requested() => Next::End,
                 key = keys.recv() => key.map_or(Next::End, Next::Key),
-                event = events_rx.recv(), if is_open => event.map_or(Next::Closed, Next::Log),
+                events = events_rx.recv(), if is_open => events.map_or(Next::Closed, Next::Log),
+                Some(held) = held_rx.recv() => Next::Held(held),
                 () = sleep_until(due) => Next::Due,
             }
         });
@@ -81,13 +90,11 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
                 is_open = false;
                 state.feed.end();
             }
-            Next::Log(event) => {
-                state.feed.event(event);
-                for _ in 0..AT_ONCE {
-                    let Ok(event) = events_rx.try_recv() else { break };
-                    state.feed.event(event);
-                }
+            Next::Log(events) => {
+                let more = std::iter::from_fn(|| events_rx.try_recv().ok()).take(AT_ONCE);
+                std::iter::once(events).chain(more).flatten().for_each(|event| state.feed.event(event));
             }
+            Next::Held(held) => state.feed.note(&tell_held(&held)),
             Next::Due => {}
         }
         is_stale |= state.feed.release();
@@ -98,7 +105,8 @@ pub(crate) fn run(setup: Setup, mut events_rx: mpsc::Receiver<LogEvent>, shutdow
 /// What happens next.
 enum Next {
     Key(Event),
-    Log(LogEvent),
+    Log(Vec<LogEvent>),
+    Held(Held),
     /// A picture is due, or a record that is held.
     Due,
     /// There is nothing more to read; the user may still look.
@@ -199,12 +207,10 @@ struct Feed {
 
 impl Feed {
     fn event(&mut self, event: LogEvent) {
-        let note = self.narrator.tell(&event);
-        let store = &mut self.store;
-        if let Some(note) = note {
-            store.note(if note.tone == Tone::News { Level::Info } else { Level::Warn }, note.text);
-            return;
+        if let Some(note) = self.narrator.tell(&event) {
+            return self.note(&note);
         }
+        let store = &mut self.store;
         match event {
             LogEvent::Line(line) => {
                 // The store takes whatever comes.
@@ -212,6 +218,7 @@ impl Feed {
             }
             LogEvent::Opened(source) => store.mark(&source, true),
             LogEvent::Closed(source) => {
+                let _ = self.assembler.close(&source, &mut self.judge, store);
                 store.mark(&source, false);
                 store.note(Level::Info, format!("{} is gone", path(&source)));
             }
@@ -221,6 +228,10 @@ impl Feed {
             }
             _ => {}
         }
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.store.note(if note.tone == Tone::News { Level::Info } else { Level::Warn }, note.text.clone());
     }
 
     /// Lets go of records that waited long enough; whether there were any.

@@ -21,17 +21,21 @@ impl Sink for Texts {
     }
 }
 
-fn line(pod: &str, second: i64, text: &str) -> LogLine {
-    let source = Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), has_siblings: false, ..Source::default() };
-    LogLine { source: Arc::new(source), timestamp: Timestamp::from_second(second).unwrap(), message: text.into(), cut: 0 }
+fn source(pod: &str) -> Arc<Source> {
+    Arc::new(Source { namespace: "shop".into(), pod: pod.into(), container: "app".into(), ..Source::default() })
+}
+
+fn line(source: &Arc<Source>, second: i64, text: &str) -> LogLine {
+    LogLine { source: Arc::clone(source), timestamp: Timestamp::from_second(second).unwrap(), message: text.into(), cut: 0 }
 }
 
 const JOINING: Joining = Joining { folds: true, recognises: true, max_line: 100 };
 
 fn through(joining: Joining, judge: &mut Judge, lines: &[(&str, &str)]) -> Vec<String> {
     let (mut assembler, mut texts, now) = (Assembler::new(joining), Texts::default(), Instant::now());
+    let sources: HashMap<&str, Arc<Source>> = lines.iter().map(|(pod, _)| (*pod, source(pod))).collect();
     for (second, (pod, text)) in lines.iter().enumerate() {
-        assembler.line(line(pod, second as i64, text), now, judge, &mut texts).unwrap();
+        assembler.line(line(&sources[pod], second as i64, text), now, judge, &mut texts).unwrap();
     }
     assembler.release(None, judge, &mut texts).unwrap();
     assert_eq!(assembler.next_due(), None);
@@ -56,15 +60,20 @@ fn traces_of_two_pods_are_joined_although_their_lines_alternate() {
 #[test]
 fn a_line_is_held_no_longer_than_a_moment() {
     let (mut assembler, mut judge, mut texts) = (Assembler::new(JOINING), Judge::default(), Texts::default());
-    let now = Instant::now();
-    assembler.line(line("a", 0, "words"), now, &mut judge, &mut texts).unwrap();
-    assembler.line(line("b", 1, "{\"json\":1}"), now, &mut judge, &mut texts).unwrap();
+    let (now, a, b) = (Instant::now(), source("a"), source("b"));
+    assembler.line(line(&a, 0, "words"), now, &mut judge, &mut texts).unwrap();
+    assembler.line(line(&b, 1, "{\"json\":1}"), now, &mut judge, &mut texts).unwrap();
     assert_eq!(texts.0, ["b:{\"json\":1}"]);
     assert_eq!(assembler.next_due(), Some(now + PATIENCE));
     assembler.release(Some(now + PATIENCE / 2), &mut judge, &mut texts).unwrap();
     assert_eq!(texts.0.len(), 1);
     assembler.release(Some(now + PATIENCE), &mut judge, &mut texts).unwrap();
     assert_eq!(texts.0.len(), 2);
+    // Nor longer than its container is there.
+    assembler.line(line(&a, 2, "last words"), now, &mut judge, &mut texts).unwrap();
+    assembler.close(&a, &mut judge, &mut texts).unwrap();
+    assert_eq!(texts.0.last().map(String::as_str), Some("a:last words"));
+    assert!(assembler.streams.len() == 1 && Arc::strong_count(&a) == 1);
 }
 
 #[test]
