@@ -13,7 +13,7 @@ mod parse;
 mod sync;
 
 pub use base::Base;
-pub(crate) use dependencies::NODE_LOCKS;
+pub(crate) use dependencies::{NODE_LOCKS, PYPROJECT, PYTHON_LOCKS, UV_LOCK};
 pub use dependencies::{NodeBuild, PythonBuild};
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
 pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
@@ -132,7 +132,7 @@ pub enum Build {
     Go(GoBuild),
     /// By npm, pnpm or yarn: what the sources need.
     Node(NodeBuild),
-    /// By pip: what the sources need.
+    /// By uv or pip: what the sources need.
     Python(PythonBuild),
     /// By any program.
     Command(CommandBuild),

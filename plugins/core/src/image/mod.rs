@@ -316,6 +316,11 @@ fn reference_of(name: &str, manifest_digest: &str) -> String {
     format!("{REGISTRY}/{name}:{}", tag(manifest_digest))
 }
 
+/// What a compiled program or library is for, as Go names it; `None` for anything else.
+pub(crate) fn architecture_of_program(path: &Path) -> Option<String> {
+    elf::inspect(path).ok().map(|program| program.architecture)
+}
+
 /// This machine's, as Go names it.
 pub fn local_architecture() -> &'static str {
     match std::env::consts::ARCH {

@@ -79,8 +79,12 @@ fn builds_are_read() {
     assert_eq!(expected.inputs().last().unwrap(), Path::new("web/patches"));
     assert_eq!(node.build, Some(Build::Node(expected)));
     let python = read(&built("    build: { python: { requirements: deps/all.txt } }\n"));
-    let expected = PythonBuild { folder: None, requirements: "deps/all.txt".into(), to: "/app/site-packages".into(), include: Vec::new() };
+    let expected =
+        PythonBuild { folder: None, requirements: Some("deps/all.txt".into()), to: "/app/site-packages".into(), include: Vec::new() };
     assert_eq!(expected.inputs(), [Path::new("deps/all.txt")]);
+    let locked = PythonBuild { folder: Some("web".into()), requirements: Some("uv.lock".into()), ..expected.clone() };
+    assert_eq!(locked.inputs(), ["web/uv.lock", "web/pyproject.toml", "web/uv.toml"].map(Path::new));
+    assert_eq!(PythonBuild { requirements: None, ..expected.clone() }.inputs()[0], Path::new("uv.lock"));
     assert_eq!(python.build, Some(Build::Python(expected)));
 }
 

@@ -105,6 +105,7 @@ fn what_the_parser_reads_fits_the_schema() {
         service("    image: { name: a, base: debian, binary: null }\n"),
         service("    build: { node: { folder: web, to: /x, include: [patches, a.tgz] } }\n"),
         service("    build: { python: {} }\n"),
+        service("    build: { python: { requirements: null } }\n"),
         service("    build: { python: { folder: x, requirements: r/a.txt, to: /y, include: [] } }\n"),
         service(&format!("    image: {image}\n    build: {{ go: {{}} }}\n")),
         service("    build: { cargo: { package: a, binary: b, profile: fast, manifest: x/Cargo.toml } }\n    binary: /x\n"),
