@@ -15,12 +15,12 @@ pub(crate) async fn build(
     gathered: &Gathered,
     planned: &PlannedService,
     build: &DockerfileBuild,
-    platform: &Platform,
+    platform: Option<&Platform>,
 ) -> Result<Built> {
     let name = &planned.service.name;
     let mut build = build.clone();
     // The engine may be another machine: without a word its own platform counts.
-    if build.platform.is_none() && !platform.is_local() {
+    if let Some(platform) = platform {
         build.platform = Some(format!("linux/{}", platform.architecture()));
     }
     let build = &build;

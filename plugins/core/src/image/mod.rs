@@ -14,17 +14,20 @@ mod elf;
 mod folder;
 mod layer;
 pub mod reference;
+mod set;
 pub mod source;
 mod store;
 
 pub use base::BaseImage;
 pub use blob::Layer;
+pub use set::ImageSet;
 
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
 pub(crate) use config::manifest_of;
 pub(crate) use folder::layer_of_folder;
 pub(crate) use layer::{digest, digest_of_file, render as render_digest};
+pub(crate) use set::media_type;
 pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;
