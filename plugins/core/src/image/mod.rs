@@ -21,6 +21,7 @@ mod store;
 pub use base::BaseImage;
 pub use blob::Layer;
 pub use set::ImageSet;
+pub use store::{blobs_in_use, remove_blobs};
 
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
