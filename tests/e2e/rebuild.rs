@@ -1,6 +1,7 @@
 //! `kubectl rebuild` on the example service.
 
 mod deploy;
+pub(crate) mod examples;
 
 use crate::clusters::{Cluster, current};
 use crate::{Case, shared};

@@ -5,6 +5,7 @@
 //! line and column.
 
 mod base;
+mod builder;
 mod dependencies;
 mod deploy;
 mod dockerfile;
@@ -13,10 +14,11 @@ mod parse;
 mod sync;
 
 pub use base::Base;
+pub use builder::Builder;
 pub(crate) use dependencies::{NODE_LOCKS, PYPROJECT, PYTHON_LOCKS, UV_LOCK};
 pub use dependencies::{NodeBuild, PythonBuild};
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
-pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
+pub use dockerfile::{DockerfileBuild, Secret, SecretSource, Value};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
 use document::parse;
@@ -87,9 +89,11 @@ impl Service {
     }
 
     /// All files that the running containers are to have: the image's, then
-    /// those of the sync rules, which win.
+    /// those of the sync rules, which win. What a sync rule names, too, goes where
+    /// that says: the image's place may be one that can't be written.
     pub fn synced(&self) -> Vec<SyncRule> {
-        let of_image = self.image.iter().flat_map(|image| &image.files);
+        let is_named = |from: &Path| self.sync.iter().any(|rule| rule.from == from);
+        let of_image = self.image.iter().flat_map(|image| &image.files).filter(|mapping| !is_named(&mapping.from));
         of_image.map(|mapping| SyncRule::from(mapping.clone())).chain(self.sync.iter().cloned()).collect()
     }
 

@@ -1,12 +1,12 @@
 //! Who builds: a Docker engine, or a BuildKit daemon by its address.
 
+use super::address::Address;
 use super::plan::Plan;
 use super::progress::{Event, Step};
 use super::session::{Agent, Credentials, Folders, Receiver, Secrets, Session};
 use super::solve::{self, Exporter};
 use super::{DockerfileError, Request, Told, classic, link};
 use crate::docker::{DockerError, Engine};
-use crate::project::Builder;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +14,7 @@ use kube::Api;
 use kube::api::AttachParams;
 use std::hash::BuildHasher;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Join, ReadBuf};
@@ -39,17 +39,19 @@ impl Builders {
     pub(super) async fn find(request: &Request<'_>) -> Result<Self, DockerfileError> {
         let Some(builder) = &request.build.builder else { return Ok(Self::Engine(Engine::connect().await?)) };
         let shown = format!("the BuildKit daemon at {builder}");
-        let channel = match builder {
-            Builder::Tcp(address) => link::to_tcp(address).await,
-            Builder::Unix(path) => link::to_socket(path).await,
-            Builder::Container(name) => {
+        let address = Address::of(builder, request.root, &instances(request.docker_config.as_deref()));
+        let channel = match address.map_err(|reason| DockerfileError::connection(&shown)(reason.into()))? {
+            Address::Tcp(address) => link::to_tcp(&address).await,
+            Address::Tls(address, trust) => link::to_tls(&address, &trust).await,
+            Address::Unix(path) => link::to_socket(&path).await,
+            Address::Container(name) => {
                 let engine = Engine::connect().await?;
-                let process = engine.exec(name, DIAL.map(str::to_owned).into()).await?;
+                let process = engine.exec(&name, DIAL.map(str::to_owned).into()).await?;
                 link::channel_on(tokio::io::join(process.stdout, process.stdin)).await
             }
-            Builder::Pod { name, namespace, container } => match &request.cluster {
+            Address::Pod { name, namespace, container } => match &request.cluster {
                 Some((client, current)) => {
-                    to_pod(client.clone(), namespace.as_deref().unwrap_or(current), name, container.as_deref()).await
+                    to_pod(client.clone(), namespace.as_deref().unwrap_or(current), &name, container.as_deref()).await
                 }
                 None => Err("there is no cluster to find the pod in".into()),
             },
@@ -160,6 +162,14 @@ fn session(request: &Request<'_>, plan: &Plan, tar: &Path) -> Result<Session, Do
         agent,
         receiver: Receiver { path: tar.to_owned() },
     })
+}
+
+/// Where buildx describes its builders: `BUILDX_CONFIG`, else beside Docker's
+/// `config.json`.
+fn instances(docker_config: Option<&Path>) -> PathBuf {
+    let own = std::env::var_os("BUILDX_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let beside = || docker_config.and_then(Path::parent).map(|folder| folder.join("buildx"));
+    own.or_else(beside).unwrap_or_default().join("instances")
 }
 
 /// The program beside a daemon that connects its standard streams to it.

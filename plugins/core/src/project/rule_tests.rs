@@ -59,6 +59,14 @@ fn rules_are_read() {
 }
 
 #[test]
+fn a_sync_rule_says_where_files_go_that_the_image_has_too() {
+    let files = "    image: { name: web, files: [{ from: src, to: /app/src }, { from: pages, to: /app/pages }] }\n";
+    let web = read(&built(&format!("{files}    sync: [{{ from: pages, to: /srv/pages }}]\n")));
+    let places: Vec<String> = web.synced().into_iter().map(|rule| rule.to).collect();
+    assert_eq!(places, ["/app/src", "/srv/pages"]);
+}
+
+#[test]
 fn builds_are_read() {
     let go = read(&built("    build: { go: { package: ./cmd/web, folder: services/web, flags: [-tags=dev] } }\n    binary: /web\n"));
     let expected = GoBuild { package: "./cmd/web".into(), folder: Some("services/web".into()), flags: vec!["-tags=dev".into()] };

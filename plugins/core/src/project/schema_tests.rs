@@ -114,6 +114,8 @@ fn what_the_parser_reads_fits_the_schema() {
              { id: c, env: D }], ssh: [default], platform: linux/arm/v7, cacheFrom: [a/b:c], builder: 'kube-pod://a?namespace=b' } }\n    image: { name: a }\n",
         ),
         service("    build: { dockerfile: {} }\n    image: { name: a }\n"),
+        service("    build: { dockerfile: { builder: 'tcp://a:1?certificates=b' } }\n    image: { name: a }\n"),
+        service("    build: { dockerfile: { builder: 'buildx://a' } }\n    image: { name: a }\n"),
         service("    build: { command: { run: [make], watch: [src], folder: x, output: web } }\n    binary: /x/y.z\n"),
         service("    sync: [{ from: ., to: /app/., ignore: ['*.pyc'] }, { from: ./a/../b, to: /.x }]\n"),
         service("    reload: [{ do: none }, { on: [x], do: restart }, { do: { signal: SIGUSR1 } }, { do: { exec: [x] } }]\n"),
