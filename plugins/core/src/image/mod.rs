@@ -12,6 +12,7 @@ mod blob;
 mod config;
 mod elf;
 mod folder;
+mod known;
 mod layer;
 pub mod reference;
 mod set;
@@ -236,14 +237,19 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
     if let Some((path, to, _)) = &program {
         plans.push(layer::of_file(path, to, true)?);
     }
-    let mut own = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
+    let places = spec.files.iter().map(|mapping| &mapping.to).chain(program.iter().map(|(_, to, _)| *to));
+    let known = |to| known::Known::of(cache, root, &[&spec.name, &architecture, to]);
+    let made = plans.iter().zip(places).map(|(plan, to)| known(to).layer(&store, plan));
+    let (mut own, written): (Vec<Layer>, Vec<bool>) = made.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     if !layer::overlap(&plans) {
         // By order of magnitude, so that layers of a similar size don't change
         // places with every edit.
         let assets = own.len() - usize::from(program.is_some());
         own[..assets].sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
     }
-    store.prune();
+    if written.contains(&true) {
+        store.prune();
+    }
     let layers: Vec<Layer> = base.map_or(&[][..], |base| &base.layers).iter().chain(dependencies).cloned().chain(own).collect();
     let entrypoint = match &program {
         Some((_, to, _)) if spec.entrypoint.is_empty() => vec![(*to).clone()],
