@@ -93,7 +93,14 @@ pub(crate) struct PhasesMs {
 }
 
 impl ServiceReport {
-    pub(crate) fn new(service: &Service, image: &ImageSet, sent_bytes: u64, phases_ms: PhasesMs, pods: Vec<String>, rolled_out: bool) -> Self {
+    pub(crate) fn new(
+        service: &Service,
+        image: &ImageSet,
+        sent_bytes: u64,
+        phases_ms: PhasesMs,
+        pods: Vec<String>,
+        rolled_out: bool,
+    ) -> Self {
         let (name, digest) = (service.name.clone(), image.digest.clone());
         let platforms = image.images().iter().filter(|_| image.has_index()).map(|image| format!("linux/{}", image.architecture)).collect();
         Self { name, image: image.reference.clone(), digest, platforms, sent_bytes, phases_ms, rolled_out, pods, steps: Vec::new() }

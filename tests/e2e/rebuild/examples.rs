@@ -133,7 +133,8 @@ fn node() {
 }
 
 fn python() {
-    let app = App::new("python-web", "python").upon_own_base("python:3.13-slim", "entrypoint: [python3, /app/src/app.py]", "/app/src/app.py");
+    let app =
+        App::new("python-web", "python").upon_own_base("python:3.13-slim", "entrypoint: [python3, /app/src/app.py]", "/app/src/app.py");
     both_ways(&app, &["python-web"], "src/greeting.py", "hello from python-web");
     app.serves("python-web", "/", "A page of python-web");
 }
@@ -168,7 +169,8 @@ fn platforms() {
     app.serves("go-web", "/version", "hello from go-web");
     let index = inspected(&pushed, &["--raw"]);
     assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json", "{index}");
-    let named: Vec<&str> = index["manifests"].as_array().unwrap().iter().map(|part| part["platform"]["architecture"].as_str().unwrap()).collect();
+    let named: Vec<&str> =
+        index["manifests"].as_array().unwrap().iter().map(|part| part["platform"]["architecture"].as_str().unwrap()).collect();
     assert_eq!(named, [other, own]);
     for architecture in [own, other] {
         let image = pushed["image"].as_str().unwrap();

@@ -64,8 +64,9 @@ async fn has_target(root: &Path, triple: &str) -> Result<(), CommandError> {
     if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
         return Ok(());
     }
-    Err(CommandError::usage(format!("Rust's target {triple} is not installed"))
-        .with_hint(format!("`rustup target add {triple}`; linking takes a linker for it, too (`target.{triple}.linker` in .cargo/config.toml)")))
+    Err(CommandError::usage(format!("Rust's target {triple} is not installed")).with_hint(format!(
+        "`rustup target add {triple}`; linking takes a linker for it, too (`target.{triple}.linker` in .cargo/config.toml)"
+    )))
 }
 
 fn could_not_start(error: std::io::Error, root: &Path) -> CommandError {

@@ -87,13 +87,7 @@ fn words(text: &[&str]) -> Vec<OsString> {
     text.iter().map(Into::into).collect()
 }
 
-async fn layer(
-    cache: &Path,
-    recipe: &Recipe,
-    required: &[PathBuf],
-    architecture: &str,
-    shutdown: &Shutdown,
-) -> Result<Layer, BuildError> {
+async fn layer(cache: &Path, recipe: &Recipe, required: &[PathBuf], architecture: &str, shutdown: &Shutdown) -> Result<Layer, BuildError> {
     if let Some(missing) = required.iter().find(|path| !recipe.folder.join(path).exists()) {
         return Err(CommandError::usage(format!("{} does not exist", recipe.folder.join(missing).display())).into());
     }
@@ -289,7 +283,10 @@ mod tests {
     async fn what_is_missing_is_told() {
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let BuildError::Tool(error) = node(cache.path(), folder.path(), &build(), local_architecture(), &shutdown).await.unwrap_err() else { panic!() };
+        let BuildError::Tool(error) = node(cache.path(), folder.path(), &build(), local_architecture(), &shutdown).await.unwrap_err()
+        else {
+            panic!()
+        };
         assert!(error.to_string().starts_with("there is no lock file of npm, pnpm or yarn in "), "{error}");
     }
 }

@@ -48,7 +48,10 @@ impl Supply {
         match self {
             Self::Made(made) => {
                 let Some((image, package)) = made.iter().find(|(image, _)| image.architecture == architecture) else {
-                    return Err(wrong_architecture(made.iter().map(|(image, _)| (image.architecture.as_str(), image.reference.clone())), architecture));
+                    return Err(wrong_architecture(
+                        made.iter().map(|(image, _)| (image.architecture.as_str(), image.reference.clone())),
+                        architecture,
+                    ));
                 };
                 let obtained = image.obtain(include).await;
                 obtained.map_err(|source| DeliverError::Base { image: image.reference.clone(), source })?;

@@ -6,9 +6,9 @@ mod standing;
 mod version;
 mod workload;
 
+pub use standing::{standing, stands};
 #[cfg(test)]
 pub(super) use workload::Condition;
-pub use standing::{standing, stands};
 pub use workload::Workload;
 
 use super::apply::AppliedObject;

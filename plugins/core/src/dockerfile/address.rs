@@ -77,7 +77,8 @@ fn of_instance(name: &str, text: &str) -> Result<Address, String> {
         "remote" => {
             let option = |key: &str| options.get(key).filter(|value| !value.is_empty());
             let own = option("cert").zip(option("key")).map(|(certificate, key)| (certificate.into(), key.into()));
-            let trust = option("cacert").map(|authority| Trust { authority: authority.into(), own, server_name: option("servername").cloned() });
+            let trust =
+                option("cacert").map(|authority| Trust { authority: authority.into(), own, server_name: option("servername").cloned() });
             match (node.endpoint.parse::<Builder>()?, trust) {
                 (Builder::Tcp { address, .. }, Some(trust)) => Ok(Address::Tls(address, trust)),
                 (Builder::Buildx(_), _) => Err(format!("the buildx builder {name:?} is at {}", node.endpoint)),

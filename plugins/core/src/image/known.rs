@@ -1,10 +1,10 @@
 //! What layers were made of the last time: files that are as they were are not read
 //! again. A layer that is needed after all is made sure of, see [`Layer::obtain`].
 
+use super::ImageError;
 use super::blob::{Described, LAYER_TYPE, Layer, Supplier, Unobtainable};
 use super::layer::{self, Entry, Plan};
 use super::store::{Receiving, Store};
-use super::ImageError;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;

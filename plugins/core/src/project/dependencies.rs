@@ -68,7 +68,9 @@ impl PythonBuild {
     pub fn inputs(&self) -> Vec<PathBuf> {
         let mut names: Vec<PathBuf> = match &self.requirements {
             // uv's lock file stands beside the project's description.
-            Some(named) if named.ends_with(UV_LOCK) => vec![named.clone(), named.with_file_name(PYPROJECT), named.with_file_name(UV_SETTINGS)],
+            Some(named) if named.ends_with(UV_LOCK) => {
+                vec![named.clone(), named.with_file_name(PYPROJECT), named.with_file_name(UV_SETTINGS)]
+            }
             Some(named) => vec![named.clone()],
             None => PYTHON_LOCKS.iter().chain([&UV_SETTINGS]).map(PathBuf::from).collect(),
         };

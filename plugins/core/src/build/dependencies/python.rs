@@ -19,13 +19,7 @@ const LOCKED: &str = "locked.txt";
 /// # Errors
 /// When there is no such file, uv or pip fails, or what was installed is no use to
 /// `architecture`.
-pub async fn python(
-    cache: &Path,
-    root: &Path,
-    build: &PythonBuild,
-    architecture: &str,
-    shutdown: &Shutdown,
-) -> Result<Layer, BuildError> {
+pub async fn python(cache: &Path, root: &Path, build: &PythonBuild, architecture: &str, shutdown: &Shutdown) -> Result<Layer, BuildError> {
     let folder = build.folder.as_ref().map_or_else(|| root.to_owned(), |folder| root.join(folder));
     let found = || PYTHON_LOCKS.iter().find(|name| folder.join(name).is_file()).map(PathBuf::from);
     let Some(file) = build.requirements.clone().or_else(found) else {
@@ -48,7 +42,8 @@ pub async fn python(
 
 fn pip_install(requirements: &Path) -> Vec<OsString> {
     // Without compiled files, which have times in them.
-    let mut call = words(&["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--no-warn-script-location"]);
+    let mut call =
+        words(&["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--no-warn-script-location"]);
     call.extend(words(&["--quiet", "--target", PACKAGES, "--requirement"]));
     call.push(requirements.into());
     call
@@ -64,7 +59,8 @@ fn uv_export(lock: &Path) -> Vec<OsString> {
 }
 
 fn uv_install(requirements: &Path) -> Vec<OsString> {
-    let mut call = words(&["pip", "install", "--python", "python3", "--link-mode", "copy", "--quiet", "--target", PACKAGES, "--requirement"]);
+    let mut call =
+        words(&["pip", "install", "--python", "python3", "--link-mode", "copy", "--quiet", "--target", PACKAGES, "--requirement"]);
     call.push(requirements.into());
     call
 }
@@ -99,8 +95,7 @@ with zipfile.ZipFile("tiny-1.0-py3-none-any.whl", "w") as wheel:
         assert!(run(&["-c", WHEEL]));
         let wheel = "tiny-1.0-py3-none-any.whl";
         std::fs::write(folder.path().join("requirements.txt"), format!("./{wheel}\n")).unwrap();
-        let build =
-            PythonBuild { folder: None, requirements: None, to: "/lib/py".into(), include: vec![wheel.into()] };
+        let build = PythonBuild { folder: None, requirements: None, to: "/lib/py".into(), include: vec![wheel.into()] };
         let cache = tempfile::tempdir().unwrap();
         let (_switch, shutdown) = Shutdown::manual();
         let layer = python(cache.path(), folder.path(), &build, local_architecture(), &shutdown).await.unwrap();
@@ -150,8 +145,7 @@ with zipfile.ZipFile("tiny-1.0-py3-none-any.whl", "w") as wheel:
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
         let failed = async |requirements: Option<&str>| {
-            let build =
-                PythonBuild { folder: None, requirements: requirements.map(Into::into), to: "/x".into(), include: Vec::new() };
+            let build = PythonBuild { folder: None, requirements: requirements.map(Into::into), to: "/x".into(), include: Vec::new() };
             match python(cache.path(), folder.path(), &build, local_architecture(), &shutdown).await.unwrap_err() {
                 BuildError::Tool(error) => error.to_string(),
                 error @ BuildError::Compile { .. } => panic!("{error}"),

@@ -112,7 +112,12 @@ mod tests {
     fn pods_are_told_apart_by_their_labels() {
         let pod = |name: &str, own: Labels| ObjectMeta { name: Some(name.to_owned()), labels: Some(own), ..ObjectMeta::default() };
         let going = ObjectMeta { deletion_timestamp: Some(Default::default()), ..pod("a-0", labels(&[("app", "a")])) };
-        let pods = [pod("b-1", labels(&[("app", "b")])), pod("a-2", labels(&[("app", "a"), ("more", "x")])), pod("a-1", labels(&[("app", "a")])), going];
+        let pods = [
+            pod("b-1", labels(&[("app", "b")])),
+            pod("a-2", labels(&[("app", "a"), ("more", "x")])),
+            pod("a-1", labels(&[("app", "a")])),
+            going,
+        ];
         assert_eq!(names(&pods, &labels(&[("app", "a")])), ["a-1", "a-2"]);
         assert_eq!(names(&pods, &labels(&[("app", "c")])), [""; 0]);
     }
