@@ -14,6 +14,11 @@ pub(super) enum Address {
     Tcp(String),
     Tls(String, Trust),
     Unix(PathBuf),
+    /// A machine, by the user's own ssh.
+    Ssh {
+        destination: String,
+        port: Option<u16>,
+    },
     /// A container of the Docker engine.
     Container(String),
     Pod {
@@ -36,6 +41,7 @@ impl Address {
                 Self::Tls(address, Trust::in_folder(&root.join(folder), server_name))
             }
             Builder::Unix(path) => Self::Unix(path),
+            Builder::Ssh { destination, port } => Self::Ssh { destination, port },
             Builder::Container(name) => Self::Container(name),
             Builder::Pod { name, namespace, container } => Self::Pod { name, namespace, container },
             Builder::Buildx(name) => {

@@ -7,6 +7,7 @@ use super::session::{Agent, Credentials, Folders, Receiver, Secrets, Session};
 use super::solve::{self, Exporter};
 use super::{DockerfileError, Request, Told, classic, link};
 use crate::docker::{DockerError, Engine};
+use crate::tail::tail_of;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,8 +17,11 @@ use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::process::Stdio;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Join, ReadBuf};
+use tokio::process::Command;
 use tonic::transport::Channel;
 
 /// The builder that was found.
@@ -44,6 +48,7 @@ impl Builders {
             Address::Tcp(address) => link::to_tcp(&address).await,
             Address::Tls(address, trust) => link::to_tls(&address, &trust).await,
             Address::Unix(path) => link::to_socket(&path).await,
+            Address::Ssh { destination, port } => to_ssh(&destination, port).await,
             Address::Container(name) => {
                 let engine = Engine::connect().await?;
                 let process = engine.exec(&name, DIAL.map(str::to_owned).into()).await?;
@@ -172,8 +177,43 @@ fn instances(docker_config: Option<&Path>) -> PathBuf {
     own.or_else(beside).unwrap_or_default().join("instances")
 }
 
+/// So much of what ssh says is kept, and so long it may take to say it.
+const SAID: usize = 4096;
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The program beside a daemon that connects its standard streams to it.
 const DIAL: [&str; 2] = ["buildctl", "dial-stdio"];
+
+/// Whatever ssh asks, nobody is there to answer; keys and agents are.
+async fn to_ssh(destination: &str, port: Option<u16>) -> Result<Channel, BoxError> {
+    let mut command = Command::new("ssh");
+    command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+    if let Some(port) = port {
+        command.args(["-p", &port.to_string()]);
+    }
+    command.args(["--", destination]).args(DIAL);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().map_err(|error| format!("ssh can't be run: {error}"))?;
+    let (Some(stdout), Some(stdin), stderr) = (process.stdout.take(), process.stdin.take(), process.stderr.take()) else {
+        return Err("the streams of ssh are not there".into());
+    };
+    // Its words say why there is no connection.
+    let said = tokio::spawn(tail_of(stderr, SAID));
+    let streams = ProcessStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process };
+    let opened = async {
+        let channel = link::channel_on(streams).await?;
+        // Nothing is heard of ssh's own fate before something is asked.
+        link::answers(&channel).await?;
+        Ok::<_, BoxError>(channel)
+    };
+    match opened.await {
+        Ok(channel) => Ok(channel),
+        Err(error) => {
+            let said = tokio::time::timeout(LAST_WORDS, said).await.ok().and_then(Result::ok).unwrap_or_default();
+            Err(if said.trim().is_empty() { error } else { said.trim().into() })
+        }
+    }
+}
 
 async fn to_pod(client: kube::Client, namespace: &str, name: &str, container: Option<&str>) -> Result<Channel, BoxError> {
     let pods: Api<Pod> = Api::namespaced(client, namespace);
@@ -181,22 +221,22 @@ async fn to_pod(client: kube::Client, namespace: &str, name: &str, container: Op
         AttachParams { container: container.map(str::to_owned), ..AttachParams::default() }.stdin(true).stdout(true).stderr(false);
     let mut process = pods.exec(name, DIAL, &parameters).await?;
     let (Some(stdout), Some(stdin)) = (process.stdout(), process.stdin()) else { return Err("the pod's streams are not there".into()) };
-    link::channel_on(PodStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process }).await
+    link::channel_on(ProcessStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process }).await
 }
 
 /// A connection that ends with the program at its other end.
-struct PodStream<R, W> {
+struct ProcessStream<R, W, P> {
     streams: Join<Pin<Box<R>>, Pin<Box<W>>>,
-    _process: kube::api::AttachedProcess,
+    _process: P,
 }
 
-impl<R: AsyncRead, W: AsyncWrite> AsyncRead for PodStream<R, W> {
+impl<R: AsyncRead, W: AsyncWrite, P: Unpin> AsyncRead for ProcessStream<R, W, P> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.streams).poll_read(context, buffer)
     }
 }
 
-impl<R: AsyncRead, W: AsyncWrite> AsyncWrite for PodStream<R, W> {
+impl<R: AsyncRead, W: AsyncWrite, P: Unpin> AsyncWrite for ProcessStream<R, W, P> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.streams).poll_write(context, buffer)
     }

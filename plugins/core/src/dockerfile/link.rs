@@ -4,8 +4,8 @@ use super::DockerfileError;
 use super::session::{Duplex, Session};
 use crate::docker::{Engine, UpgradeError};
 use crate::registry::client_config;
-use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{BytesMessage, ListWorkersRequest};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::StatusCode;
@@ -152,6 +152,13 @@ pub(super) async fn channel_on(connection: impl Duplex + Unpin + 'static) -> Res
     Ok(tokio::time::timeout(PATIENCE, endpoint.connect_with_connector(connector)).await??)
 }
 
+/// Whether a daemon is at the other end.
+pub(super) async fn answers(channel: &Channel) -> Result<(), BoxError> {
+    let mut control = control_of(channel.clone());
+    tokio::time::timeout(PATIENCE, control.list_workers(ListWorkersRequest::default())).await??;
+    Ok(())
+}
+
 fn control_of(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE).max_encoding_message_size(LARGEST_MESSAGE)
 }
@@ -221,7 +228,7 @@ mod tests {
         // A question that only a daemon has an answer to.
         let ask = async |trust: Trust| {
             let channel = to_tls(&address, &trust).await?;
-            match control_of(channel).list_workers(bollard_buildkit_proto::moby::buildkit::v1::ListWorkersRequest::default()).await {
+            match control_of(channel).list_workers(ListWorkersRequest::default()).await {
                 Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
                 other => Err(BoxError::from(format!("{other:?}"))),
             }

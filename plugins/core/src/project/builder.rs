@@ -22,6 +22,14 @@ pub enum Builder {
     },
     /// `unix:///PATH`
     Unix(PathBuf),
+    /// `ssh://[USER@]HOST[:PORT]`: on a machine that `ssh` gets to, with `buildctl` beside
+    /// it.
+    Ssh {
+        /// `[USER@]HOST`.
+        destination: String,
+        /// What ssh's own settings say when absent.
+        port: Option<u16>,
+    },
     /// `docker-container://NAME`: in a container of the Docker engine.
     Container(String),
     /// `kube-pod://NAME[?namespace=NS][&container=NAME]`: in a pod of the cluster.
@@ -47,6 +55,8 @@ impl fmt::Display for Builder {
                 settings(formatter, &[("certificates", certificates.as_ref()), ("serverName", server_name.as_ref())])
             }
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Self::Ssh { destination, port: Some(port) } => write!(formatter, "ssh://{destination}:{port}"),
+            Self::Ssh { destination, port: None } => write!(formatter, "ssh://{destination}"),
             Self::Container(name) => write!(formatter, "docker-container://{name}"),
             Self::Pod { name, namespace, container } => {
                 write!(formatter, "kube-pod://{name}")?;
@@ -68,7 +78,8 @@ fn settings(formatter: &mut fmt::Formatter<'_>, all: &[(&str, Option<&String>)])
 impl std::str::FromStr for Builder {
     type Err = String;
     fn from_str(address: &str) -> Result<Self, String> {
-        const KNOWN: &str = "tcp://HOST:PORT[?certificates=FOLDER], unix:///PATH, docker-container://NAME, kube-pod://NAME[?namespace=NAMESPACE] or buildx://NAME";
+        const KNOWN: &str = "tcp://HOST:PORT[?certificates=FOLDER], unix:///PATH, ssh://[USER@]HOST[:PORT], docker-container://NAME, \
+                             kube-pod://NAME[?namespace=NAMESPACE] or buildx://NAME";
         let unknown = || format!("{address:?} is no address of a BuildKit daemon: {KNOWN}");
         let (scheme, rest) = address.split_once("://").ok_or_else(unknown)?;
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -94,6 +105,19 @@ impl std::str::FromStr for Builder {
                 Ok(Self::Tcp { address: place.to_owned(), certificates, server_name })
             }
             "unix" if place.starts_with('/') => Ok(Self::Unix(place.into())),
+            "ssh" => {
+                only(&[])?;
+                let (destination, port) = match place.rsplit_once(':') {
+                    Some((destination, port)) => (destination, Some(port.parse().map_err(|_| unknown())?)),
+                    None => (place, None),
+                };
+                let (user, host) = destination.split_once('@').map_or((None, destination), |(user, host)| (Some(user), host));
+                // What begins with a dash would be an option of ssh.
+                if destination.starts_with('-') || !is_name(host) || !user.is_none_or(is_name) {
+                    return Err(unknown());
+                }
+                Ok(Self::Ssh { destination: destination.to_owned(), port })
+            }
             "docker-container" if is_name(place) => only(&[]).map(|()| Self::Container(place.to_owned())),
             "buildx" if is_name(place) => only(&[]).map(|()| Self::Buildx(place.to_owned())),
             "kube-pod" if is_name(place) && given.iter().all(|(_, value)| is_name(value)) => {
@@ -123,6 +147,8 @@ mod tests {
             "tcp://bk.example:1234?certificates=/etc/bk/tls&serverName=bk",
             "tcp://bk.example:1234?certificates=../tls",
             "unix:///run/bk.sock",
+            "ssh://me@bk.example:2222",
+            "ssh://bk",
             "docker-container://buildx_0",
             "kube-pod://a?namespace=b&container=c",
             "buildx://far",
@@ -137,6 +163,10 @@ mod tests {
             "tcp://a:1?serverName=b",
             "tcp://a:1?cert=b",
             "unix://run",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://a b",
+            "ssh://me@host:port",
             "docker-container://",
             "docker-container://a?b=c",
             "kube-pod://a?x=y",

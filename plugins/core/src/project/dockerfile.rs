@@ -213,7 +213,7 @@ mod tests {
     fn mistakes_have_a_place() {
         insta::assert_snapshot!(read("{ context: ../x }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.context: path "../x" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(read("{ platform: arm64 }").unwrap_err(), @r#"devloop.yaml:5:38: services[0].build.dockerfile.platform: "arm64" is no platform; for example linux/amd64 or linux/arm/v7"#);
-        insta::assert_snapshot!(read("{ builder: 'ssh://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "ssh://x" is no address of a BuildKit daemon: tcp://HOST:PORT[?certificates=FOLDER], unix:///PATH, docker-container://NAME, kube-pod://NAME[?namespace=NAMESPACE] or buildx://NAME"#);
+        insta::assert_snapshot!(read("{ builder: 'http://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "http://x" is no address of a BuildKit daemon: tcp://HOST:PORT[?certificates=FOLDER], unix:///PATH, ssh://[USER@]HOST[:PORT], docker-container://NAME, kube-pod://NAME[?namespace=NAMESPACE] or buildx://NAME"#);
         insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.secrets: the secret "a" comes either from a file (`src`) or from a variable (`env`)"#);
         insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"devloop.yaml:5:28: services[0].build.dockerfile: unknown field `arguments`, expected one of `file`, `context`, `target`, `args`, `secrets`, `ssh`, `platform`, `cacheFrom`, `builder`");
     }

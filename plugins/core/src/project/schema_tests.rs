@@ -115,6 +115,7 @@ fn what_the_parser_reads_fits_the_schema() {
         ),
         service("    build: { dockerfile: {} }\n    image: { name: a }\n"),
         service("    build: { dockerfile: { builder: 'tcp://a:1?certificates=b' } }\n    image: { name: a }\n"),
+        service("    build: { dockerfile: { builder: 'ssh://me@a:22' } }\n    image: { name: a }\n"),
         service("    build: { dockerfile: { builder: 'buildx://a' } }\n    image: { name: a }\n"),
         service("    build: { command: { run: [make], watch: [src], folder: x, output: web } }\n    binary: /x/y.z\n"),
         service("    sync: [{ from: ., to: /app/., ignore: ['*.pyc'] }, { from: ./a/../b, to: /.x }]\n"),
