@@ -79,13 +79,12 @@ fn place() -> String {
     format!("{}/examples/{}", registry(&shared()), current().name())
 }
 
-/// What a registry has of an image, as skopeo reads it.
-fn inspected(service: &Value, more: &[&str]) -> Value {
-    let image = service["image"].as_str().unwrap();
-    let (name, digest) = image.split_once('@').unwrap();
-    let name = &name[..name.rfind(':').unwrap()];
-    let words = ["inspect", "--tls-verify=false"].iter().chain(more).map(|word| (*word).to_owned());
-    let said = Program::new("skopeo").args(words.chain([format!("docker://{name}@{digest}")])).run().ok();
+/// Asks skopeo about an image in the registry: `words` are what goes before its name.
+fn skopeo(service: &Value, words: &[&str]) -> Value {
+    let (name, digest) = service["image"].as_str().unwrap().split_once('@').unwrap();
+    // It takes a tag or a digest.
+    let image = format!("docker://{}@{digest}", &name[..name.rfind(':').unwrap()]);
+    let said = Program::new("skopeo").args(words.iter().chain(&["--tls-verify=false", &image])).run().ok();
     serde_json::from_str(&said).unwrap()
 }
 
@@ -103,10 +102,10 @@ fn both_ways(app: &App, services: &[&str], code: &str, greeting: &str) {
     let pushed = app.rebuild(&["--push", &place()]);
     for ((service, before), id) in pushed.iter().zip(&first).zip(&ids) {
         assert_eq!(service["digest"], before["digest"], "the same image, whichever way it goes");
-        let manifest = inspected(service, &["--raw"]);
+        let manifest = skopeo(service, &["inspect", "--raw"]);
         let config = manifest["config"]["digest"].as_str().unwrap();
         assert!(id.contains(config) || id.contains(service["digest"].as_str().unwrap()), "{id} {manifest}");
-        let image = inspected(service, &[]);
+        let image = skopeo(service, &["inspect"]);
         assert_eq!((&image["Digest"], &image["Os"]), (&service["digest"], &Value::from("linux")), "{image}");
         assert_eq!(image["Architecture"], local_architecture(), "{image}");
     }
@@ -167,17 +166,13 @@ fn platforms() {
     let pushed = app.rebuild(&["--platform", &both, "--push", &place()]).remove(0);
     assert_eq!(pushed["platforms"], serde_json::json!([format!("linux/{other}"), format!("linux/{own}")]), "{pushed}");
     app.serves("go-web", "/version", "hello from go-web");
-    let index = inspected(&pushed, &["--raw"]);
+    let index = skopeo(&pushed, &["inspect", "--raw"]);
     assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json", "{index}");
     let named: Vec<&str> =
         index["manifests"].as_array().unwrap().iter().map(|part| part["platform"]["architecture"].as_str().unwrap()).collect();
     assert_eq!(named, [other, own]);
     for architecture in [own, other] {
-        let image = pushed["image"].as_str().unwrap();
-        let (name, digest) = image.split_once('@').unwrap();
-        let name = format!("docker://{}@{digest}", &name[..name.rfind(':').unwrap()]);
-        let said = Program::new("skopeo").args(["--override-arch", architecture, "inspect", "--tls-verify=false", &name]).run().ok();
-        let image: Value = serde_json::from_str(&said).unwrap();
+        let image = skopeo(&pushed, &["--override-arch", architecture, "inspect"]);
         assert_eq!(image["Architecture"], architecture, "{image}");
     }
     let again = app.rebuild(&["--platform", &both, "--push", &place()]).remove(0);
