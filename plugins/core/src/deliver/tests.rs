@@ -1,7 +1,7 @@
 //! Against a containerd of our own, where one is installed and may be started;
 //! elsewhere those tests say so and pass.
 
-use super::package::Content;
+use super::package::{Content, Package};
 use super::*;
 use crate::image;
 use std::process::{Child, Command, Stdio};

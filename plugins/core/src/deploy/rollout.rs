@@ -11,9 +11,7 @@ pub use standing::{standing, stands};
 pub(super) use workload::Condition;
 pub use workload::Workload;
 
-use super::apply::AppliedObject;
-use super::assess::{Cause, Verdict, assess};
-use super::explain_api;
+use super::assess::{Cause, Verdict};
 use crate::cluster::Cluster;
 use crate::error::{CommandError, Result};
 use crate::shutdown::Shutdown;
@@ -21,7 +19,6 @@ use crate::target::{Kind, PodSelection, Target, resolve};
 use crate::ui::human_duration;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as ClusterEvent, Pod};

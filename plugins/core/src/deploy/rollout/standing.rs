@@ -6,13 +6,13 @@ use crate::cluster::Cluster;
 use crate::deploy::apply::AppliedObject;
 use crate::deploy::assess::{Verdict, assess};
 use crate::deploy::explain_api;
-use crate::error::Result;
+use crate::error::{CommandError, Result};
 use crate::target::Kind;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, ObjectMeta};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use std::collections::BTreeMap;
 
 type Labels = BTreeMap<String, String>;
@@ -41,7 +41,7 @@ pub async fn standing(cluster: &Cluster, objects: &[&AppliedObject]) -> Result<V
         let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
         let pods = api.list_metadata(&ListParams::default().labels(&selector(&all))).await;
         let pods = pods.map_err(|error| explain_api(error, format!("could not list the pods in namespace {namespace}")))?;
-        Ok((namespace, pods.items.into_iter().map(|pod| pod.metadata).collect::<Vec<ObjectMeta>>()))
+        Ok::<_, CommandError>((namespace, pods.items.into_iter().map(|pod| pod.metadata).collect::<Vec<ObjectMeta>>()))
     });
     let pods: BTreeMap<&str, Vec<ObjectMeta>> = try_join_all(lists).await?.into_iter().collect();
     Ok(selected
@@ -95,6 +95,7 @@ fn names(pods: &[ObjectMeta], labels: &Labels) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn labels(all: &[(&str, &str)]) -> Labels {
         all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn pods_are_told_apart_by_their_labels() {
         let pod = |name: &str, own: Labels| ObjectMeta { name: Some(name.to_owned()), labels: Some(own), ..ObjectMeta::default() };
-        let going = ObjectMeta { deletion_timestamp: Some(Default::default()), ..pod("a-0", labels(&[("app", "a")])) };
+        let going = ObjectMeta { deletion_timestamp: Some(Time(Timestamp::UNIX_EPOCH)), ..pod("a-0", labels(&[("app", "a")])) };
         let pods = [
             pod("b-1", labels(&[("app", "b")])),
             pod("a-2", labels(&[("app", "a"), ("more", "x")])),
