@@ -116,6 +116,31 @@ mod tests {
         assert_eq!(both.digest, digest(both.document()));
         assert!(both.images().iter().all(|image| image.reference == both.reference) && both.reference != one.reference);
         assert_eq!(both.for_architecture("arm64").unwrap().manifest_digest, both.images()[1].manifest_digest);
-        insta::assert_json_snapshot!(serde_json::from_slice::<Value>(both.document()).unwrap(), @"");
+        insta::assert_json_snapshot!(serde_json::from_slice::<Value>(both.document()).unwrap(), @r#"
+        {
+          "manifests": [
+            {
+              "digest": "sha256:63d2c3ef0363da50541d47b696af9bdd5306adce0a83b8d8a9d7488953acc412",
+              "mediaType": "application/vnd.oci.image.manifest.v1+json",
+              "platform": {
+                "architecture": "amd64",
+                "os": "linux"
+              },
+              "size": 397
+            },
+            {
+              "digest": "sha256:c6bad06da505c7b48dc880c25a07277473e297d69e7e69d30c47b4a2ebb6f14e",
+              "mediaType": "application/vnd.oci.image.manifest.v1+json",
+              "platform": {
+                "architecture": "arm64",
+                "os": "linux"
+              },
+              "size": 397
+            }
+          ],
+          "mediaType": "application/vnd.oci.image.index.v1+json",
+          "schemaVersion": 2
+        }
+        "#);
     }
 }

@@ -11,8 +11,8 @@ use crate::target::Kind;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use kube::Api;
+use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use std::collections::BTreeMap;
 
 type Labels = BTreeMap<String, String>;
