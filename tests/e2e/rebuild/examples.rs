@@ -143,6 +143,7 @@ fn workspace() {
     both_ways(&app, &["orders", "stock"], "orders/src/greeting.rs", "hello from orders");
     app.serves("orders", "/", "A page of orders");
     // What both are made of is about both, as git tells it.
+    app.0.write(".gitignore", "target\n");
     let git = |arguments: &[&str]| Program::new("git").args(["-c", "user.name=a", "-c", "user.email=a@b.c"]).args(arguments);
     for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message", "all"]] {
         git(arguments).current_dir(&app.0.folder).run().ok();

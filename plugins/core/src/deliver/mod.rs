@@ -248,7 +248,7 @@ impl Source {
 /// When there is no such image, or the file is truncated or none.
 pub async fn find(origin: Origin<'_>) -> Result<Source, DeliverError> {
     Ok(Source(match origin {
-        Origin::Docker(name) => Supply::Engine(EngineImage::inspect(&Engine::connect().await?, name).await?),
+        Origin::Docker(name) => Supply::Engine(Box::new(EngineImage::inspect(&Engine::connect().await?, name).await?)),
         Origin::File(path) => Supply::Archive(open(path).await?),
     }))
 }

@@ -15,7 +15,7 @@ pub(super) enum Supply {
     /// A tar or a folder.
     Archive(Archive),
     /// A Docker engine.
-    Engine(EngineImage),
+    Engine(Box<EngineImage>),
 }
 
 impl Supply {

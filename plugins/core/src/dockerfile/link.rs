@@ -206,7 +206,7 @@ mod tests {
                 let Ok(stream) = acceptor.accept(stream).await else { continue };
                 let service = hyper::service::service_fn(async |_| {
                     let answer = http::Response::builder().header("content-type", "application/grpc").header("grpc-status", "12");
-                    Ok::<_, io::Error>(answer.body(http_body_util::Empty::<bytes::Bytes>::new()).map_err(io::Error::other)?)
+                    answer.body(http_body_util::Empty::<bytes::Bytes>::new())
                 });
                 let connection = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
