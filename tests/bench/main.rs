@@ -52,7 +52,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 21] = [
+const BENCHMARKS: [Benchmark; 22] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -71,6 +71,7 @@ const BENCHMARKS: [Benchmark; 21] = [
         Measure::There(rebuild::changed),
     ),
     ("rebuild-noop", "`kubectl rebuild` of 20 services when nothing has changed", 10, Measure::Anywhere(rebuild::unchanged)),
+    ("rebuild-large", "the memory of `kubectl rebuild` of an image of 2 GiB, imported and pushed", 1, Measure::Anywhere(rebuild::large)),
     ("save-static", "file saved -> served by the pod, next to `kubectl cp` of the same file", 30, Measure::Anywhere(session::save_static)),
     ("save-static-10", "the same, until the last of ten pods serves it", 30, Measure::Anywhere(session::save_static_ten)),
     ("save-static-api", "the same in one pod, through nothing but the API", 30, Measure::Anywhere(session::save_static_api)),

@@ -63,8 +63,9 @@ pub(crate) fn changed(runs: usize) -> Figures {
 fn push(registry: &str, image: &Image) -> (Duration, registry::Pushed) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let started = Instant::now();
-    let pushed =
-        runtime.block_on(registry::push_with(registry, image, "ours", "dev", &PushOptions::default(), &Progress::default())).unwrap();
+    let pushed = runtime
+        .block_on(registry::push_with(registry, &image.clone().into(), "ours", "dev", &PushOptions::default(), &Progress::default()))
+        .unwrap();
     (started.elapsed(), pushed)
 }
 

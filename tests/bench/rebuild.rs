@@ -1,9 +1,12 @@
 //! A changed file in an image with a large base until a new pod serves it, next
-//! to what people do by hand; and a rebuild of many services without a change.
+//! to what people do by hand; a rebuild of many services without a change; and the
+//! memory that a large image takes.
 
 use crate::figures::Figures;
 use crate::load::random;
 use crate::measure::{On, environment, ms, until_served};
+use devloop_core::image;
+use devloop_core::project::{FileMapping, ImageSpec};
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::program::Program;
 use devloop_tests::shop::Shop;
@@ -92,6 +95,58 @@ pub(crate) fn unchanged(runs: usize, on: On) -> Figures {
     }
     environment.clear();
     figures
+}
+
+/// How much memory an image of 2 GiB takes: half of it is its base, an archive of which
+/// the nodes have nothing, half is a file of the project.
+pub(crate) fn large(runs: usize, on: On) -> Figures {
+    const HALF_BYTES: u64 = 1 << 30;
+    let environment = environment(on);
+    environment.up();
+    let shop = Shop::copy(&environment, "bench-large");
+    let sparse = |path: &Path| std::fs::File::create(path).unwrap().set_len(HALF_BYTES).unwrap();
+    let scratch = environment.scratch("large");
+    sparse(&scratch.join("data"));
+    let files = vec![FileMapping { from: "data".into(), to: "/opt/base".into() }];
+    let spec = ImageSpec { name: "large-base".into(), files, ..ImageSpec::default() };
+    let base = image::assemble(&scratch.join("cache"), &spec, &image::Ingredients::of(&scratch)).unwrap();
+    base.write_archive(&[], std::fs::File::create(shop.folder.join("base.tar")).unwrap()).unwrap();
+    std::fs::create_dir_all(shop.folder.join("assets")).unwrap();
+    sparse(&shop.folder.join("assets/data"));
+    shop.edit("devloop.yaml", "base: scratch", "base: oci:base.tar");
+    shop.edit("devloop.yaml", "      files:\n", "      files:\n        - from: assets\n          to: /srv/static/assets\n");
+    let mut figures = Figures::default();
+    for (name, way, peak) in [("import", ["--via", "node"], "importPeakMB"), ("push", ["--via", "api"], "pushPeakMB")] {
+        let mut most: f64 = 0.0;
+        for run in 0..runs {
+            std::fs::write(shop.folder.join("assets/marker.txt"), format!("{name} {run}")).unwrap();
+            let arguments = shop.context().into_iter().chain(shop.file()).chain(way.map(str::to_owned));
+            let started = Instant::now();
+            most = most.max(peak_megabytes(environment.plugin("kubectl-rebuild", arguments)));
+            let took = ms(started.elapsed());
+            figures.samples.push(took);
+            figures.phase(name, took);
+        }
+        figures.more.insert(peak, most);
+    }
+    environment.clear();
+    figures
+}
+
+/// Runs a program to its end; answers the most memory that it had, in megabytes.
+fn peak_megabytes(program: Program) -> f64 {
+    let mut running = program.start();
+    let path = format!("/proc/{}/status", running.child.id());
+    let mut kilobytes = 0.0;
+    // The kernel keeps the peak: the last look before the end is near enough.
+    while running.child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kilobytes = peak.unwrap_or(kilobytes);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(running.child.wait().unwrap().success(), "the program failed");
+    kilobytes / 1024.0
 }
 
 fn rebuild(shop: &Shop) -> serde_json::Value {

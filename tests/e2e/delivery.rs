@@ -94,7 +94,7 @@ fn pushed() {
 }
 
 /// What the node has, asked with a stock tool where one is at hand.
-fn on_kind_node() -> Option<Vec<String>> {
+pub(crate) fn on_kind_node() -> Option<Vec<String>> {
     let Engine::Kind { .. } = shared().engine else { return None };
     let node = format!("{}-control-plane", shared().name);
     let names = docker::docker(["exec", &node, "ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).run().ok();

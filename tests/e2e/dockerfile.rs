@@ -8,6 +8,7 @@ use devloop_tests::docker::{docker, import_toolbox};
 use devloop_tests::eventually;
 use devloop_tests::example::Example;
 use devloop_tests::program::{Program, Said};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -25,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("dockerfile::context_is_what_docker_takes", context),
         ("dockerfile::secrets_are_read_and_not_kept", secrets),
         ("dockerfile::classic_builder_makes_it_too", classic),
+        ("dockerfile::a_build_that_is_interrupted_ends", interrupted),
     ]
 }
 
@@ -220,6 +222,32 @@ fn classic() {
     example.edit("Dockerfile", "EXPOSE 8080", "RUN echo the last words && exit 3");
     let error = rebuild(&example, &[]).env("DOCKER_BUILDKIT", "0").run().fails_with(1);
     assert!(error.contains("Dockerfile:14: ") && error.contains("exit code 3") && error.contains("\n  the last words"), "{error}");
+}
+
+fn interrupted() {
+    import_base();
+    for buildkit in ["1", "0"] {
+        let example = example();
+        // A number that no other program has. Not by a user's name: the base has no list of them.
+        example.edit("Dockerfile", "COPY version", "RUN sleep 43219\nCOPY version");
+        let mut running = rebuild(&example, &[]).env("DOCKER_BUILDKIT", buildkit).start();
+        let sleeps = || {
+            let numbers = std::fs::read_dir("/proc").unwrap().flatten();
+            let lines = numbers.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+            // A shell may run its own sleep under its own name.
+            lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains("sleep 43219")).count()
+        };
+        eventually("the step runs", Duration::from_secs(60), || {
+            assert_eq!(running.child.try_wait().unwrap(), None, "the build ended by itself");
+            if sleeps() > 0 { Ok(()) } else { Err("no sleep".to_owned()) }
+        });
+        running.signal(Signal::SIGINT);
+        let status = running.child.wait().unwrap();
+        assert!(!status.success(), "{status}");
+        eventually("the engine ends the step", Duration::from_secs(30), || {
+            if sleeps() == 0 { Ok(()) } else { Err("it still runs".to_owned()) }
+        });
+    }
 }
 
 fn no_engine() {

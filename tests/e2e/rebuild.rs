@@ -1,6 +1,7 @@
 //! `kubectl rebuild` on the example service.
 
 mod deploy;
+pub(crate) mod examples;
 
 use crate::clusters::{Cluster, current};
 use crate::{Case, shared};
@@ -13,6 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let own: Vec<Case> = vec![
         ("rebuild::builds_delivers_and_rolls_out", builds),
         ("rebuild::equal_digest_means_no_rollout", unchanged),
+        ("rebuild::two_at_once_end_well", two_at_once),
         ("rebuild::code_that_does_not_compile_changes_nothing", does_not_compile),
         ("rebuild::unreadable_manifest_changes_nothing", bad_manifest),
         ("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
@@ -90,6 +92,17 @@ fn unchanged() {
 fn rebuild(more: &[&str]) -> devloop_tests::program::Said {
     let arguments = shop().context().into_iter().chain(shop().file()).chain(more.iter().map(|word| (*word).to_owned()));
     shared().plugin("kubectl-rebuild", arguments).run()
+}
+
+fn two_at_once() {
+    shop().greet(&format!("built twice on {}", current().name()));
+    let digests: Vec<String> = std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| shop().rebuild()["services"][0]["digest"].as_str().unwrap().to_owned()));
+        both.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert!(ask("/api/version").contains("built twice on"));
+    assert_eq!(shop().rebuild()["services"][0]["rolledOut"], false);
 }
 
 fn does_not_compile() {

@@ -56,23 +56,23 @@ impl Example {
         copy_example(&self.name, &self.folder);
     }
 
-    /// Deploys it: by `kubectl rebuild` where the project says how its image is
-    /// made, else from an image of the harness, which is put on the nodes of
-    /// `nodes`. Comes back when it runs.
+    /// Deploys it: from an image of the harness, which is put on the nodes of `nodes`,
+    /// where it would be built upon what only a registry has; else by `kubectl
+    /// rebuild`. Comes back when it runs.
     ///
     /// # Panics
     /// When that fails.
     pub fn deploy(&self, nodes: &Environment) {
         let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", self.namespace);
         self.environment.apply_manifest(&namespace);
-        if std::fs::read_to_string(self.folder.join("devloop.yaml")).unwrap().contains("\n    image:") {
-            self.environment.plugin("kubectl-rebuild", self.arguments()).run().ok();
-        } else {
+        if images::has_recipe(&self.name) {
             let archive = images::archive(&self.name, &self.folder);
             nodes.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
             let manifest = std::fs::read_to_string(self.folder.join(format!("k8s/{}.yaml", self.name))).unwrap();
             let manifest = manifest.replace(&format!("image: {}\n", self.name), &format!("image: {}\n", images::reference(&self.name)));
             self.kubectl(&["apply", "-f", "-"]).input(manifest).run().ok();
+        } else {
+            self.environment.plugin("kubectl-rebuild", self.arguments()).run().ok();
         }
         self.rolled_out();
     }

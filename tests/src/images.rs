@@ -38,6 +38,11 @@ struct Recipe {
     files: Vec<(&'static str, &'static str)>,
 }
 
+/// Whether the image of an example is made here.
+pub fn has_recipe(example: &str) -> bool {
+    ["go-web", "node-web", "python-web", "static-site", "shell-loop"].contains(&example)
+}
+
 /// Makes the image of an example from a copy of its folder; answers the archive
 /// for `kubectl devenv load`.
 ///

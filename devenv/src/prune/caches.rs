@@ -4,6 +4,7 @@ use super::plan::{Cached, Caches};
 use crate::embedded::NODE_INIT;
 use devloop_core::error::{ErrorContext, Result};
 use devloop_core::files::{self, FileLock};
+use devloop_core::image;
 use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -21,11 +22,7 @@ pub(super) fn gather(cache: &Path, current: &Path) -> Caches {
     };
     Caches {
         programs: programs.collect(),
-        // Names that begin with a dot are of runs that use the others.
-        layers: entries(&cache.join("layers"))
-            .into_iter()
-            .filter(|layer| !layer.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
-            .collect(),
+        layers: layers(cache),
         // Somebody makes one now: what it uses can't be told.
         node_images: if is_locked(&node_images.join("lock")) {
             Vec::new()
@@ -33,6 +30,19 @@ pub(super) fn gather(cache: &Path, current: &Path) -> Caches {
             entries(&node_images).into_iter().filter(is_made).collect()
         },
     }
+}
+
+/// The layers that no run uses now; none where that can't be told.
+fn layers(cache: &Path) -> Vec<Cached> {
+    let Ok(used) = image::blobs_in_use(cache) else { return Vec::new() };
+    // Names that begin with a dot are of runs that use the others.
+    let is_own = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    entries(&cache.join("layers")).into_iter().filter(|layer| !is_own(&layer.path) && !used.contains(&layer.path)).collect()
+}
+
+/// Removes layers that no run uses.
+pub(super) fn remove_layers(cache: &Path, paths: &[PathBuf]) -> Result<()> {
+    image::remove_blobs(cache, paths).with_context(|| format!("could not remove layers from {}", cache.display()))
 }
 
 /// Removes files and folders; absent is fine.

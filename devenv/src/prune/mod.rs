@@ -109,6 +109,7 @@ async fn execute(context: &Context, providers: &Providers, place: &Place<'_>, it
             None => Ok(()),
         },
         Action::RemovePaths { paths } => caches::remove(paths),
+        Action::RemoveLayers { paths } => caches::remove_layers(&place.directories.cache, paths),
         Action::RemoveEnvironment { name } => leftovers::remove(context, providers, place.directories, name).await,
         Action::RemoveCreated { created } => match &place.engine {
             Some(engine) => crate::registry::remove_abandoned(context, engine, place.directories, created).await,

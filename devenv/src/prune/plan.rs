@@ -52,7 +52,7 @@ pub(super) struct RegistryBlobs {
 pub(super) struct Caches {
     /// Node programs, with whether something uses them.
     pub(super) programs: Vec<(Cached, bool)>,
-    /// Layers of images that were made here.
+    /// Layers of images that were made here and that no run uses.
     pub(super) layers: Vec<Cached>,
     /// What kind node images are made from.
     pub(super) node_images: Vec<Cached>,
@@ -100,6 +100,7 @@ pub(super) enum Action {
     CollectNode { node: String },
     CollectContainer,
     RemovePaths { paths: Vec<PathBuf> },
+    RemoveLayers { paths: Vec<PathBuf> },
     RemoveEnvironment { name: String },
     RemoveCreated { created: Created },
 }
@@ -199,7 +200,10 @@ fn caches(caches: &Caches) -> Vec<Item> {
     }
     let old: Vec<&Cached> = caches.layers.iter().filter(|layer| layer.age > RECENT_SECONDS).collect();
     if !old.is_empty() {
-        items.push(item("layers", format!("{} layers", old.len()), &old, "not used for an hour; made again when needed"));
+        let layers = item("layers", format!("{} layers", old.len()), &old, "not used for an hour; made again when needed");
+        // A run may begin to use one of them before they are removed.
+        let paths = old.iter().map(|layer| layer.path.clone()).collect();
+        items.push(Item { action: Action::RemoveLayers { paths }, ..layers });
     }
     let mut youngest: BTreeMap<String, &Cached> = BTreeMap::new();
     for cached in &caches.node_images {

@@ -5,27 +5,27 @@
 //! line and column.
 
 mod base;
+mod builder;
 mod dependencies;
 mod deploy;
 mod dockerfile;
 mod document;
+mod image;
 mod parse;
 mod sync;
 
 pub use base::Base;
-pub(crate) use dependencies::NODE_LOCKS;
+pub use builder::Builder;
+pub(crate) use dependencies::{NODE_LOCKS, PYPROJECT, PYTHON_LOCKS, UV_LOCK};
 pub use dependencies::{NodeBuild, PythonBuild};
 pub use deploy::{DeploySpec, HelmSpec, ImageField, ImageStep};
-pub use dockerfile::{Builder, DockerfileBuild, Secret, SecretSource, Value};
+pub use dockerfile::{DockerfileBuild, Secret, SecretSource, Value};
+pub use image::{FileMapping, ImageSpec};
 pub use sync::{HttpCall, ReloadAction, ReloadRule, RestartBy, RestartSpec, SyncRule};
 
 use document::parse;
-use parse::{
-    image_name, image_path, inside_path, inside_paths, optional_container_path, optional_image_path, optional_inside_path, optional_signal,
-    service_name,
-};
+use parse::{inside_paths, optional_image_path, optional_inside_path, service_name};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The file's name.
@@ -87,9 +87,11 @@ impl Service {
     }
 
     /// All files that the running containers are to have: the image's, then
-    /// those of the sync rules, which win.
+    /// those of the sync rules, which win. What a sync rule names, too, goes where
+    /// that says: the image's place may be one that can't be written.
     pub fn synced(&self) -> Vec<SyncRule> {
-        let of_image = self.image.iter().flat_map(|image| &image.files);
+        let is_named = |from: &Path| self.sync.iter().any(|rule| rule.from == from);
+        let of_image = self.image.iter().flat_map(|image| &image.files).filter(|mapping| !is_named(&mapping.from));
         of_image.map(|mapping| SyncRule::from(mapping.clone())).chain(self.sync.iter().cloned()).collect()
     }
 
@@ -132,7 +134,7 @@ pub enum Build {
     Go(GoBuild),
     /// By npm, pnpm or yarn: what the sources need.
     Node(NodeBuild),
-    /// By pip: what the sources need.
+    /// By uv or pip: what the sources need.
     Python(PythonBuild),
     /// By any program.
     Command(CommandBuild),
@@ -199,69 +201,6 @@ pub struct CargoBuild {
     /// Path of the Cargo.toml, relative to the root; the root's when absent.
     #[serde(default, deserialize_with = "optional_inside_path")]
     pub manifest: Option<PathBuf>,
-}
-
-/// What a service's image holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImageSpec {
-    /// Its name without registry and tag; manifests refer to it by this name.
-    #[serde(deserialize_with = "image_name")]
-    pub name: String,
-    /// What it is built upon; nothing when absent.
-    #[serde(default)]
-    pub base: Base,
-    /// `uid`, `uid:gid` or a name; the base's, else root, when absent.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// Program and first arguments; when empty the binary, else the base's.
-    #[serde(default)]
-    pub entrypoint: Vec<String>,
-    /// Default further arguments.
-    #[serde(default)]
-    pub cmd: Vec<String>,
-    /// Environment variables.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Working directory, absolute; the base's, else `/`, when absent.
-    #[serde(default, deserialize_with = "optional_image_path")]
-    pub workdir: Option<String>,
-    /// Where the built binary goes, absolute; absent in an image of files only.
-    #[serde(default, deserialize_with = "optional_container_path")]
-    pub binary: Option<String>,
-    /// What else goes in.
-    #[serde(default)]
-    pub files: Vec<FileMapping>,
-    /// TCP ports that it listens on; documentation only, as in any image.
-    #[serde(default)]
-    pub ports: Vec<u16>,
-    /// Labels, beside the base's.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// The signal that ends it, such as `SIGINT`; the base's, else SIGTERM, when
-    /// absent.
-    #[serde(default, deserialize_with = "optional_signal")]
-    pub stop_signal: Option<String>,
-    /// Whether the binary goes without its symbols, which are kept on this machine;
-    /// it does when absent.
-    #[serde(default)]
-    pub strip: Option<bool>,
-    /// Whether the image says what it is made of, in annotations of the OCI image
-    /// specification: then it is another one for each commit.
-    #[serde(default)]
-    pub annotations: bool,
-}
-
-/// A file or folder of the project that goes into the image.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileMapping {
-    /// Relative to the root.
-    #[serde(deserialize_with = "inside_path")]
-    pub from: PathBuf,
-    /// Absolute in the image: of the file, or of the folder whose content it is.
-    #[serde(deserialize_with = "image_path")]
-    pub to: String,
 }
 
 /// Why there is no usable project file.
@@ -423,6 +362,7 @@ mod tests {
     use super::parse::normalize_inside;
     use super::*;
     use crate::target::{Kind, Target};
+    use std::collections::BTreeMap;
     use std::path::Component;
 
     const SHOP: &str = r#"apiVersion: devloop/v1

@@ -65,9 +65,9 @@ pub struct Args {
     /// Say how long each phase took, in milliseconds
     #[arg(long)]
     pub print_timeline: bool,
-    /// The platform to build for [default: this machine's]
-    #[arg(long, value_name = "linux/ARCHITECTURE")]
-    pub platform: Option<String>,
+    /// Platforms to build for, with commas between them: of several, a registry gets an index [default: this machine's]
+    #[arg(long, value_name = "linux/ARCHITECTURE", value_delimiter = ',')]
+    pub platform: Vec<String>,
     /// Push to this registry, which the nodes pull from: a place for all images, or the whole name of one
     #[arg(long, visible_alias = "registry", value_name = "HOST[:PORT][/PATH][:TAG]")]
     pub push: Option<String>,
@@ -148,6 +148,9 @@ Examples:
 
   # To a registry that the nodes pull from, with the credentials of `docker login`
   kubectl rebuild --push registry.example.com/team
+
+  # For nodes of two kinds
+  kubectl rebuild --push registry.example.com/team --platform linux/amd64,linux/arm64
 
   # What devloop delivered, and what of it nothing uses any more
   kubectl rebuild image ls

@@ -10,7 +10,7 @@ use devloop_core::deliver::rates::{Estimate, Expectation, Rates};
 use devloop_core::deliver::{self, Progress, ledger};
 use devloop_core::environment::Directories;
 use devloop_core::error::CommandError;
-use devloop_core::image::Image;
+use devloop_core::image::ImageSet;
 use devloop_core::node::Node;
 use devloop_core::registry::{self, Access, Hosting, PushOptions};
 use devloop_core::ui::{human_bytes, human_duration};
@@ -91,7 +91,7 @@ impl Destination {
 
     /// Takes the cheapest of the ways that can work, by what they have cost so
     /// far; answers a line that says so, where there was something to choose.
-    pub(crate) async fn choose(mut self, images: &[&Image]) -> (Self, Option<String>) {
+    pub(crate) async fn choose(mut self, images: &[&ImageSet]) -> (Self, Option<String>) {
         if self.ways.len() < 2 {
             tracing::info!(way = self.way().key(), "images go there, there is no other way");
             return (self, None);
@@ -137,15 +137,18 @@ impl Destination {
     }
 
     /// The image under the name that the nodes will know it by.
-    pub(crate) fn name(&self, image: Image) -> Image {
+    pub(crate) fn name(&self, image: ImageSet) -> ImageSet {
         match self.way() {
             Way::Nodes(_) => image,
-            Way::Registry(place) => Image { reference: place.reference(&image), ..image },
+            Way::Registry(place) => {
+                let reference = place.reference(&image);
+                image.named(&reference)
+            }
         }
     }
 
     /// Delivers the image. It is there for every pod then, or this fails.
-    pub(crate) async fn deliver(&self, image: &Image, progress: &Progress) -> Result<Delivered> {
+    pub(crate) async fn deliver(&self, image: &ImageSet, progress: &Progress) -> Result<Delivered> {
         let started = Instant::now();
         let delivered = match self.way() {
             Way::Nodes(nodes) => to_nodes(nodes, image, progress).await?,
@@ -157,7 +160,7 @@ impl Destination {
         Ok(delivered)
     }
 
-    async fn to_registry(&self, place: &Place, image: &Image, progress: &Progress) -> Result<Delivered> {
+    async fn to_registry(&self, place: &Place, image: &ImageSet, progress: &Progress) -> Result<Delivered> {
         let (repository, tag) = place.repository(image);
         let entries = ledger::read(&self.directories.state, &self.context).unwrap_or_default();
         let options = PushOptions { access: self.access.clone(), mount_from: place.neighbours(&repository, &entries), piece_bytes: None };
@@ -166,7 +169,7 @@ impl Destination {
             registry: place.host.clone(),
             reference: image.reference.clone(),
             digest: pushed.digest,
-            bytes: image.layers.iter().map(|layer| layer.size).sum(),
+            bytes: image.size(),
             delivered: jiff::Timestamp::now().as_second(),
         };
         // The image is there; that it can't be listed later is no reason to fail.
@@ -176,7 +179,7 @@ impl Destination {
         Ok(Delivered {
             sent_bytes: pushed.sent_bytes,
             sent_layers: pushed.sent_layers,
-            total_layers: image.layers.len(),
+            total_layers: image.images().iter().map(|image| image.layers.len()).sum(),
             already_present: pushed.sent_bytes == 0,
             ms: milliseconds(pushed.duration),
         })
@@ -184,7 +187,7 @@ impl Destination {
 
     /// How many bytes [`Destination::deliver`] would send; `None` when the image
     /// is everywhere already.
-    pub(crate) async fn missing_bytes(&self, image: &Image) -> Result<Option<u64>> {
+    pub(crate) async fn missing_bytes(&self, image: &ImageSet) -> Result<Option<u64>> {
         match self.way() {
             Way::Nodes(nodes) => Ok(deliver::missing_bytes(nodes, image).await?),
             Way::Registry(place) => {
@@ -213,7 +216,7 @@ impl Way {
     }
 }
 
-fn estimate(rates: &Rates, way: &Way, images: &[&Image]) -> Estimate {
+fn estimate(rates: &Rates, way: &Way, images: &[&ImageSet]) -> Estimate {
     let (expected, places) = match way {
         Way::Nodes(nodes) => (Expectation::IMPORT, nodes.len() as u64),
         Way::Registry(place) if place.is_local() => (Expectation::LOCAL_REGISTRY, 1),
@@ -255,9 +258,9 @@ fn ways(via: Via, push: Option<Place>, nodes: Vec<Node>, hosting: Option<Hosting
     Ok(ways)
 }
 
-async fn to_nodes(nodes: &[Node], image: &Image, progress: &Progress) -> Result<Delivered> {
+async fn to_nodes(nodes: &[Node], image: &ImageSet, progress: &Progress) -> Result<Delivered> {
     let started = Instant::now();
-    let mut sum = Delivered { sent_bytes: 0, sent_layers: 0, total_layers: image.layers.len(), already_present: true, ms: 0 };
+    let mut sum = Delivered { sent_bytes: 0, sent_layers: 0, total_layers: 0, already_present: true, ms: 0 };
     for node in deliver::to_nodes(nodes, image, progress).await? {
         let delivery = node.outcome.map_err(|error| match nodes {
             [_] => error.into(),
@@ -265,6 +268,7 @@ async fn to_nodes(nodes: &[Node], image: &Image, progress: &Progress) -> Result<
         })?;
         sum.sent_bytes += delivery.sent_bytes;
         sum.sent_layers = sum.sent_layers.max(delivery.sent_layers);
+        sum.total_layers = sum.total_layers.max(delivery.total_layers);
         sum.already_present &= delivery.already_present;
     }
     sum.ms = milliseconds(started.elapsed());

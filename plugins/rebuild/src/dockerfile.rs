@@ -15,14 +15,15 @@ pub(crate) async fn build(
     gathered: &Gathered,
     planned: &PlannedService,
     build: &DockerfileBuild,
-    platform: &Platform,
+    platform: Option<&Platform>,
 ) -> Result<Built> {
     let name = &planned.service.name;
     let mut build = build.clone();
     // The engine may be another machine: without a word its own platform counts.
-    if build.platform.is_none() && !platform.is_local() {
+    if let Some(platform) = platform {
         build.platform = Some(format!("linux/{}", platform.architecture()));
     }
+    let shown = &platform.map_or_else(|| name.clone(), |platform| format!("{name} for {}", platform.architecture()));
     let build = &build;
     let request = dockerfile::Request {
         root: &gathered.root,
@@ -32,7 +33,7 @@ pub(crate) async fn build(
         docker_config: gathered.destination.access().docker_config.clone(),
         cluster: Some((gathered.cluster.client.clone(), gathered.cluster.namespace.clone())),
     };
-    let step = context.ui.step(format!("building {name}"));
+    let step = context.ui.step(format!("building {shown}"));
     let tell = |event: Event| match event {
         Event::Began(what) => step.detail(what),
         Event::Said(what) => step.detail(what),
@@ -42,9 +43,9 @@ pub(crate) async fn build(
     let outcome = context.shutdown.guard(dockerfile::build(&request, &tell)).await;
     let built = outcome.map_err(|error| match error.status() {
         ExitStatus::Interrupted => error.with_hint("the build was ended; nothing was changed in the cluster"),
-        _ => CommandError::new(format!("could not build {name}")).caused_by(error).with_hint("nothing was changed in the cluster"),
+        _ => CommandError::new(format!("could not build {shown}")).caused_by(error).with_hint("nothing was changed in the cluster"),
     })?;
-    step.done(summary(name, &built));
+    step.done(summary(shown, &built));
     Ok(built)
 }
 

@@ -11,7 +11,7 @@ use crate::rollout::{self, Commit};
 use devloop_core::deliver::Progress;
 use devloop_core::deploy::{self, Applied, ApplyOptions, Change, Manifest};
 use devloop_core::dockerfile::Step;
-use devloop_core::image::Image;
+use devloop_core::image::ImageSet;
 use devloop_core::project::ImageField;
 use devloop_core::ui::human_bytes;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// A service on its way.
 pub(crate) struct Work<'a> {
     pub(crate) planned: &'a PlannedService,
-    pub(crate) image: Image,
+    pub(crate) image: ImageSet,
     pub(crate) phases: PhasesMs,
     pub(crate) sent_bytes: u64,
     /// Of a Dockerfile's build.
@@ -70,11 +70,11 @@ fn runs_already(work: &Work<'_>, outcome: &Applied, manifests: &[Manifest], fiel
 /// Builds all services and makes their images, named for where they are to go.
 async fn build_all<'a>(context: &Context, request: &Request, gathered: &'a Gathered) -> Result<(Destination, Vec<Work<'a>>)> {
     let mut work = Vec::with_capacity(gathered.plan.services.len());
-    for made in make::all(context, gathered, &request.platform).await? {
+    for made in make::all(context, gathered, &request.platforms).await? {
         let phases = PhasesMs { compile: made.compile, assemble: made.assemble, ..PhasesMs::default() };
         work.push(Work { planned: made.planned, image: made.image, phases, sent_bytes: 0, steps: made.steps });
     }
-    let images: Vec<&Image> = work.iter().map(|work| &work.image).collect();
+    let images: Vec<&ImageSet> = work.iter().map(|work| &work.image).collect();
     let (destination, why) = context.shutdown.guard(async { Ok(gathered.destination.clone().choose(&images).await) }).await?;
     if let Some(why) = why {
         context.ui.say(why);

@@ -28,10 +28,15 @@ pub(crate) struct Gathered {
 
 pub(crate) async fn gather(request: &Request, found: &Found) -> Result<Gathered> {
     let project = &found.project;
-    let plan = read_plan(request, project).await?;
-    let (connected, identity) = tokio::join!(cluster::connect(&request.cluster), project::identity(project));
-    let cluster = connected?;
-    let destination = Destination::of(&cluster, &request.wishes, plan.services.len()).await?;
+    let reached = async {
+        let plan = read_plan(request, project).await?;
+        let cluster = cluster::connect(&request.cluster).await?;
+        let destination = Destination::of(&cluster, &request.wishes, plan.services.len()).await?;
+        Ok::<_, CommandError>((plan, cluster, destination))
+    };
+    // Git, which is asked for the identity, takes its time meanwhile.
+    let (identity, reached) = tokio::join!(project::identity(project), reached);
+    let (plan, cluster, destination) = reached?;
     let cache = devloop_core::environment::Directories::from_env()?.cache;
     let name = project.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let set = ApplySet::new(&name, &identity, &cluster.namespace);

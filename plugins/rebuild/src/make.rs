@@ -8,7 +8,7 @@ use crate::provenance;
 use devloop_core::build::{self, BuildError, BuiltBinary, Platform};
 use devloop_core::dockerfile::{Built, Step};
 use devloop_core::image::source::{self, Places};
-use devloop_core::image::{self, BaseImage, Image, Ingredients, Layer};
+use devloop_core::image::{self, BaseImage, Image, ImageSet, Ingredients, Layer};
 use devloop_core::project::{Build, ImageSpec};
 use devloop_core::symbols::Symbols;
 use devloop_core::{CommandError, Context, ErrorContext, ExitStatus, Result};
@@ -20,11 +20,11 @@ use std::time::Duration;
 /// How often an image is begun again because files change under it.
 const ATTEMPTS: u32 = 5;
 
-/// A service's image, and how long it took, in milliseconds.
+/// A service's image for all platforms, and how long it took, in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Made<'a> {
     pub(crate) planned: &'a PlannedService,
-    pub(crate) image: Image,
+    pub(crate) image: ImageSet,
     pub(crate) compile: u64,
     pub(crate) assemble: u64,
     /// Of a Dockerfile's build.
@@ -40,32 +40,48 @@ enum Prepared {
     Whole(Box<Built>),
 }
 
-/// What is the same for all services.
+/// What is the same for all services, for one platform.
 struct Making<'a> {
     context: &'a Context,
     gathered: &'a Gathered,
-    platform: &'a Platform,
+    /// Whether it was asked for.
+    asked: bool,
+    platform: Platform,
+    /// One of several.
+    is_one_of_several: bool,
     /// For what builds make that have no place of their own.
     keep: PathBuf,
 }
 
-/// Makes the images of all services.
-pub(crate) async fn all<'a>(context: &Context, gathered: &'a Gathered, platform: &Platform) -> Result<Vec<Made<'a>>> {
+/// Makes the images of all services, for these platforms; for this machine's where
+/// none is named.
+pub(crate) async fn all<'a>(context: &Context, gathered: &'a Gathered, platforms: &[Platform]) -> Result<Vec<Made<'a>>> {
     let keep = gathered.cache.join("builds");
     std::fs::create_dir_all(&keep).with_context(|| format!("could not make {}", keep.display()))?;
-    let making = Making { context, gathered, platform, keep };
+    let asked = !platforms.is_empty();
+    let wanted = if asked { platforms.to_vec() } else { vec![Platform::local()] };
+    let is_one_of_several = wanted.len() > 1;
+    let makings: Vec<Making<'_>> =
+        wanted.into_iter().map(|platform| Making { context, gathered, asked, platform, is_one_of_several, keep: keep.clone() }).collect();
     let mut prepared = Vec::with_capacity(gathered.plan.services.len());
     for planned in &gathered.plan.services {
-        let (parts, compile) = timed(making.prepare(planned)).await?;
+        let mut parts = Vec::with_capacity(makings.len());
+        let build = async {
+            for making in &makings {
+                parts.push((making, making.prepare(planned).await?));
+            }
+            Ok(())
+        };
+        let ((), compile) = timed(build).await?;
         prepared.push((planned, parts, compile));
     }
     // Compilers use all of the machine by themselves; this does not.
-    let images = prepared.into_iter().map(|(planned, parts, compile)| {
-        let making = &making;
-        async move {
-            let ((image, steps), assemble) = timed(making.finish(planned, parts)).await?;
-            Ok(Made { planned, image, compile, assemble, steps })
-        }
+    let images = prepared.into_iter().map(|(planned, parts, compile)| async move {
+        let finish = parts.into_iter().map(|(making, parts)| making.finish(planned, parts));
+        let (finished, assemble) = timed(try_join_all(finish)).await?;
+        let (images, steps): (Vec<Image>, Vec<Vec<Step>>) = finished.into_iter().unzip();
+        let image = ImageSet::of(&planned.image.name, images).ok_or_else(|| CommandError::new("there is no platform to build for"))?;
+        Ok(Made { planned, image, compile, assemble, steps: steps.concat() })
     });
     context.shutdown.guard(try_join_all(images)).await
 }
@@ -77,7 +93,8 @@ impl Making<'_> {
         let has_binary = spec(planned).binary.is_some();
         match &planned.service.build {
             Some(Build::Dockerfile(build)) => {
-                let built = dockerfile::build(self.context, self.gathered, planned, build, self.platform).await?;
+                let platform = Some(&self.platform).filter(|_| self.asked);
+                let built = dockerfile::build(self.context, self.gathered, planned, build, platform).await?;
                 Ok(Prepared::Whole(Box::new(built)))
             }
             Some(build @ (Build::Node(_) | Build::Python(_))) => {
@@ -124,6 +141,11 @@ impl Making<'_> {
         }
     }
 
+    /// A service's name for messages, with the platform where there are several.
+    fn shown(&self, name: &str) -> String {
+        if self.is_one_of_several { format!("{name} for {}", self.platform.architecture()) } else { name.to_owned() }
+    }
+
     /// Takes the symbols out of a program, and keeps them here.
     async fn ship(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let (keep, program, symbols) = (self.keep.clone(), program.to_owned(), Symbols::at(&self.gathered.cache));
@@ -138,17 +160,11 @@ impl Making<'_> {
     /// Installs what a service's sources need.
     async fn install(&self, name: &str, build: &Build) -> Result<Layer> {
         let Gathered { cache, root, .. } = self.gathered;
-        let shutdown = &self.context.shutdown;
-        if !self.platform.is_local() {
-            return Err(CommandError::usage(format!(
-                "the dependencies of {name} are installed for this machine's processor, not for {}",
-                self.platform.architecture()
-            )));
-        }
+        let (shutdown, architecture) = (&self.context.shutdown, self.platform.architecture());
         let step = self.context.ui.step(format!("installing what {name} needs"));
         let installed = match build {
-            Build::Node(build) => build::dependencies::node(cache, root, build, shutdown).await,
-            Build::Python(build) => build::dependencies::python(cache, root, build, shutdown).await,
+            Build::Node(build) => build::dependencies::node(cache, root, build, architecture, shutdown).await,
+            Build::Python(build) => build::dependencies::python(cache, root, build, architecture, shutdown).await,
             Build::Cargo(_) | Build::Go(_) | Build::Command(_) | Build::Dockerfile(_) => {
                 Err(CommandError::new("nothing is to be installed").into())
             }
@@ -159,8 +175,9 @@ impl Making<'_> {
     }
 
     async fn compile(&self, name: &str, build: &Build) -> Result<Option<BuiltBinary>> {
+        let name = &self.shown(name);
         let step = self.context.ui.step(format!("compiling {name}"));
-        let built = build::build_unless_fresh(&self.gathered.root, build, &self.keep, self.platform, &self.context.shutdown).await;
+        let built = build::build_unless_fresh(&self.gathered.root, build, &self.keep, &self.platform, &self.context.shutdown).await;
         match explained(name, built)? {
             None => {
                 step.done(format!("built {name}"));

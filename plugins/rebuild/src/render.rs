@@ -4,7 +4,7 @@ use crate::request::{Request, Timeline};
 use console::Style;
 use devloop_core::deploy::{Applied, AppliedObject, Change, Orphan};
 use devloop_core::dockerfile::Step;
-use devloop_core::image::Image;
+use devloop_core::image::ImageSet;
 use devloop_core::output::{self, Format};
 use devloop_core::project::Service;
 use devloop_core::ui::Ui;
@@ -65,8 +65,11 @@ pub(crate) struct ServiceReport {
     name: String,
     /// The image's reference.
     image: String,
-    /// The manifest's.
+    /// The manifest's, or the index's.
     digest: String,
+    /// What there is an image for, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<String>,
     /// To all nodes together; in a dry run, what would be sent.
     sent_bytes: u64,
     phases_ms: PhasesMs,
@@ -90,9 +93,17 @@ pub(crate) struct PhasesMs {
 }
 
 impl ServiceReport {
-    pub(crate) fn new(service: &Service, image: &Image, sent_bytes: u64, phases_ms: PhasesMs, pods: Vec<String>, rolled_out: bool) -> Self {
-        let (name, digest) = (service.name.clone(), image.manifest_digest.clone());
-        Self { name, image: image.reference.clone(), digest, sent_bytes, phases_ms, rolled_out, pods, steps: Vec::new() }
+    pub(crate) fn new(
+        service: &Service,
+        image: &ImageSet,
+        sent_bytes: u64,
+        phases_ms: PhasesMs,
+        pods: Vec<String>,
+        rolled_out: bool,
+    ) -> Self {
+        let (name, digest) = (service.name.clone(), image.digest.clone());
+        let platforms = image.images().iter().filter(|_| image.has_index()).map(|image| format!("linux/{}", image.architecture)).collect();
+        Self { name, image: image.reference.clone(), digest, platforms, sent_bytes, phases_ms, rolled_out, pods, steps: Vec::new() }
     }
 
     pub(crate) fn with_steps(self, steps: Vec<Step>) -> Self {
@@ -206,6 +217,7 @@ mod tests {
             name: "shop".into(),
             image: "devloop.local/shop:0123456789abcdef".into(),
             digest: "sha256:0123456789abcdef".into(),
+            platforms: vec![],
             sent_bytes: 4096,
             phases_ms: PhasesMs { compile: 400, assemble: 20, deliver: 130, apply: 40, ready: 900 },
             rolled_out: true,

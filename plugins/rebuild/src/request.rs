@@ -25,8 +25,9 @@ pub(crate) struct Request {
     /// For the pods of each service.
     pub(crate) timeout: Duration,
     pub(crate) mode: Mode,
-    /// What images are for.
-    pub(crate) platform: Platform,
+    /// What images are to be for, each once; what they are for by themselves when
+    /// empty.
+    pub(crate) platforms: Vec<Platform>,
     pub(crate) conflicts: Conflicts,
     pub(crate) leftovers: Leftovers,
     pub(crate) on_failure: OnFailure,
@@ -89,7 +90,7 @@ impl Request {
             wishes: Wishes { via: args.via.via, push: args.push, insecure: args.insecure_registry }.check()?,
             timeout: duration("--timeout", &args.timeout)?,
             mode,
-            platform: args.platform.as_deref().map_or_else(|| Ok(Platform::local()), Platform::parse)?,
+            platforms: platforms(&args.platform)?,
             conflicts: if args.force_conflicts { Conflicts::Force } else { Conflicts::Refuse },
             leftovers: if args.prune { Leftovers::Prune } else { Leftovers::Tell },
             on_failure: if args.rollback { OnFailure::RollBack } else { OnFailure::Leave },
@@ -111,6 +112,17 @@ impl Request {
     }
 }
 
+fn platforms(named: &[String]) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in named {
+        let platform = Platform::parse(text.trim())?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
+}
+
 /// Reads the value of a flag.
 pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
@@ -122,6 +134,15 @@ pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_platform_counts_once() {
+        let read = |named: &[&str]| platforms(&named.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let found = read(&["linux/arm64", " linux/amd64", "arm64", "linux/arm64/v8"]).unwrap();
+        assert_eq!(found.iter().map(Platform::architecture).collect::<Vec<_>>(), ["arm64", "amd64"]);
+        assert_eq!(read(&[]).unwrap(), []);
+        assert_eq!(read(&["linux/amd64", ""]).unwrap_err().status().code(), 2);
+    }
 
     #[test]
     fn durations_have_a_unit_and_are_not_zero() {

@@ -5,7 +5,7 @@ use crate::gather::Gathered;
 use crate::render::{self, PhasesMs, Report, ServiceReport};
 use crate::request::{Leftovers, OnFailure, Request};
 use devloop_core::cluster::Cluster;
-use devloop_core::deploy::{self, Applied, Orphan, Rollout, Trial, Undone};
+use devloop_core::deploy::{self, Applied, AppliedObject, Orphan, Rollout, Trial, Undone};
 use devloop_core::{CommandError, Context, ExitStatus, Result};
 use futures::future::try_join_all;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,8 +53,12 @@ pub(crate) async fn roll_out(
     // What is waited for now can be overtaken by a newer rollout, but not while it
     // may have to be taken back.
     commit.set(request.on_failure == OnFailure::RollBack);
-    let waits = work.into_iter().map(|work| wait(context, request, cluster, &applied, work));
-    let services = match try_join_all(waits).await {
+    let waited = async {
+        let standing = context.shutdown.guard(standing(cluster, &applied, &work)).await?;
+        let waits = work.into_iter().zip(standing).map(|(work, standing)| wait(context, request, cluster, &applied, work, standing));
+        try_join_all(waits).await
+    };
+    let services = match waited.await {
         Ok(services) => services,
         Err(error) => return Err(give_up(context, request, cluster, &applied, error).await),
     };
@@ -89,7 +93,22 @@ async fn apply(context: &Context, trial: &mut Trial) -> Result<Applied> {
     Ok(applied)
 }
 
-async fn wait(context: &Context, request: &Request, cluster: &Cluster, applied: &Applied, work: Work<'_>) -> Result<ServiceReport> {
+/// What stands as it did needs no watch.
+async fn standing(cluster: &Cluster, applied: &Applied, work: &[Work<'_>]) -> Result<Vec<Option<Rollout>>> {
+    let object = |work: &Work<'_>| applied.find(&work.planned.service.deploy.target).filter(|object| !object.new_generation);
+    let found: Vec<&AppliedObject> = work.iter().filter_map(object).collect();
+    let mut standing = deploy::standing(cluster, &found).await?.into_iter();
+    Ok(work.iter().map(|work| object(work).and_then(|_| standing.next().flatten())).collect())
+}
+
+async fn wait(
+    context: &Context,
+    request: &Request,
+    cluster: &Cluster,
+    applied: &Applied,
+    work: Work<'_>,
+    standing: Option<Rollout>,
+) -> Result<ServiceReport> {
     let service = &work.planned.service;
     let target = &service.deploy.target;
     let cluster = Cluster { namespace: work.planned.namespace.clone().unwrap_or_else(|| cluster.namespace.clone()), ..cluster.clone() };
@@ -97,13 +116,10 @@ async fn wait(context: &Context, request: &Request, cluster: &Cluster, applied: 
     let rolled_out = applied.find(target).is_none_or(|object| object.new_generation);
     let step = context.ui.step(format!("waiting for {target}"));
     let waiting = async {
-        // What stands as it did needs no watch.
-        if let Some(object) = applied.find(target).filter(|object| !object.new_generation)
-            && let Some(rollout) = deploy::standing(&cluster, object).await?
-        {
-            return Ok(rollout);
+        match standing {
+            Some(rollout) => Ok(rollout),
+            None => deploy::wait_ready(&cluster, target, request.timeout, &context.shutdown).await,
         }
-        deploy::wait_ready(&cluster, target, request.timeout, &context.shutdown).await
     };
     let (Rollout { pods }, ready) = timed(waiting).await.map_err(|error| {
         unchanged(error, &format!("the rollout goes on; see `kubectl rollout status {target} -n {}`", cluster.namespace))

@@ -31,6 +31,9 @@ const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 pub(super) async fn cargo(root: &Path, build: &CargoBuild, platform: &Platform, shutdown: &Shutdown) -> Result<BuiltBinary, BuildError> {
     let started = Instant::now();
     let triple = platform.triple();
+    if !platform.is_local() {
+        has_target(root, &triple).await?;
+    }
     let environment = FlagsEnvironment::from_env();
     let configured = match environment {
         FlagsEnvironment::Unset => build_flags_from_config(root, &triple).await,
@@ -45,6 +48,25 @@ pub(super) async fn cargo(root: &Path, build: &CargoBuild, platform: &Platform, 
     let Finished { stdout: messages, stderr: tail, status } =
         run(command, read_messages, read_tail, shutdown).await?.map_err(|error| could_not_start(error, root))?;
     messages.conclude(build, status, &tail, started.elapsed())
+}
+
+/// Refuses a target that the compiler has no standard library for: cargo would tell
+/// it once for each crate.
+async fn has_target(root: &Path, triple: &str) -> Result<(), CommandError> {
+    // Then cargo makes one.
+    if config_files(root).iter().any(|path| mentions(path, "build-std")) {
+        return Ok(());
+    }
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.args(["--print", "target-libdir", "--target", triple]).current_dir(root).stdin(Stdio::null()).kill_on_drop(true);
+    // Where it can't be asked, cargo says why.
+    let Some(output) = command.output().await.ok().filter(|output| output.status.success()) else { return Ok(()) };
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!("Rust's target {triple} is not installed")).with_hint(format!(
+        "`rustup target add {triple}`; linking takes a linker for it, too (`target.{triple}.linker` in .cargo/config.toml)"
+    )))
 }
 
 fn could_not_start(error: std::io::Error, root: &Path) -> CommandError {
@@ -113,7 +135,7 @@ impl FlagsEnvironment {
 /// target, too (cargo would have ignored the others anyway), or when cargo can't
 /// tell.
 async fn build_flags_from_config(root: &Path, triple: &str) -> Vec<String> {
-    if std::env::var_os("CARGO_BUILD_RUSTFLAGS").is_none() && !config_files(root).iter().any(|path| mentions_flags(path)) {
+    if std::env::var_os("CARGO_BUILD_RUSTFLAGS").is_none() && !config_files(root).iter().any(|path| mentions(path, "rustflags")) {
         return Vec::new();
     }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -158,8 +180,8 @@ fn config_files(root: &Path) -> Vec<PathBuf> {
     folders.flat_map(|folder| [folder.join("config.toml"), folder.join("config")]).collect()
 }
 
-fn mentions_flags(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.contains("rustflags"))
+fn mentions(path: &Path, setting: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.contains(setting))
 }
 
 /// What cargo said on stdout.
@@ -284,6 +306,16 @@ mod tests {
         crate::image::single_binary(folder.path(), "tiny:1", &first.path, "/tiny").expect("it is linked statically");
         let second = cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap();
         assert!(second.fresh && second.path == first.path);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_not_installed_is_named() {
+        let (folder, build) = project("fn main() {}");
+        let (_switch, shutdown) = Shutdown::manual();
+        // Nobody installs it where this is tested.
+        let platform = Platform::parse("linux/loong64").unwrap();
+        let BuildError::Tool(error) = cargo(folder.path(), &build, &platform, &shutdown).await.unwrap_err() else { panic!() };
+        assert_eq!(error.to_string(), "Rust's target loongarch64-unknown-linux-gnu is not installed");
     }
 
     #[tokio::test]

@@ -2,13 +2,18 @@
 //! a folder of the cache, once for each state of the lock file, and made into a
 //! layer of its own: it changes seldom, and lies below what changes often.
 
+mod portable;
+mod python;
+
+pub use python::python;
+
 use super::BuildError;
 use super::process::{Finished, read_text, run};
 use crate::environment::find_on_path;
 use crate::error::{CommandError, ErrorContext};
 use crate::files::{self, FileLock};
 use crate::image::{self, Layer, local_architecture};
-use crate::project::{NODE_LOCKS, NodeBuild, PythonBuild};
+use crate::project::{NODE_LOCKS, NodeBuild};
 use crate::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -31,7 +36,10 @@ struct Recipe {
     /// What installing reads.
     files: Vec<PathBuf>,
     program: &'static str,
-    arguments: Vec<OsString>,
+    /// Of each of its calls, in order.
+    calls: Vec<Vec<OsString>>,
+    /// What else decides what comes of them.
+    tools: &'static [&'static str],
     /// The folder that it makes.
     makes: &'static str,
     /// Where that goes in the image.
@@ -45,11 +53,13 @@ struct Done {
     size: u64,
 }
 
-/// The layer of the packages that a lock file of npm, pnpm or yarn names.
+/// The layer of the packages that a lock file of npm, pnpm or yarn names, for an
+/// architecture as Go names it.
 ///
 /// # Errors
-/// When there is no lock file, or the tool fails.
-pub async fn node(cache: &Path, root: &Path, build: &NodeBuild, shutdown: &Shutdown) -> Result<Layer, BuildError> {
+/// When there is no lock file, the tool fails, or what was installed is no use to
+/// the architecture.
+pub async fn node(cache: &Path, root: &Path, build: &NodeBuild, architecture: &str, shutdown: &Shutdown) -> Result<Layer, BuildError> {
     let folder = build.folder.as_ref().map_or_else(|| root.to_owned(), |folder| root.join(folder));
     let Some(lock) = NODE_LOCKS.iter().find(|lock| folder.join(lock).is_file()) else {
         let error = CommandError::usage(format!("there is no lock file of npm, pnpm or yarn in {}", folder.display()));
@@ -62,34 +72,22 @@ pub async fn node(cache: &Path, root: &Path, build: &NodeBuild, shutdown: &Shutd
         "yarn.lock" => ("yarn", &["install", "--frozen-lockfile", "--production", "--non-interactive"]),
         _ => ("npm", &["ci", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier"]),
     };
-    let arguments = arguments.iter().map(Into::into).collect();
-    let inputs = build.inputs();
-    let relative =
-        inputs.iter().map(|path| build.folder.as_ref().map_or(path.as_path(), |folder| path.strip_prefix(folder).unwrap_or(path)));
-    let recipe =
-        Recipe { files: relative.map(Path::to_owned).collect(), folder, program, arguments, makes: "node_modules", to: build.to.clone() };
-    layer(cache, &recipe, &build.include, shutdown).await
+    let files = relative(build.folder.as_deref(), &build.inputs());
+    let calls = vec![words(arguments)];
+    let recipe = Recipe { folder, files, program, calls, tools: &["node"], makes: "node_modules", to: build.to.clone() };
+    layer(cache, &recipe, &build.include, architecture, shutdown).await
 }
 
-/// The layer of the packages that a file of requirements names.
-///
-/// # Errors
-/// When there is no such file, or pip fails.
-pub async fn python(cache: &Path, root: &Path, build: &PythonBuild, shutdown: &Shutdown) -> Result<Layer, BuildError> {
-    let folder = build.folder.as_ref().map_or_else(|| root.to_owned(), |folder| root.join(folder));
-    let makes = "site-packages";
-    // Without compiled files, which have times in them.
-    let arguments =
-        ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--no-warn-script-location", "--quiet"];
-    let mut arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
-    arguments.extend(["--target".into(), makes.into(), "--requirement".into(), build.requirements.clone().into()]);
-    let files: Vec<PathBuf> = std::iter::once(&build.requirements).chain(&build.include).cloned().collect();
-    let required: Vec<PathBuf> = files.clone();
-    let recipe = Recipe { folder, files, program: "python3", arguments, makes, to: build.to.clone() };
-    layer(cache, &recipe, &required, shutdown).await
+/// The paths as they are from a folder of the root.
+fn relative(folder: Option<&Path>, inputs: &[PathBuf]) -> Vec<PathBuf> {
+    inputs.iter().map(|path| folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path).to_owned()).collect()
 }
 
-async fn layer(cache: &Path, recipe: &Recipe, required: &[PathBuf], shutdown: &Shutdown) -> Result<Layer, BuildError> {
+fn words(text: &[&str]) -> Vec<OsString> {
+    text.iter().map(Into::into).collect()
+}
+
+async fn layer(cache: &Path, recipe: &Recipe, required: &[PathBuf], architecture: &str, shutdown: &Shutdown) -> Result<Layer, BuildError> {
     if let Some(missing) = required.iter().find(|path| !recipe.folder.join(path).exists()) {
         return Err(CommandError::usage(format!("{} does not exist", recipe.folder.join(missing).display())).into());
     }
@@ -101,6 +99,7 @@ async fn layer(cache: &Path, recipe: &Recipe, required: &[PathBuf], shutdown: &S
     let made = place.join(recipe.makes);
     if let Some(done) = read_done(&place).filter(|_| made.is_dir()) {
         touch(&place);
+        portable::check(&made, architecture)?;
         return Ok(image::layer_of_folder(cache, &made, &recipe.to, Some((done.digest, done.size))).map_err(CommandError::from)?);
     }
     install(recipe, &place, shutdown).await?;
@@ -110,6 +109,7 @@ async fn layer(cache: &Path, recipe: &Recipe, required: &[PathBuf], shutdown: &S
     let text = serde_json::to_vec(&done).context("could not write down what was installed")?;
     files::write_atomic(&place.join(DONE), &text, 0o644).context("could not write down what was installed")?;
     remove_outdated(&all, &place);
+    portable::check(&made, architecture)?;
     Ok(layer)
 }
 
@@ -127,9 +127,13 @@ fn key(recipe: &Recipe) -> std::io::Result<String> {
     for part in [recipe.program, recipe.makes, &recipe.to, local_architecture()] {
         add(part.as_bytes());
     }
-    recipe.arguments.iter().for_each(|argument| add(argument.as_encoded_bytes()));
-    // Another version of the tool may install something else.
-    if let Some(tool) = find_on_path(recipe.program).and_then(|path| path.canonicalize().ok()) {
+    for call in &recipe.calls {
+        add(&call.len().to_le_bytes());
+        call.iter().for_each(|argument| add(argument.as_encoded_bytes()));
+    }
+    // Another version of a tool may install something else.
+    let tools = std::iter::once(&recipe.program).chain(recipe.tools);
+    for tool in tools.filter_map(|tool| find_on_path(tool)?.canonicalize().ok()) {
         add(tool.as_os_str().as_encoded_bytes());
         add(format!("{:?}", tool.metadata()?.modified()?).as_bytes());
     }
@@ -173,12 +177,20 @@ async fn install(recipe: &Recipe, place: &Path, shutdown: &Shutdown) -> Result<(
         Ok(())
     });
     prepared.with_context(|| format!("could not prepare {}", place.display()))?;
+    for call in &recipe.calls {
+        run_tool(recipe, call, place, shutdown).await?;
+    }
+    Ok(())
+}
+
+async fn run_tool(recipe: &Recipe, call: &[OsString], place: &Path, shutdown: &Shutdown) -> Result<(), BuildError> {
     let mut command = Command::new(recipe.program);
-    command.args(&recipe.arguments).current_dir(place).env("NODE_ENV", "production").env("PYTHONDONTWRITEBYTECODE", "1");
+    command.args(call).current_dir(place).env("NODE_ENV", "production").env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("UV_COMPILE_BYTECODE", "0").env("UV_PYTHON_DOWNLOADS", "never");
     let Finished { stdout, stderr, status } = run(command, read_text, read_text, shutdown).await?.map_err(|error| {
         CommandError::new(format!("could not run {}", recipe.program))
             .caused_by(error)
-            .with_hint(format!("the lock file is one of {0}'s; install {0} or put it on PATH", recipe.program))
+            .with_hint(format!("what is to be installed is said in a file of {0}'s; install {0} or put it on PATH", recipe.program))
     })?;
     if status.success() {
         return Ok(());
@@ -242,7 +254,7 @@ mod tests {
         }
         let (folder, cache) = (project(), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let made = async || node(cache.path(), folder.path(), &build(), &shutdown).await.unwrap();
+        let made = async || node(cache.path(), folder.path(), &build(), local_architecture(), &shutdown).await.unwrap();
         let first = made().await;
         let places =
             || std::fs::read_dir(cache.path().join("dependencies")).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
@@ -267,49 +279,14 @@ mod tests {
         assert_eq!(assemble(cache.path(), &spec, &ingredients).unwrap().layers, dependencies);
     }
 
-    /// A package as pip takes it from a file, so that no registry is asked.
-    const WHEEL: &str = r#"
-import zipfile
-with zipfile.ZipFile("tiny-1.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("tiny.py", "x = 1\n")
-    wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-    wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr("tiny-1.0.dist-info/RECORD", "")
-"#;
-
-    #[tokio::test]
-    async fn packages_of_python_go_where_the_image_looks_for_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let python = |arguments: &[&str]| {
-            let output = std::process::Command::new("python3").args(arguments).current_dir(folder.path()).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        if !python(&["-m", "pip", "--version"]) {
-            eprintln!("skipped: needs pip");
-            return;
-        }
-        assert!(python(&["-c", WHEEL]));
-        let wheel = "tiny-1.0-py3-none-any.whl";
-        std::fs::write(folder.path().join("requirements.txt"), format!("./{wheel}\n")).unwrap();
-        let build =
-            PythonBuild { folder: None, requirements: "requirements.txt".into(), to: "/lib/py".into(), include: vec![wheel.into()] };
-        let cache = tempfile::tempdir().unwrap();
-        let (_switch, shutdown) = Shutdown::manual();
-        let layer = super::python(cache.path(), folder.path(), &build, &shutdown).await.unwrap();
-        let mut tar = tar::Archive::new(std::fs::File::open(&layer.path).unwrap());
-        let names: Vec<PathBuf> = tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
-        assert!(names.contains(&"lib/py/tiny.py".into()), "{names:?}");
-        assert!(!names.iter().any(|name| name.extension().is_some_and(|extension| extension == "pyc")), "{names:?}");
-    }
-
     #[tokio::test]
     async fn what_is_missing_is_told() {
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (_switch, shutdown) = Shutdown::manual();
-        let BuildError::Tool(error) = node(cache.path(), folder.path(), &build(), &shutdown).await.unwrap_err() else { panic!() };
+        let BuildError::Tool(error) = node(cache.path(), folder.path(), &build(), local_architecture(), &shutdown).await.unwrap_err()
+        else {
+            panic!()
+        };
         assert!(error.to_string().starts_with("there is no lock file of npm, pnpm or yarn in "), "{error}");
-        let python = PythonBuild { folder: None, requirements: "requirements.txt".into(), to: "/x".into(), include: Vec::new() };
-        let BuildError::Tool(error) = super::python(cache.path(), folder.path(), &python, &shutdown).await.unwrap_err() else { panic!() };
-        assert!(error.to_string().ends_with("requirements.txt does not exist"), "{error}");
     }
 }

@@ -26,13 +26,11 @@ pub use progress::Progress;
 
 use crate::docker::{DockerError, Engine};
 use crate::error::{CommandError, Result};
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, ImageSet};
 use crate::node::Node;
 use archive::{Archive, Naming};
 use containerd::Containerd;
 use engine::EngineImage;
-use package::Package;
-use spread::Need;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supply::Supply;
@@ -197,21 +195,22 @@ impl From<DeliverError> for CommandError {
 }
 
 /// Puts an image into the containerd of every node, at the same time, unless it
-/// is there. One node that fails doesn't keep the others from it.
+/// is there: of several platforms, to each node its own. One node that fails doesn't
+/// keep the others from it.
 ///
 /// # Errors
 /// When it could be delivered to none; see the outcome of each node otherwise.
-pub async fn to_nodes(nodes: &[Node], image: &Image, progress: &Progress) -> Result<Vec<NodeDelivery>, DeliverError> {
+pub async fn to_nodes(nodes: &[Node], set: &ImageSet, progress: &Progress) -> Result<Vec<NodeDelivery>, DeliverError> {
     let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
-    spread::deliver(&containerds, &Supply::made(image), progress).await
+    spread::deliver(&containerds, &Supply::made(set), progress).await
 }
 
-/// [`to_nodes`] for one node.
+/// [`to_nodes`] for one node and one image.
 ///
 /// # Errors
 /// [`DeliverError`].
 pub async fn to_node(node: &Node, image: &Image) -> Result<Delivery> {
-    let outcomes = to_nodes(std::slice::from_ref(node), image, &Progress::default()).await?.into_iter();
+    let outcomes = to_nodes(std::slice::from_ref(node), &image.clone().into(), &Progress::default()).await?.into_iter();
     let delivered: Result<Vec<Delivery>, DeliverError> = outcomes.map(|delivered| delivered.outcome).collect();
     delivered?.pop().ok_or_else(|| CommandError::new("no node was named"))
 }
@@ -221,16 +220,12 @@ pub async fn to_node(node: &Node, image: &Image) -> Result<Delivery> {
 ///
 /// # Errors
 /// When a node can't be asked, or can't run the image.
-pub async fn missing_bytes(nodes: &[Node], image: &Image) -> Result<Option<u64>, DeliverError> {
-    let package = Package::of_image(image);
-    let supply = Supply::made(image);
+pub async fn missing_bytes(nodes: &[Node], set: &ImageSet) -> Result<Option<u64>, DeliverError> {
+    let supply = Supply::made(set);
     let containerds: Vec<Containerd<'_>> = nodes.iter().map(Containerd::of).collect();
     let assessed = futures::future::try_join_all(containerds.iter().map(|containerd| spread::assess(containerd, &supply))).await?;
-    let needs = assessed.iter().flat_map(spread::Assessment::needs).filter(|need| **need != Need::Nothing);
-    Ok(needs.fold(None, |sum, need| match need {
-        Need::Layers(include) => Some(sum.unwrap_or(0) + package.size_of(include)),
-        _ => Some(sum.unwrap_or(0)),
-    }))
+    let missing = assessed.iter().filter_map(|assessment| assessment.missing(set));
+    Ok(missing.fold(None, |sum, bytes| Some(sum.unwrap_or(0) + bytes)))
 }
 
 /// Images to load, whose documents are known.
@@ -253,7 +248,7 @@ impl Source {
 /// When there is no such image, or the file is truncated or none.
 pub async fn find(origin: Origin<'_>) -> Result<Source, DeliverError> {
     Ok(Source(match origin {
-        Origin::Docker(name) => Supply::Engine(EngineImage::inspect(&Engine::connect().await?, name).await?),
+        Origin::Docker(name) => Supply::Engine(Box::new(EngineImage::inspect(&Engine::connect().await?, name).await?)),
         Origin::File(path) => Supply::Archive(open(path).await?),
     }))
 }

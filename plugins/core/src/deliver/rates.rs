@@ -5,7 +5,7 @@
 //! and whatever is sent is decided by those who get it.
 
 use crate::files;
-use crate::image::{Image, digest};
+use crate::image::{ImageSet, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,15 +91,16 @@ impl Rates {
     }
 
     /// What it would cost to bring images by a way to so many places at once.
-    pub fn estimate(&self, way: &str, expected: Expectation, images: &[&Image], places: u64) -> Estimate {
+    pub fn estimate(&self, way: &str, expected: Expectation, images: &[&ImageSet], places: u64) -> Estimate {
         let known = self.ways.get(way);
         let has = |digest: &String| known.is_some_and(|way| way.digests.contains(digest));
-        let missing: Vec<&&Image> = images.iter().filter(|image| !has(&image.manifest_digest)).collect();
+        let missing: Vec<&&ImageSet> = images.iter().filter(|set| !has(&set.digest)).collect();
         let measured = known.is_some_and(|way| !way.samples.is_empty());
         if missing.is_empty() {
             return Estimate { bytes: 0, time: Duration::ZERO, measured };
         }
-        let bytes: u64 = missing.iter().flat_map(|image| &image.layers).filter(|layer| !has(&layer.digest)).map(|layer| layer.size).sum();
+        let layers = missing.iter().flat_map(|set| set.images()).flat_map(|image| &image.layers);
+        let bytes: u64 = layers.filter(|layer| !has(&layer.digest)).map(|layer| layer.size).sum();
         let (fixed, per_byte) = fit(expected, known.map_or(&[], |way| &way.samples));
         let sent = bytes.saturating_mul(places) as f64;
         let ms = fixed + sent * per_byte + expected.pull_fixed_ms + bytes as f64 / expected.pull_bytes_per_ms;
@@ -113,18 +114,19 @@ impl Rates {
 
     /// Learns from a delivery: an image is there now, by so many bytes to all
     /// places together.
-    pub fn learn(&mut self, way: &str, image: &Image, bytes: u64, took: Duration) {
+    pub fn learn(&mut self, way: &str, set: &ImageSet, bytes: u64, took: Duration) {
         self.last = Some(way.to_owned());
         let way = self.ways.entry(way.to_owned()).or_default();
         if bytes > 0 {
             // What was thought to be there was gone: the cluster is a new one.
-            if way.digests.contains(&image.manifest_digest) {
+            if way.digests.contains(&set.digest) {
                 way.digests.clear();
             }
             way.samples.push(Sample { bytes, ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) });
             way.samples.drain(..way.samples.len().saturating_sub(SAMPLES));
         }
-        for digest in image.layers.iter().map(|layer| &layer.digest).chain([&image.manifest_digest]) {
+        let layers = set.images().iter().flat_map(|image| &image.layers);
+        for digest in layers.map(|layer| &layer.digest).chain([&set.digest]) {
             way.digests.retain(|known| known != digest);
             way.digests.push(digest.clone());
         }
@@ -160,19 +162,20 @@ fn fit(expected: Expectation, samples: &[Sample]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Layer;
+    use crate::image::{Image, Layer};
     use proptest::prelude::*;
 
-    fn image(layers: &[(&str, u64)]) -> Image {
+    fn image(layers: &[(&str, u64)]) -> ImageSet {
         let layer = |(digest, size): &(&str, u64)| Layer::uncompressed((*digest).to_owned(), *size, "x".into());
-        Image {
+        let image = Image {
             reference: "devloop.local/x:1".into(),
             manifest_digest: layers.iter().map(|(digest, _)| *digest).collect(),
             architecture: "amd64".into(),
             layers: layers.iter().map(layer).collect(),
             config: vec![],
             manifest: vec![],
-        }
+        };
+        image.into()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::package::{Identity, Package};
 use super::progress::Progress;
 use super::supply::Supply;
 use super::{DeliverError, Delivery, NodeDelivery};
+use crate::image::ImageSet;
 use futures::future::{join_all, try_join_all};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,8 +82,15 @@ pub(super) fn need(observed: &Observed, identity: &Identity) -> Need {
 }
 
 impl Assessment {
-    pub(super) fn needs(&self) -> impl Iterator<Item = &Need> {
-        self.images.iter().map(|(_, need)| need)
+    /// The bytes that the node lacks of an image made here; `None` when it has it.
+    pub(super) fn missing(&self, set: &ImageSet) -> Option<u64> {
+        let image = set.for_architecture(&self.observed.architecture)?;
+        let lacks = self.images.iter().filter_map(|(_, need)| match need {
+            Need::Nothing => None,
+            Need::Names => Some(0),
+            Need::Layers(include) => Some(Package::of_image(image).size_of(include)),
+        });
+        lacks.reduce(|sum, bytes| sum + bytes)
     }
 
     fn bytes(&self, packages: &Packages) -> u64 {

@@ -1,7 +1,7 @@
 //! Against a containerd of our own, where one is installed and may be started;
 //! elsewhere those tests say so and pass.
 
-use super::package::Content;
+use super::package::{Content, Package};
 use super::*;
 use crate::image;
 use std::process::{Child, Command, Stdio};
@@ -88,7 +88,7 @@ async fn outcome(server: &Server, supply: Supply) -> Result<Delivery, DeliverErr
 }
 
 async fn deliver(server: &Server, image: &Image) -> Result<Delivery, DeliverError> {
-    outcome(server, Supply::made(image)).await
+    outcome(server, Supply::made(&image.clone().into())).await
 }
 
 async fn load_file(server: &Server, path: &Path) -> Result<Delivery, DeliverError> {
@@ -266,7 +266,7 @@ async fn nodes_fail_alone() {
     let init_pid = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
     let gone = Node::embedded("gone", init_pid);
-    let supply = Supply::made(&server.image("one", "a"));
+    let supply = Supply::made(&server.image("one", "a").into());
     let progress = Progress::default();
     let deliveries = spread::deliver(&[Containerd::of(&gone), server.containerd()], &supply, &progress).await.unwrap();
     assert!(matches!(deliveries[0].outcome, Err(DeliverError::NodeGone { .. })));
@@ -301,6 +301,22 @@ async fn a_foreign_architecture_is_refused_by_both_names() {
     let error = load_file(&server, &path).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{} is for riscv64, the node is amd64", path.display()));
     assert!(names(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_node_gets_its_own_of_several_platforms() {
+    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+    let own = server.image("one", "a");
+    let foreign = Image { architecture: "riscv64".into(), manifest_digest: "sha256:foreign".into(), ..server.image("two", "b") };
+    let set = ImageSet::of("shop", vec![foreign.clone(), own.clone()]).unwrap();
+    let delivered = outcome(&server, Supply::made(&set)).await.unwrap();
+    assert_eq!((delivered.sent_layers, delivered.total_layers), (2, 2));
+    let there = server.containerd().target(&set.reference).await.unwrap();
+    assert_eq!(there.as_deref(), Some(own.manifest_digest.as_str()));
+    assert!(outcome(&server, Supply::made(&set)).await.unwrap().already_present);
+    let others = ImageSet::of("shop", vec![Image { architecture: "arm64".into(), ..foreign.clone() }, foreign]).unwrap();
+    let error = outcome(&server, Supply::made(&others)).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is for arm64, riscv64, the node is amd64", others.reference));
 }
 
 /// An archive as `docker save` of Docker 20.10 writes it.

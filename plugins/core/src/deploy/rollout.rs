@@ -2,16 +2,16 @@
 
 mod mirror;
 mod observed;
+mod standing;
 mod version;
 mod workload;
 
+pub use standing::{standing, stands};
 #[cfg(test)]
 pub(super) use workload::Condition;
 pub use workload::Workload;
 
-use super::apply::AppliedObject;
-use super::assess::{Cause, Verdict, assess};
-use super::explain_api;
+use super::assess::{Cause, Verdict};
 use crate::cluster::Cluster;
 use crate::error::{CommandError, Result};
 use crate::shutdown::Shutdown;
@@ -19,7 +19,6 @@ use crate::target::{Kind, PodSelection, Target, resolve};
 use crate::ui::human_duration;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as ClusterEvent, Pod};
@@ -82,43 +81,6 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
             Verdict::Waiting(cause) => tracing::debug!(%target, cause = ?cause, "waiting"),
         }
     }
-}
-
-/// Whether a workload runs as its specification asks, as an object that was just
-/// read tells; not, where it has to be waited for, or can't be told.
-pub fn stands(object: &AppliedObject) -> bool {
-    live_of(object).is_some()
-}
-
-/// The workload as it was read, if it stands.
-fn live_of(object: &AppliedObject) -> Option<DynamicObject> {
-    let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
-    let kind = kinds.into_iter().find(|kind| object.kind.eq_ignore_ascii_case(kind.name()))?;
-    let live = serde_json::from_value::<DynamicObject>(object.after.clone()?).ok()?;
-    let workload = Workload::read(kind, &live)?;
-    (assess(Some(&workload), &[], &[], Timestamp::now()) == Verdict::Ready).then_some(live)
-}
-
-/// The pods of a workload that stands; none when it doesn't.
-///
-/// # Errors
-/// When the API server can't be asked for the pods.
-pub async fn standing(cluster: &Cluster, object: &AppliedObject) -> Result<Option<Rollout>> {
-    let Some(live) = live_of(object) else { return Ok(None) };
-    let Some(labels) =
-        live.data["spec"]["selector"]["matchLabels"].as_object().filter(|_| live.data["spec"]["selector"]["matchExpressions"].is_null())
-    else {
-        return Ok(None);
-    };
-    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
-    let namespace = object.namespace.as_deref().unwrap_or(&cluster.namespace);
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-    let pods = api.list_metadata(&ListParams::default().labels(&labels.join(","))).await;
-    let pods = pods.map_err(|error| explain_api(error, format!("could not list the pods of {}", object.describe())))?;
-    let mut names: Vec<String> =
-        pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(|pod| pod.name_any()).collect();
-    names.sort();
-    Ok(Some(Rollout { pods: names }))
 }
 
 fn updates(cluster: &Cluster, target: &Target, selection: &PodSelection) -> BoxStream<'static, Update> {

@@ -125,7 +125,7 @@ impl Page<'_> {
             }
             Build::Python(python) => {
                 self.line(3, "python:");
-                self.line(4, &format!("requirements: {}", scalar(&python.requirements.to_string_lossy())));
+                self.path(4, "requirements", python.requirements.as_deref());
                 self.line(4, &format!("to: {}", scalar(&python.to)));
                 self.path(4, "folder", python.folder.as_deref());
                 self.line(4, &format!("include: {}", paths(&python.include)));

@@ -47,7 +47,8 @@ impl Engine {
                     ask(TokioIo::new(stream), path, headers).await
                 }
                 Endpoint::Https { address, certificates } => {
-                    let trust = client_config(&certificates.join("ca.pem"), &certificates.join("cert.pem"), &certificates.join("key.pem"))?;
+                    let own = (certificates.join("cert.pem"), certificates.join("key.pem"));
+                    let trust = client_config(&certificates.join("ca.pem"), Some((&own.0, &own.1)))?;
                     let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(trust).https_only().enable_http1();
                     let uri: Uri = format!("https://{address}/").parse().map_err(io::Error::other)?;
                     let stream = connector.build().call(uri).await.map_err(io::Error::other)?;

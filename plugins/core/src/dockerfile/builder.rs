@@ -1,12 +1,13 @@
 //! Who builds: a Docker engine, or a BuildKit daemon by its address.
 
+use super::address::Address;
 use super::plan::Plan;
 use super::progress::{Event, Step};
 use super::session::{Agent, Credentials, Folders, Receiver, Secrets, Session};
 use super::solve::{self, Exporter};
 use super::{DockerfileError, Request, Told, classic, link};
 use crate::docker::{DockerError, Engine};
-use crate::project::Builder;
+use crate::tail::tail_of;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,10 +15,13 @@ use kube::Api;
 use kube::api::AttachParams;
 use std::hash::BuildHasher;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::process::Stdio;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Join, ReadBuf};
+use tokio::process::Command;
 use tonic::transport::Channel;
 
 /// The builder that was found.
@@ -39,17 +43,20 @@ impl Builders {
     pub(super) async fn find(request: &Request<'_>) -> Result<Self, DockerfileError> {
         let Some(builder) = &request.build.builder else { return Ok(Self::Engine(Engine::connect().await?)) };
         let shown = format!("the BuildKit daemon at {builder}");
-        let channel = match builder {
-            Builder::Tcp(address) => link::to_tcp(address).await,
-            Builder::Unix(path) => link::to_socket(path).await,
-            Builder::Container(name) => {
+        let address = Address::of(builder, request.root, &instances(request.docker_config.as_deref()));
+        let channel = match address.map_err(|reason| DockerfileError::connection(&shown)(reason.into()))? {
+            Address::Tcp(address) => link::to_tcp(&address).await,
+            Address::Tls(address, trust) => link::to_tls(&address, &trust).await,
+            Address::Unix(path) => link::to_socket(&path).await,
+            Address::Ssh { destination, port } => to_ssh(&destination, port).await,
+            Address::Container(name) => {
                 let engine = Engine::connect().await?;
-                let process = engine.exec(name, DIAL.map(str::to_owned).into()).await?;
+                let process = engine.exec(&name, DIAL.map(str::to_owned).into()).await?;
                 link::channel_on(tokio::io::join(process.stdout, process.stdin)).await
             }
-            Builder::Pod { name, namespace, container } => match &request.cluster {
+            Address::Pod { name, namespace, container } => match &request.cluster {
                 Some((client, current)) => {
-                    to_pod(client.clone(), namespace.as_deref().unwrap_or(current), name, container.as_deref()).await
+                    to_pod(client.clone(), namespace.as_deref().unwrap_or(current), &name, container.as_deref()).await
                 }
                 None => Err("there is no cluster to find the pod in".into()),
             },
@@ -162,8 +169,51 @@ fn session(request: &Request<'_>, plan: &Plan, tar: &Path) -> Result<Session, Do
     })
 }
 
+/// Where buildx describes its builders: `BUILDX_CONFIG`, else beside Docker's
+/// `config.json`.
+fn instances(docker_config: Option<&Path>) -> PathBuf {
+    let own = std::env::var_os("BUILDX_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let beside = || docker_config.and_then(Path::parent).map(|folder| folder.join("buildx"));
+    own.or_else(beside).unwrap_or_default().join("instances")
+}
+
+/// So much of what ssh says is kept, and so long it may take to say it.
+const SAID: usize = 4096;
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The program beside a daemon that connects its standard streams to it.
 const DIAL: [&str; 2] = ["buildctl", "dial-stdio"];
+
+/// Whatever ssh asks, nobody is there to answer; keys and agents are.
+async fn to_ssh(destination: &str, port: Option<u16>) -> Result<Channel, BoxError> {
+    let mut command = Command::new("ssh");
+    command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+    if let Some(port) = port {
+        command.args(["-p", &port.to_string()]);
+    }
+    command.args(["--", destination]).args(DIAL);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().map_err(|error| format!("ssh can't be run: {error}"))?;
+    let (Some(stdout), Some(stdin), stderr) = (process.stdout.take(), process.stdin.take(), process.stderr.take()) else {
+        return Err("the streams of ssh are not there".into());
+    };
+    // Its words say why there is no connection.
+    let said = tokio::spawn(tail_of(stderr, SAID));
+    let streams = ProcessStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process };
+    let opened = async {
+        let channel = link::channel_on(streams).await?;
+        // Nothing is heard of ssh's own fate before something is asked.
+        link::answers(&channel).await?;
+        Ok::<_, BoxError>(channel)
+    };
+    match opened.await {
+        Ok(channel) => Ok(channel),
+        Err(error) => {
+            let said = tokio::time::timeout(LAST_WORDS, said).await.ok().and_then(Result::ok).unwrap_or_default();
+            Err(if said.trim().is_empty() { error } else { said.trim().into() })
+        }
+    }
+}
 
 async fn to_pod(client: kube::Client, namespace: &str, name: &str, container: Option<&str>) -> Result<Channel, BoxError> {
     let pods: Api<Pod> = Api::namespaced(client, namespace);
@@ -171,22 +221,22 @@ async fn to_pod(client: kube::Client, namespace: &str, name: &str, container: Op
         AttachParams { container: container.map(str::to_owned), ..AttachParams::default() }.stdin(true).stdout(true).stderr(false);
     let mut process = pods.exec(name, DIAL, &parameters).await?;
     let (Some(stdout), Some(stdin)) = (process.stdout(), process.stdin()) else { return Err("the pod's streams are not there".into()) };
-    link::channel_on(PodStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process }).await
+    link::channel_on(ProcessStream { streams: tokio::io::join(Box::pin(stdout), Box::pin(stdin)), _process: process }).await
 }
 
 /// A connection that ends with the program at its other end.
-struct PodStream<R, W> {
+struct ProcessStream<R, W, P> {
     streams: Join<Pin<Box<R>>, Pin<Box<W>>>,
-    _process: kube::api::AttachedProcess,
+    _process: P,
 }
 
-impl<R: AsyncRead, W: AsyncWrite> AsyncRead for PodStream<R, W> {
+impl<R: AsyncRead, W: AsyncWrite, P: Unpin> AsyncRead for ProcessStream<R, W, P> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.streams).poll_read(context, buffer)
     }
 }
 
-impl<R: AsyncRead, W: AsyncWrite> AsyncWrite for PodStream<R, W> {
+impl<R: AsyncRead, W: AsyncWrite, P: Unpin> AsyncWrite for ProcessStream<R, W, P> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.streams).poll_write(context, buffer)
     }

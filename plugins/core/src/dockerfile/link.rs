@@ -3,17 +3,21 @@
 use super::DockerfileError;
 use super::session::{Duplex, Session};
 use crate::docker::{Engine, UpgradeError};
-use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
+use crate::registry::client_config;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{BytesMessage, ListWorkersRequest};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use std::io;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::Request;
 use tonic::metadata::{AsciiMetadataKey, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -97,6 +101,40 @@ pub(super) async fn to_tcp(address: &str) -> Result<Channel, BoxError> {
     Ok(endpoint.connect().await?)
 }
 
+/// Whom an encrypted connection trusts, and how this side shows who it is: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trust {
+    pub(super) authority: PathBuf,
+    /// A certificate and its key.
+    pub(super) own: Option<(PathBuf, PathBuf)>,
+    /// The name in the daemon's certificate; the host when absent.
+    pub(super) server_name: Option<String>,
+}
+
+impl Trust {
+    /// The files of a folder, as Docker and `buildctl --tlsdir` name them.
+    pub(super) fn in_folder(folder: &Path, server_name: Option<String>) -> Self {
+        let own = (folder.join("cert.pem"), folder.join("key.pem"));
+        Self { authority: folder.join("ca.pem"), own: Some(own).filter(|(certificate, _)| certificate.exists()), server_name }
+    }
+}
+
+/// A channel to a daemon's address, encrypted.
+pub(super) async fn to_tls(address: &str, trust: &Trust) -> Result<Channel, BoxError> {
+    let own = trust.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    let mut config = client_config(&trust.authority, own)?;
+    // Daemons refuse whoever doesn't say so.
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(trust.server_name.clone().unwrap_or_else(|| host.to_owned()))?;
+    let connect = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    };
+    channel_on(tokio::time::timeout(PATIENCE, connect).await??).await
+}
+
 /// A channel to a daemon's socket.
 pub(super) async fn to_socket(path: &Path) -> Result<Channel, BoxError> {
     channel_on(tokio::net::UnixStream::connect(path).await?).await
@@ -114,6 +152,93 @@ pub(super) async fn channel_on(connection: impl Duplex + Unpin + 'static) -> Res
     Ok(tokio::time::timeout(PATIENCE, endpoint.connect_with_connector(connector)).await??)
 }
 
+/// Whether a daemon is at the other end.
+pub(super) async fn answers(channel: &Channel) -> Result<(), BoxError> {
+    let mut control = control_of(channel.clone());
+    tokio::time::timeout(PATIENCE, control.list_workers(ListWorkersRequest::default())).await??;
+    Ok(())
+}
+
 fn control_of(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE).max_encoding_message_size(LARGEST_MESSAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, ServerConfig};
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// The files that one side of a connection has.
+    fn write(folder: &Path, issuer: &CertifiedIssuer<'static, KeyPair>, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, issuer).unwrap();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
+        std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    }
+
+    /// A server that wants to know who asks, as `buildkitd --tlscacert` does.
+    async fn serve(folder: &Path, issuer: &CertifiedIssuer<'static, KeyPair>) -> String {
+        let mut roots = RootCertStore::empty();
+        roots.add(issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        let chain = rustls::pki_types::CertificateDer::pem_file_iter(folder.join("cert.pem")).unwrap().map(Result::unwrap).collect();
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+        let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let service = hyper::service::service_fn(async |_| {
+                    let answer = http::Response::builder().header("content-type", "application/grpc").header("grpc-status", "12");
+                    answer.body(http_body_util::Empty::<bytes::Bytes>::new())
+                });
+                let connection = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_connection_knows_both_sides() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (authority(), authority());
+        let place = |name: &str| folder.path().join(name);
+        write(&place("server"), &ours, "bk");
+        write(&place("client"), &ours, "me");
+        write(&place("stranger"), &theirs, "me");
+        let address = serve(&place("server"), &ours).await;
+        let trust = |name: &str, server: &str| Trust::in_folder(&place(name), Some(server.to_owned()));
+        // A question that only a daemon has an answer to.
+        let ask = async |trust: Trust| {
+            let channel = to_tls(&address, &trust).await?;
+            match control_of(channel).list_workers(ListWorkersRequest::default()).await {
+                Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
+                other => Err(BoxError::from(format!("{other:?}"))),
+            }
+        };
+        ask(trust("client", "bk")).await.unwrap();
+        assert!(ask(trust("client", "other")).await.is_err(), "the certificate is of another server");
+        assert!(ask(trust("stranger", "bk")).await.is_err(), "the authority is another one");
+        assert!(ask(Trust { own: None, ..trust("client", "bk") }).await.is_err(), "it wants to know who asks");
+        std::fs::write(place("client/ca.pem"), "x").unwrap();
+        let error = ask(trust("client", "bk")).await.unwrap_err().to_string();
+        assert!(error.contains("ca.pem can't be used"), "{error}");
+    }
 }

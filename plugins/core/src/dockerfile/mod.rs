@@ -6,12 +6,13 @@
 //! opens a connection, `session` answers what BuildKit asks while it builds (files
 //! of the `context`, secrets, credentials), `solve` follows the build and
 //! `progress` makes steps of what it tells; `classic` does all that for an engine
-//! without BuildKit. `builder` finds the one who builds.
+//! without BuildKit. `builder` finds the one who builds, by its `address`.
 //!
 //! bollard's own driver of BuildKit is not used: it sends the whole context with
 //! each build, out of memory, and keeps what the builder tells to itself. Its
 //! definitions of the protocol are.
 
+mod address;
 mod builder;
 mod classic;
 mod context;

@@ -12,19 +12,24 @@ mod blob;
 mod config;
 mod elf;
 mod folder;
+mod known;
 mod layer;
 pub mod reference;
+mod set;
 pub mod source;
 mod store;
 
 pub use base::BaseImage;
 pub use blob::Layer;
+pub use set::ImageSet;
+pub use store::{blobs_in_use, remove_blobs};
 
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
 pub(crate) use config::manifest_of;
 pub(crate) use folder::layer_of_folder;
 pub(crate) use layer::{digest, digest_of_file, render as render_digest};
+pub(crate) use set::media_type;
 pub(crate) use store::{Receiving, Store, read_size};
 
 use crate::project::ImageSpec;
@@ -232,14 +237,19 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
     if let Some((path, to, _)) = &program {
         plans.push(layer::of_file(path, to, true)?);
     }
-    let mut own = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
+    let places = spec.files.iter().map(|mapping| &mapping.to).chain(program.iter().map(|(_, to, _)| *to));
+    let known = |to| known::Known::of(cache, root, &[&spec.name, &architecture, to]);
+    let made = plans.iter().zip(places).map(|(plan, to)| known(to).layer(&store, plan));
+    let (mut own, written): (Vec<Layer>, Vec<bool>) = made.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     if !layer::overlap(&plans) {
         // By order of magnitude, so that layers of a similar size don't change
         // places with every edit.
         let assets = own.len() - usize::from(program.is_some());
         own[..assets].sort_by_key(|layer| std::cmp::Reverse(layer.size.max(1).ilog2()));
     }
-    store.prune();
+    if written.contains(&true) {
+        store.prune();
+    }
     let layers: Vec<Layer> = base.map_or(&[][..], |base| &base.layers).iter().chain(dependencies).cloned().chain(own).collect();
     let entrypoint = match &program {
         Some((_, to, _)) if spec.entrypoint.is_empty() => vec![(*to).clone()],
@@ -314,6 +324,11 @@ pub fn static_binaries(cache: &Path, reference: &str, binaries: &[(&Path, &str)]
 /// `devloop.local/NAME:TAG`, with the tag that tells what is in it.
 fn reference_of(name: &str, manifest_digest: &str) -> String {
     format!("{REGISTRY}/{name}:{}", tag(manifest_digest))
+}
+
+/// What a compiled program or library is for, as Go names it; `None` for anything else.
+pub(crate) fn architecture_of_program(path: &Path) -> Option<String> {
+    elf::inspect(path).ok().map(|program| program.architecture)
 }
 
 /// This machine's, as Go names it.

@@ -138,24 +138,57 @@ impl Store {
 
     pub(super) fn prune_to(&self, limit: u64) -> io::Result<()> {
         let Some(_guard) = FileLock::try_acquire(&self.folder.join(LOCK))? else { return Ok(()) };
-        let (mut blobs, mut held) = (Vec::new(), HashSet::new());
+        let held = held(&self.folder)?;
+        let mut blobs = Vec::new();
         for entry in std::fs::read_dir(&self.folder)?.flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let Ok(metadata) = entry.metadata() else { continue };
             let modified = metadata.modified()?;
-            if name.starts_with(LEASE) {
-                held.extend(listed(&path)?);
-            } else if name.starts_with(TEMPORARY) {
+            if name.starts_with(TEMPORARY) {
                 if modified.elapsed().is_ok_and(|age| age > ABANDONED) {
                     let _ = std::fs::remove_file(&path);
                 }
-            } else if name != LOCK {
+            } else if name != LOCK && !name.starts_with(LEASE) {
                 blobs.push((modified, metadata.len(), path));
             }
         }
         remove_oldest(blobs, limit, |path| held.contains(&file_name(path)));
         Ok(())
     }
+}
+
+/// The blobs in a cache folder that runs use now.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn blobs_in_use(cache: &Path) -> io::Result<HashSet<PathBuf>> {
+    let folder = cache.join("layers");
+    if !folder.is_dir() {
+        return Ok(HashSet::new());
+    }
+    let _guard = FileLock::acquire(&folder.join(LOCK))?;
+    Ok(held(&folder)?.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// Removes blobs from a cache folder, but for those that a run has begun to use
+/// meanwhile.
+///
+/// # Errors
+/// When the folder can't be read, or a blob can't be removed.
+pub fn remove_blobs(cache: &Path, paths: &[PathBuf]) -> io::Result<()> {
+    let folder = cache.join("layers");
+    let _guard = FileLock::acquire(&folder.join(LOCK))?;
+    let held = held(&folder)?;
+    paths.iter().filter(|path| !held.contains(&file_name(path))).try_for_each(|path| crate::files::remove_all(path))
+}
+
+/// The names on all lists of runs that live. Whoever asks has the lock.
+fn held(folder: &Path) -> io::Result<HashSet<String>> {
+    let mut held = HashSet::new();
+    for entry in std::fs::read_dir(folder)?.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(LEASE.as_bytes())) {
+        held.extend(listed(&entry.path())?);
+    }
+    Ok(held)
 }
 
 /// The names on a list; none, and no list any more, where its run is over.
@@ -282,6 +315,19 @@ mod tests {
         std::fs::write(&stale, file_name(&path)).unwrap();
         Store::open(folder.path()).unwrap().prune_to(0).unwrap();
         assert!(!path.exists() && !stale.exists());
+    }
+
+    #[test]
+    fn what_is_removed_by_name_is_nothing_that_a_run_uses() {
+        let folder = tempfile::tempdir().unwrap();
+        let (used, other) = (Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap());
+        let (kept, free) = (add(&used, folder.path(), "kept"), add(&other, folder.path(), "free").path);
+        assert_eq!(blobs_in_use(folder.path()).unwrap(), [kept.path.clone(), free.clone()].into());
+        drop(other);
+        assert_eq!(blobs_in_use(folder.path()).unwrap(), [kept.path.clone()].into());
+        remove_blobs(folder.path(), &[kept.path.clone(), free.clone()]).unwrap();
+        assert!(kept.path.exists() && !free.exists());
+        assert_eq!(blobs_in_use(tempfile::tempdir().unwrap().path()).unwrap(), HashSet::new());
     }
 
     #[test]

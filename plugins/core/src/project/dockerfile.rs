@@ -1,6 +1,7 @@
 //! `build.dockerfile`: an image that a Dockerfile describes.
 
 use super::ImageSpec;
+use super::builder::Builder;
 use super::parse::{inside_path, optional_inside_path, text};
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -178,83 +179,6 @@ fn platform<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
     Ok(Option::<Platform>::deserialize(deserializer)?.map(|platform| platform.0))
 }
 
-/// The address of a BuildKit daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Builder {
-    /// `tcp://HOST:PORT`, without encryption.
-    Tcp(String),
-    /// `unix:///PATH`
-    Unix(PathBuf),
-    /// `docker-container://NAME`: in a container of the Docker engine, as
-    /// `docker buildx create` makes them.
-    Container(String),
-    /// `kube-pod://NAME[?namespace=NS][&container=NAME]`: in a pod of the cluster.
-    Pod {
-        /// The pod's name.
-        name: String,
-        /// Its namespace; the current one when absent.
-        namespace: Option<String>,
-        /// The container; its first when absent.
-        container: Option<String>,
-    },
-}
-
-impl fmt::Display for Builder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(formatter, "tcp://{address}"),
-            Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
-            Self::Container(name) => write!(formatter, "docker-container://{name}"),
-            Self::Pod { name, namespace, container } => {
-                let settings = [("namespace", namespace), ("container", container)];
-                let settings: Vec<String> = settings.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
-                let mark = if settings.is_empty() { "" } else { "?" };
-                write!(formatter, "kube-pod://{name}{mark}{}", settings.join("&"))
-            }
-        }
-    }
-}
-
-impl std::str::FromStr for Builder {
-    type Err = String;
-    fn from_str(address: &str) -> Result<Self, String> {
-        const KNOWN: &str = "tcp://HOST:PORT, unix:///PATH, docker-container://NAME or kube-pod://NAME?namespace=NAMESPACE";
-        let unknown = || format!("{address:?} is no address of a BuildKit daemon: {KNOWN}");
-        let (scheme, rest) = address.split_once("://").ok_or_else(unknown)?;
-        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        match scheme {
-            "tcp" => {
-                let (host, port) = rest.rsplit_once(':').ok_or_else(unknown)?;
-                if host.is_empty() || host.contains(['/', '@', ' ']) || port.parse::<u16>().is_err() {
-                    return Err(unknown());
-                }
-                Ok(Self::Tcp(rest.to_owned()))
-            }
-            "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
-            "docker-container" if is_name(rest) => Ok(Self::Container(rest.to_owned())),
-            "kube-pod" => {
-                let (name, settings) = rest.split_once('?').unwrap_or((rest, ""));
-                let (mut namespace, mut container) = (None, None);
-                for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
-                    match setting.split_once('=') {
-                        Some(("namespace", value)) if is_name(value) => namespace = Some(value.to_owned()),
-                        Some(("container", value)) if is_name(value) => container = Some(value.to_owned()),
-                        _ => return Err(unknown()),
-                    }
-                }
-                if is_name(name) { Ok(Self::Pod { name: name.to_owned(), namespace, container }) } else { Err(unknown()) }
-            }
-            _ => Err(unknown()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Builder {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, |address| address.parse())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,7 +213,7 @@ mod tests {
     fn mistakes_have_a_place() {
         insta::assert_snapshot!(read("{ context: ../x }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.context: path "../x" leads outside the folder of devloop.yaml"#);
         insta::assert_snapshot!(read("{ platform: arm64 }").unwrap_err(), @r#"devloop.yaml:5:38: services[0].build.dockerfile.platform: "arm64" is no platform; for example linux/amd64 or linux/arm/v7"#);
-        insta::assert_snapshot!(read("{ builder: 'ssh://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "ssh://x" is no address of a BuildKit daemon: tcp://HOST:PORT, unix:///PATH, docker-container://NAME or kube-pod://NAME?namespace=NAMESPACE"#);
+        insta::assert_snapshot!(read("{ builder: 'http://x' }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.builder: "http://x" is no address of a BuildKit daemon: tcp://HOST:PORT[?certificates=FOLDER], unix:///PATH, ssh://[USER@]HOST[:PORT], docker-container://NAME, kube-pod://NAME[?namespace=NAMESPACE] or buildx://NAME"#);
         insta::assert_snapshot!(read("{ secrets: [{ id: a }] }").unwrap_err(), @r#"devloop.yaml:5:37: services[0].build.dockerfile.secrets: the secret "a" comes either from a file (`src`) or from a variable (`env`)"#);
         insta::assert_snapshot!(read("{ arguments: {} }").unwrap_err(), @"devloop.yaml:5:28: services[0].build.dockerfile: unknown field `arguments`, expected one of `file`, `context`, `target`, `args`, `secrets`, `ssh`, `platform`, `cacheFrom`, `builder`");
     }
@@ -305,23 +229,5 @@ mod tests {
         insta::assert_snapshot!(read("").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: service "web" is built of a Dockerfile, and it is not said what its image is called; add `image: { name: NAME }`"#);
         insta::assert_snapshot!(read("    image: { name: web, user: '1' }\n").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: the Dockerfile of service "web" says what is in its image; of `image`, only `name` can stand beside it"#);
         insta::assert_snapshot!(read("    image: { name: web }\n    binary: /web\n").unwrap_err(), @r#"devloop.yaml:3:5: services[0]: the Dockerfile of service "web" says what is in its image; of `image`, only `name` can stand beside it"#);
-    }
-
-    #[test]
-    fn addresses_are_read_and_written() {
-        for address in [
-            "tcp://bk.example:1234",
-            "tcp://[::1]:1234",
-            "unix:///run/bk.sock",
-            "docker-container://buildx_0",
-            "kube-pod://a?namespace=b&container=c",
-        ] {
-            assert_eq!(address.parse::<Builder>().unwrap().to_string(), address);
-        }
-        for address in
-            ["bk:1234", "tcp://bk", "tcp://a/b:1", "unix://run", "docker-container://", "kube-pod://a?x=y", "kube-pod://?namespace=b"]
-        {
-            address.parse::<Builder>().unwrap_err();
-        }
     }
 }

@@ -59,6 +59,14 @@ fn rules_are_read() {
 }
 
 #[test]
+fn a_sync_rule_says_where_files_go_that_the_image_has_too() {
+    let files = "    image: { name: web, files: [{ from: src, to: /app/src }, { from: pages, to: /app/pages }] }\n";
+    let web = read(&built(&format!("{files}    sync: [{{ from: pages, to: /srv/pages }}]\n")));
+    let places: Vec<String> = web.synced().into_iter().map(|rule| rule.to).collect();
+    assert_eq!(places, ["/app/src", "/srv/pages"]);
+}
+
+#[test]
 fn builds_are_read() {
     let go = read(&built("    build: { go: { package: ./cmd/web, folder: services/web, flags: [-tags=dev] } }\n    binary: /web\n"));
     let expected = GoBuild { package: "./cmd/web".into(), folder: Some("services/web".into()), flags: vec!["-tags=dev".into()] };
@@ -79,8 +87,12 @@ fn builds_are_read() {
     assert_eq!(expected.inputs().last().unwrap(), Path::new("web/patches"));
     assert_eq!(node.build, Some(Build::Node(expected)));
     let python = read(&built("    build: { python: { requirements: deps/all.txt } }\n"));
-    let expected = PythonBuild { folder: None, requirements: "deps/all.txt".into(), to: "/app/site-packages".into(), include: Vec::new() };
+    let expected =
+        PythonBuild { folder: None, requirements: Some("deps/all.txt".into()), to: "/app/site-packages".into(), include: Vec::new() };
     assert_eq!(expected.inputs(), [Path::new("deps/all.txt")]);
+    let locked = PythonBuild { folder: Some("web".into()), requirements: Some("uv.lock".into()), ..expected.clone() };
+    assert_eq!(locked.inputs(), ["web/uv.lock", "web/pyproject.toml", "web/uv.toml"].map(Path::new));
+    assert_eq!(PythonBuild { requirements: None, ..expected.clone() }.inputs()[0], Path::new("uv.lock"));
     assert_eq!(python.build, Some(Build::Python(expected)));
 }
 

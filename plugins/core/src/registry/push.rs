@@ -6,16 +6,15 @@ use super::endpoint::Endpoint;
 use super::exchange::{Exchange, Payload, Question};
 use super::upload::{BLOB_TYPE, Blob, Sent, Uploads};
 use crate::deliver::Progress;
-use crate::image::Image;
+use crate::image::{Image, ImageSet, Layer, media_type};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use http::{Method, StatusCode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// So many blobs are on their way at once.
 const AT_ONCE: usize = 4;
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// How an image is pushed.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +32,10 @@ pub struct PushOptions {
 /// What a push took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
-    /// `sha256:...` of the manifest: with it, the image is named for good.
+    /// `sha256:...` of the manifest, or of the index: with it, the image is named for
+    /// good.
     pub digest: String,
-    /// Bytes of blobs and manifest that were sent.
+    /// Bytes of blobs and manifests that were sent.
     pub sent_bytes: u64,
     /// Layers that the registry did not have.
     pub sent_layers: usize,
@@ -50,18 +50,18 @@ pub struct Pushed {
 /// [`RegistryError`].
 pub async fn push(registry: &str, image: &Image, repository: &str, tag: &str) -> Result<Pushed, RegistryError> {
     let options = PushOptions { access: Access::from_env(), ..PushOptions::default() };
-    push_with(registry, image, repository, tag, &options, &Progress::default()).await
+    push_with(registry, &image.clone().into(), repository, tag, &options, &Progress::default()).await
 }
 
-/// Pushes an image as `REGISTRY/REPOSITORY:TAG`. What the registry has is not
-/// sent; a registry that fails or restarts meanwhile is waited for, for some
+/// Pushes an image as `REGISTRY/REPOSITORY:TAG`, of several platforms all of them and
+/// an index. What the registry has is not sent; a registry that fails or restarts meanwhile is waited for, for some
 /// seconds. The tag changes last, so that it never names a part of an image.
 ///
 /// # Errors
 /// [`RegistryError`].
 pub async fn push_with(
     registry: &str,
-    image: &Image,
+    set: &ImageSet,
     repository: &str,
     tag: &str,
     options: &PushOptions,
@@ -70,43 +70,70 @@ pub async fn push_with(
     let started = Instant::now();
     let exchange = Exchange::with_access(Endpoint::reached_by(registry, &options.access)?, &options.access);
     exchange.expect(&format!("repository:{repository}:pull,push")).await;
-    let manifest_url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
-    let pushed =
-        |sent_bytes, sent_layers| Pushed { digest: image.manifest_digest.clone(), sent_bytes, sent_layers, duration: started.elapsed() };
-    let media_type = media_type(&image.manifest);
-    if is_there(&exchange, &manifest_url, &media_type, &image.manifest_digest).await? {
+    let pushed = |sent_bytes, sent_layers| Pushed { digest: set.digest.clone(), sent_bytes, sent_layers, duration: started.elapsed() };
+    let documents = documents(&exchange, set, repository, tag);
+    if is_there(&exchange, set, repository, tag).await? {
         return Ok(pushed(0, 0));
     }
-    let of_bases = image.layers.iter().filter_map(|layer| layer.repository_at(exchange.endpoint.name()));
+    let layers = set.images().iter().flat_map(|image| &image.layers);
+    let of_bases = layers.filter_map(|layer| layer.repository_at(exchange.endpoint.name()));
     let others: BTreeSet<String> = options.mount_from.iter().cloned().chain(of_bases).collect();
     for from in &others {
         exchange.expect(&format!("repository:{from}:pull")).await;
     }
-    let doing = format!("take the manifest of {repository}:{tag}");
-    let payload = Payload::Bytes(Bytes::copy_from_slice(&image.manifest));
-    let put = Question { method: Method::PUT, url: manifest_url, media_type, payload };
     let uploads = Uploads::new(&exchange, repository, options, progress);
     let (mut sent_bytes, mut sent_layers) = (0, 0);
     let mut again = true;
-    loop {
-        let each = blobs(image).into_iter().map(|(blob, is_layer)| {
+    'anew: loop {
+        let each = blobs(set.images()).into_iter().map(|(blob, is_layer)| {
             let uploads = &uploads;
             async move { uploads.bring(&blob).await.map(|sent| (sent, is_layer)) }
         });
         let sent: Vec<(Sent, bool)> = futures::stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
         sent_bytes += sent.iter().map(|(sent, _)| sent.bytes()).sum::<u64>();
         sent_layers += sent.iter().filter(|(sent, is_layer)| *is_layer && matches!(sent, Sent::Bytes(_))).count();
-        let answer = exchange.ask(&doing, &put).await?;
-        if answer.status == StatusCode::CREATED {
-            answer.check_digest(&exchange, &format!("the manifest of {repository}:{tag}"), &image.manifest_digest)?;
-            return Ok(pushed(sent_bytes + put.payload.size(), sent_layers));
+        for Document { what, digest, put } in &documents {
+            let doing = format!("take {what}");
+            let answer = exchange.ask(&doing, put).await?;
+            if answer.status == StatusCode::CREATED {
+                answer.check_digest(&exchange, what, digest)?;
+                sent_bytes += put.payload.size();
+                continue;
+            }
+            // Blobs that no manifest names yet may have been collected meanwhile.
+            if !(again && answer.is_missing_blob()) {
+                return Err(exchange.refused(&doing, &answer));
+            }
+            again = false;
+            continue 'anew;
         }
-        // Blobs that no manifest names yet may have been collected meanwhile.
-        if !(again && answer.is_missing_blob()) {
-            return Err(exchange.refused(&doing, &answer));
-        }
-        again = false;
+        return Ok(pushed(sent_bytes, sent_layers));
     }
+}
+
+/// A manifest or an index on its way.
+struct Document<'a> {
+    /// For messages.
+    what: String,
+    digest: &'a str,
+    put: Question,
+}
+
+/// What is put when all blobs are there, in this order: the manifests that an index
+/// names, then what the tag is to name.
+fn documents<'a>(exchange: &Exchange, set: &'a ImageSet, repository: &str, tag: &str) -> Vec<Document<'a>> {
+    let document = |what: String, reference: &str, digest: &'a str, content: &[u8]| {
+        let url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{reference}"));
+        let payload = Payload::Bytes(Bytes::copy_from_slice(content));
+        Document { what, digest, put: Question { method: Method::PUT, url, media_type: media_type(content), payload } }
+    };
+    let parts = set.images().iter().filter(|_| set.has_index()).map(|image| {
+        let what = format!("the manifest of {repository} for {}", image.architecture);
+        document(what, &image.manifest_digest, &image.manifest_digest, &image.manifest)
+    });
+    let what = if set.has_index() { "index" } else { "manifest" };
+    let named = document(format!("the {what} of {repository}:{tag}"), tag, &set.digest, set.document());
+    parts.chain([named]).collect()
 }
 
 /// The bytes of layers that [`push`] would send; `None` when the tag names this
@@ -116,17 +143,18 @@ pub async fn push_with(
 /// [`RegistryError`].
 pub async fn missing_bytes(
     registry: &str,
-    image: &Image,
+    set: &ImageSet,
     repository: &str,
     tag: &str,
     access: &Access,
 ) -> Result<Option<u64>, RegistryError> {
     let exchange = Exchange::with_access(Endpoint::reached_by(registry, access)?, access);
-    let manifest_url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
-    if is_there(&exchange, &manifest_url, &media_type(&image.manifest), &image.manifest_digest).await? {
+    if is_there(&exchange, set, repository, tag).await? {
         return Ok(None);
     }
-    let looks = image.layers.iter().map(|layer| {
+    let layers: BTreeMap<&str, &Layer> =
+        set.images().iter().flat_map(|image| &image.layers).map(|layer| (layer.digest.as_str(), layer)).collect();
+    let looks = layers.into_values().map(|layer| {
         let url = exchange.endpoint.url(&format!("/v2/{repository}/blobs/{}", layer.digest));
         let look = Question { method: Method::HEAD, url, media_type: BLOB_TYPE.to_owned(), payload: Payload::Nothing };
         let exchange = &exchange;
@@ -158,32 +186,31 @@ pub async fn wait_until_serving(registry: &str) -> Result<(), RegistryError> {
     }
 }
 
-/// The configuration and the layers, each once, and whether it is a layer.
-fn blobs(image: &Image) -> Vec<(Blob, bool)> {
-    let config = Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), layer: None };
-    let mut blobs = vec![(config, false)];
-    for layer in &image.layers {
-        if blobs.iter().all(|(blob, _)| blob.digest != layer.digest) {
+/// The configurations and the layers, each once, and whether it is a layer.
+fn blobs(images: &[Image]) -> Vec<(Blob, bool)> {
+    let mut blobs: Vec<(Blob, bool)> = Vec::new();
+    let mut add = |blob: Blob, is_layer| {
+        if blobs.iter().all(|(known, _)| known.digest != blob.digest) {
+            blobs.push((blob, is_layer));
+        }
+    };
+    for image in images {
+        add(Blob { digest: image.config_digest(), payload: Payload::Bytes(image.config.clone().into()), layer: None }, false);
+        for layer in &image.layers {
             let payload = Payload::File { path: layer.path.clone(), size: layer.size };
-            blobs.push((Blob { digest: layer.digest.clone(), payload, layer: Some(layer.clone()) }, true));
+            add(Blob { digest: layer.digest.clone(), payload, layer: Some(layer.clone()) }, true);
         }
     }
     blobs
 }
 
-/// What the manifest says it is.
-fn media_type(manifest: &[u8]) -> String {
-    let manifest = serde_json::from_slice::<serde_json::Value>(manifest).unwrap_or_default();
-    manifest["mediaType"].as_str().unwrap_or(MANIFEST_TYPE).to_owned()
-}
-
-/// Whether the tag names this image already.
-async fn is_there(exchange: &Exchange, manifest_url: &str, media_type: &str, digest: &str) -> Result<bool, RegistryError> {
-    let question =
-        Question { method: Method::HEAD, url: manifest_url.to_owned(), media_type: media_type.to_owned(), payload: Payload::Nothing };
+/// Whether the tag names this very image already.
+async fn is_there(exchange: &Exchange, set: &ImageSet, repository: &str, tag: &str) -> Result<bool, RegistryError> {
+    let url = exchange.endpoint.url(&format!("/v2/{repository}/manifests/{tag}"));
+    let question = Question { method: Method::HEAD, url, media_type: media_type(set.document()), payload: Payload::Nothing };
     let answer = exchange.ask("look for the image", &question).await?;
     match answer.status {
-        StatusCode::OK => Ok(answer.header("docker-content-digest") == Some(digest)),
+        StatusCode::OK => Ok(answer.header("docker-content-digest") == Some(set.digest.as_str())),
         StatusCode::NOT_FOUND => Ok(false),
         _ => Err(exchange.refused("look for the image", &answer)),
     }

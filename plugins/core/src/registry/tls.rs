@@ -50,20 +50,22 @@ pub(super) fn config(trust: &Trust) -> Result<ClientConfig, io::Error> {
     }
 }
 
-/// For a server with an authority of its own, and what it knows this side by: the
-/// three files of a Docker engine that is far away.
+/// For a server with an authority of its own, and what it knows this side by, a
+/// certificate and its key: the files of a Docker engine or a builder that is far away.
 ///
 /// # Errors
 /// When a file is none of what its name says.
-pub(crate) fn client_config(authority: &Path, certificate: &Path, key: &Path) -> Result<ClientConfig, io::Error> {
+pub(crate) fn client_config(authority: &Path, own: Option<(&Path, &Path)>) -> Result<ClientConfig, io::Error> {
     let mut roots = RootCertStore::empty();
     for known in certificates(authority)? {
         roots.add(known).map_err(|error| damaged(authority, error))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let builder = builder.with_root_certificates(roots);
+    let Some((certificate, key)) = own else { return Ok(builder.with_no_client_auth()) };
     let own = PrivateKeyDer::from_pem_file(key).map_err(|error| damaged(key, error))?;
-    builder.with_root_certificates(roots).with_client_auth_cert(certificates(certificate)?, own).map_err(io::Error::other)
+    builder.with_client_auth_cert(certificates(certificate)?, own).map_err(io::Error::other)
 }
 
 /// In order of their names; an absent folder has none.

@@ -1,7 +1,7 @@
 //! A registry, and the names of images in it. Pure.
 
 use devloop_core::deliver::ledger::Entry;
-use devloop_core::image::{Image, reference};
+use devloop_core::image::{ImageSet, reference};
 use devloop_core::registry::Hosting;
 use devloop_core::{CommandError, Result};
 
@@ -72,7 +72,7 @@ impl Place {
     }
 
     /// Repository and tag of an image, whichever registry its reference names.
-    pub(super) fn repository(&self, image: &Image) -> (String, String) {
+    pub(super) fn repository(&self, image: &ImageSet) -> (String, String) {
         match &self.names {
             Names::One { repository, tag } => (repository.clone(), tag.clone()),
             Names::Below(prefix) => {
@@ -85,9 +85,9 @@ impl Place {
     }
 
     /// The name that nodes pull it by: the tag is for people, the digest counts.
-    pub(super) fn reference(&self, image: &Image) -> String {
+    pub(super) fn reference(&self, image: &ImageSet) -> String {
         let (repository, tag) = self.repository(image);
-        format!("{}/{repository}:{tag}@{}", self.from_nodes, image.manifest_digest)
+        format!("{}/{repository}:{tag}@{}", self.from_nodes, image.digest)
     }
 
     /// Other repositories of this registry that may have a base's layers: those
@@ -109,17 +109,18 @@ impl Place {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use devloop_core::image::Layer;
+    use devloop_core::image::{Image, Layer};
 
-    pub(in crate::destination) fn image(layers: Vec<Layer>) -> Image {
-        Image {
+    pub(in crate::destination) fn image(layers: Vec<Layer>) -> ImageSet {
+        let image = Image {
             reference: "devloop.local/shop:abc".into(),
             manifest_digest: "sha256:abc".into(),
             architecture: "amd64".into(),
             layers,
             config: vec![],
             manifest: vec![],
-        }
+        };
+        image.into()
     }
 
     #[test]
@@ -132,7 +133,7 @@ pub(super) mod tests {
         assert_eq!(named(Place::parse("docker.io/me/web:dev", 1).unwrap()), "docker.io/me/web:dev@sha256:abc");
         // Named once more, as for a delivery, it is the same.
         let place = Place::parse("example.com", 1).unwrap();
-        let once = Image { reference: place.reference(&image(vec![])), ..image(vec![]) };
+        let once = image(vec![]).named(&place.reference(&image(vec![])));
         assert_eq!(place.reference(&once), once.reference);
     }
 

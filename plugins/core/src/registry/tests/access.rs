@@ -32,7 +32,7 @@ fn access(folder: &Path, config: &str) -> Access {
 
 async fn push_as(registry: &str, built: &Image, access: Access) -> Result<Pushed, RegistryError> {
     let options = PushOptions { access, ..PushOptions::default() };
-    push_with(registry, built, "team/x", "1", &options, &Progress::default()).await
+    push_with(registry, &built.clone().into(), "team/x", "1", &options, &Progress::default()).await
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ fn pieces(bytes: u64) -> PushOptions {
 }
 
 async fn push_pieces(registry: &str, built: &Image, options: &PushOptions) -> Result<Pushed, RegistryError> {
-    push_with(registry, built, "x", "1", options, &Progress::default()).await
+    push_with(registry, &built.clone().into(), "x", "1", options, &Progress::default()).await
 }
 
 /// What the registry has under the tag, asked past the proxy.
 async fn is_there(server: &Server, built: &Image) -> bool {
-    missing_bytes(&server.address.to_string(), built, "x", "1", &Access::default()).await.unwrap().is_none()
+    missing_bytes(&server.address.to_string(), &built.clone().into(), "x", "1", &Access::default()).await.unwrap().is_none()
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn an_upload_that_was_cut_between_pieces_goes_on_where_it_was() {
     })
     .await;
     let progress = Progress::default();
-    let pushed = push_with(&proxy.registry, &built, "x", "1", &pieces(100_000), &progress).await.unwrap();
+    let pushed = push_with(&proxy.registry, &built.clone().into(), "x", "1", &pieces(100_000), &progress).await.unwrap();
     assert_eq!((pushed.sent_layers, proxy.count(&["PATCH"])), (1, 12));
     assert_eq!(proxy.count(&["GET", "/uploads/"]), 2, "it is asked what it has");
     // One upload for the layer, one for the configuration.

@@ -1,8 +1,9 @@
 //! Bases out of a real registry.
 
 use super::*;
+use crate::deliver::Progress;
 use crate::image::source::{Places, find};
-use crate::image::{BaseImage, ImageError, Ingredients, assemble, local_architecture};
+use crate::image::{BaseImage, ImageError, ImageSet, Ingredients, assemble, local_architecture};
 use crate::project::{Base, ImageSpec};
 
 /// An image whose configuration fits its layers, for an architecture.
@@ -21,24 +22,6 @@ fn whole(folder: &Path, layers: &[Vec<u8>], architecture: &str) -> Image {
     Image { manifest_digest: digest(&manifest), architecture: architecture.to_owned(), config, manifest, ..plain }
 }
 
-/// An index of images that are there.
-fn index(images: &[&Image]) -> Image {
-    let manifests: Vec<serde_json::Value> = images
-        .iter()
-        .map(|image| {
-            serde_json::json!({
-                "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.manifest_digest, "size": image.manifest.len(),
-                "platform": {"os": "linux", "architecture": image.architecture},
-            })
-        })
-        .collect();
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests,
-    });
-    let manifest = manifest.to_string().into_bytes();
-    Image { manifest_digest: digest(&manifest), manifest, layers: Vec::new(), ..images[0].clone() }
-}
-
 async fn base(cache: &Path, name: &str) -> Result<BaseImage, ImageError> {
     let access = Access::default();
     let places = Places { cache, root: cache, nodes: &[], access: &access };
@@ -52,10 +35,14 @@ async fn a_base_is_found_by_its_platform_and_its_layers_come_when_they_are_neede
     let registry = server.address.to_string();
     let mine = whole(folder.path(), &[vec![1; 300_000], vec![2; 50_000]], local_architecture());
     let other = whole(folder.path(), &[vec![3; 1000]], "s390x");
-    for (tag, image) in [("mine", &mine), ("other", &other)] {
-        push(&registry, image, "base", tag).await.unwrap();
-    }
-    push(&registry, &index(&[&other, &mine]), "base", "1").await.unwrap();
+    push(&registry, &other, "base", "other").await.unwrap();
+    let both = ImageSet::of("base", vec![other, mine.clone()]).unwrap();
+    let again = async || push_with(&registry, &both, "base", "1", &PushOptions::default(), &Progress::default()).await.unwrap();
+    let pushed = again().await;
+    let parts: usize = both.images().iter().map(|image| image.manifest.len()).sum();
+    let sent = 350_000 + mine.config.len() + parts + both.document().len();
+    assert_eq!((pushed.sent_layers, pushed.sent_bytes, &pushed.digest), (2, sent as u64, &both.digest), "the other's layer is there");
+    assert_eq!(again().await.sent_bytes, 0);
     let found = base(cache.path(), &format!("{registry}/base:1")).await.unwrap();
     assert!(found.layers.iter().all(|layer| !layer.path.exists()), "nobody needs them yet");
     let spec = ImageSpec { name: "upon".into(), ..ImageSpec::default() };

@@ -1,0 +1,3 @@
+//! What the service says at `/version`.
+
+pub(crate) const GREETING: &str = "hello from orders";
