@@ -155,13 +155,19 @@ pub enum Sources {
     Failed(String),
 }
 
-/// What `hold` says, in this order: attached or failed; after attached, ended.
+/// What `hold` says, in this order: attached or failed; after attached, any number of
+/// joined, then ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Held {
     /// The debugger is attached, the process runs on and connections are accepted.
     Attached {
         /// How long the process stood still for it, in microseconds, as sampled
         /// every millisecond.
+        stopped_micros: u64,
+    },
+    /// A client came for which the process stood still, and lets it run now.
+    Joined {
+        /// How long it stood still, in microseconds.
         stopped_micros: u64,
     },
     /// The debugger could not be attached; the process runs on without.
