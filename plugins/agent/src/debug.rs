@@ -2,7 +2,7 @@
 //! framed as those of [`crate::protocol`].
 //!
 //! Debugging has programs of its own, each with one purpose and its answer on
-//! stdout, for their ends mean something: `inspect` and `sources` look and end;
+//! stdout, for their ends mean something: `inspect`, `sources` and `fetch` look and end;
 //! `hold` keeps a debugger attached for as long as its stdin is open and says so
 //! once every few seconds ([`HEARTBEAT`]); `connect` is one connection to the
 //! debugger; `idle` is the first process of a container that only waits for them.

@@ -135,7 +135,7 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     let Some(debugger) = Debugger::of(&candidate.runtime) else {
         let runtime = describe(&candidate.runtime);
         let error = CommandError::new(format!("process {pid} ({}) is {runtime}, which can't be attached to yet", command(candidate)));
-        return Err(error.with_hint("Go programs can; see all processes with --list, and choose with --pid or -c"));
+        return Err(error.with_hint("Go, Rust, C and C++ programs can; see all processes with --list, and choose with --pid or -c"));
     };
     if candidate.machine != std::env::consts::ARCH {
         let error = CommandError::new(format!(
@@ -148,7 +148,7 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     if let Some((tracer, name)) = &candidate.tracer {
         return Err(traced(format!("process {tracer} ({name}) is attached to process {pid} already")));
     }
-    if debugger.needs_symbols() && !candidate.has_symbols && !has_symbols_file {
+    if debugger.needs_symbols_there() && !candidate.has_symbols && !has_symbols_file {
         return Err(no_symbols(debugger, format!("the program of process {pid} has no debug information")));
     }
     obstacle(candidate, powers).map_or(Ok(debugger), Err)
@@ -201,7 +201,7 @@ fn traced(why: String) -> CommandError {
     CommandError::new("another debugger is attached").caused_by(why).with_hint("end that one: a process can have one debugger")
 }
 
-fn no_symbols(debugger: Debugger, why: String) -> CommandError {
+pub(crate) fn no_symbols(debugger: Debugger, why: String) -> CommandError {
     CommandError::new(why).with_hint(debugger.symbols_hint())
 }
 

@@ -7,6 +7,8 @@ use devloop_core::agent::debug::Runtime;
 pub(crate) enum Debugger {
     /// <https://github.com/go-delve/delve>
     Delve,
+    /// LLDB here, gdbserver there.
+    Lldb,
 }
 
 impl Debugger {
@@ -14,14 +16,26 @@ impl Debugger {
     pub(crate) fn of(runtime: &Runtime) -> Option<Self> {
         match runtime {
             Runtime::Go(_) => Some(Self::Delve),
+            Runtime::Native { .. } => Some(Self::Lldb),
             _ => None,
         }
     }
 
-    /// Whether it is of no use without the debug information of the program.
-    pub(crate) fn needs_symbols(self) -> bool {
+    /// Whether the program itself has to have its debug information. Else it is looked
+    /// for on this machine, too.
+    pub(crate) fn needs_symbols_there(self) -> bool {
         match self {
             Self::Delve => true,
+            Self::Lldb => false,
+        }
+    }
+
+    /// Whether the process stands still from when an editor comes until it has set its
+    /// breakpoints, and not when the command begins.
+    pub(crate) fn waits_for_clients(self) -> bool {
+        match self {
+            Self::Delve => false,
+            Self::Lldb => true,
         }
     }
 
@@ -29,6 +43,9 @@ impl Debugger {
     pub(crate) fn symbols_hint(self) -> &'static str {
         match self {
             Self::Delve => "build it without `-ldflags=-s -w`, or name the program before it was stripped with --symbols",
+            Self::Lldb => {
+                "name the program before it was stripped with --symbols; or build it with debug information (`-g`; for Rust `debug = true` in the profile) and a build id"
+            }
         }
     }
 
@@ -36,6 +53,19 @@ impl Debugger {
     pub(crate) fn protocols(self) -> &'static str {
         match self {
             Self::Delve => "DAP, and `dlv connect`",
+            Self::Lldb => "DAP",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_runtime_has_its_debugger() {
+        assert_eq!(Debugger::of(&Runtime::Go(Default::default())), Some(Debugger::Delve));
+        assert_eq!(Debugger::of(&Runtime::Native { compiler: None }), Some(Debugger::Lldb));
+        assert_eq!(Debugger::of(&Runtime::Dotnet), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The debuggers, a file each. [`crate::runtime`] says which is for what.
 
 pub(crate) mod delve;
+pub(crate) mod lldb;
 
 use crate::args::EditorArg;
 use crate::cli::Cli;
@@ -14,6 +15,7 @@ use delve::Delve;
 use devloop_core::agent::debug::Candidate;
 use devloop_core::agent::{AgentError, Runner};
 use devloop_core::{Context, Result};
+use lldb::Lldb;
 use serde_json::Value;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,23 +35,27 @@ pub(crate) struct Link<'a> {
 #[derive(Debug)]
 pub(crate) enum Tool {
     Delve(Delve),
+    Lldb(Lldb),
 }
 
 /// The debuggers that this machine has, for an image that is made before it is known
 /// which one it takes.
 pub(crate) async fn kits(context: &Context) -> Vec<Kit> {
+    let found = tokio::join!(delve::kit(context), lldb::kit());
     let mut kits = Vec::new();
-    match delve::kit(context).await {
-        Ok(kit) => kits.push(kit),
-        // Said when it turns out that it is needed.
-        Err(error) => tracing::info!(%error, "there is no Delve"),
+    for kit in [found.0, found.1] {
+        match kit {
+            Ok(kit) => kits.push(kit),
+            // Said when it turns out that it is needed.
+            Err(error) => tracing::info!(%error, "not brought along"),
+        }
     }
     kits
 }
 
 /// What is brought along, for `--dry-run`.
 pub(crate) fn describe() -> String {
-    delve::describe()
+    format!("the debugger that it takes ({}, or gdbserver)", delve::describe())
 }
 
 impl Tool {
@@ -70,6 +76,10 @@ impl Tool {
                 let (delve, words) = Delve::prepare(context, request, place, candidate).await?;
                 Ok((Self::Delve(delve), words))
             }
+            Debugger::Lldb => {
+                let (lldb, words) = Lldb::prepare(context, request, place, candidate).await?;
+                Ok((Self::Lldb(lldb), words))
+            }
         }
     }
 
@@ -78,6 +88,7 @@ impl Tool {
     pub(crate) async fn sources(&self, request: &Request, place: &Place, candidate: &Candidate) -> Sources {
         match self {
             Self::Delve(_) => delve::sources(request, place, candidate).await,
+            Self::Lldb(lldb) => lldb.sources(request, candidate).await,
         }
     }
 
@@ -92,6 +103,7 @@ impl Tool {
     {
         match self {
             Self::Delve(_) => delve::serve(link, reader, writer).await,
+            Self::Lldb(lldb) => lldb.serve(link, reader, writer).await,
         }
     }
 
@@ -103,16 +115,18 @@ impl Tool {
     pub(crate) async fn calm(&self, link: Link<'_>) -> Result<Option<usize>, AgentError> {
         match self {
             Self::Delve(_) => delve::calm::calm(link.runner, link.socket).await.map(Some),
+            Self::Lldb(_) => Ok(None),
         }
     }
 
-    /// Opens the debugger's own command line, as a client of the port.
+    /// Opens the debugger's own command line.
     ///
     /// # Errors
     /// When it can't be started.
-    pub(crate) fn command_line(&self, port: u16, rules: &[Rule]) -> Result<Cli> {
+    pub(crate) fn command_line(&self, link: Link<'_>, port: u16) -> Result<Cli> {
         match self {
-            Self::Delve(delve) => delve.command_line(port, rules),
+            Self::Delve(delve) => delve.command_line(port, link.rules),
+            Self::Lldb(lldb) => lldb.command_line(link.runner, link.socket, link.rules),
         }
     }
 }
@@ -121,6 +135,7 @@ impl Tool {
 pub(crate) fn entry(settings: &Settings) -> Value {
     match settings.debugger {
         Debugger::Delve => delve::editor::entry(settings),
+        Debugger::Lldb => lldb::editor::entry(settings),
     }
 }
 
@@ -128,5 +143,6 @@ pub(crate) fn entry(settings: &Settings) -> Value {
 pub(crate) fn shown(editor: EditorArg, settings: &Settings) -> String {
     match settings.debugger {
         Debugger::Delve => delve::editor::text(editor, settings),
+        Debugger::Lldb => lldb::editor::text(editor, settings),
     }
 }

@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 
 use super::child::{Program, Streams};
 use super::rsp::{Framing, Piece, Talk, packet};
@@ -49,6 +48,8 @@ struct Serving {
     stands_since: Option<Instant>,
     /// Whether it was stopped by a signal of ours.
     is_interrupted: bool,
+    /// Whether gdbserver has let go of it.
+    is_left: bool,
 }
 
 impl GdbServer {
@@ -143,7 +144,17 @@ impl Serving {
         let program = Program::start(&mut command, None, Streams::Stderr)?;
         let (from_client, from_server) = (Framing::default(), Framing::default());
         let stands_since = Some(Instant::now());
-        Ok(Self { client, server, program, from_client, from_server, talk: Talk::default(), stands_since, is_interrupted: false })
+        Ok(Self {
+            client,
+            server,
+            program,
+            from_client,
+            from_server,
+            talk: Talk::default(),
+            stands_since,
+            is_interrupted: false,
+            is_left: false,
+        })
     }
 
     /// Passes on what there is; an error is the end of either side.
@@ -165,7 +176,12 @@ impl Serving {
             receive(&mut self.client, &mut self.from_client)?;
             while let Some(piece) = self.from_client.pop() {
                 let bytes = match piece {
-                    Piece::Packet(content) => packet(&self.talk.to_server(content, target.process.pid)),
+                    Piece::Packet(content) if Talk::is_farewell(&content) => {
+                        self.is_left = self.let_go(target).is_ok();
+                        self.client.write_all(&packet(b"OK"))?;
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    Piece::Packet(content) => packet(&self.talk.to_server(content)),
                     // gdbserver would interrupt the whole group of the process by a
                     // signal that ends those that it does not trace.
                     Piece::Interrupt => {
@@ -184,7 +200,7 @@ impl Serving {
     /// left in its code.
     fn end(mut self, target: &Target<'_>) -> u32 {
         let _ = self.client.shutdown(std::net::Shutdown::Both);
-        let is_left = self.let_go(target).is_ok();
+        let is_left = self.is_left || self.let_go(target).is_ok();
         drop(self.server);
         let is_clean = is_left && self.program.ends_within(PATIENCE);
         if !is_clean {
@@ -206,9 +222,6 @@ impl Serving {
 
     /// Does what a client does that goes in good order.
     fn let_go(&mut self, target: &Target<'_>) -> io::Result<()> {
-        if self.talk.is_detached {
-            return Ok(());
-        }
         if !self.talk.is_settled {
             // So early there are no breakpoints, and the end of its input is enough.
             return if self.talk.removals().is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) };

@@ -67,8 +67,6 @@ pub(super) struct Talk {
     pub(super) is_settled: bool,
     /// Whether the process runs, as far as gdbserver was told to let it.
     pub(super) is_running: bool,
-    /// Whether gdbserver was told to let go of it.
-    pub(super) is_detached: bool,
     /// Whether processes are named.
     names_processes: bool,
     /// Breakpoints, and what takes each away.
@@ -76,14 +74,15 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// What gdbserver gets for what the debugger says. `pid` is the process.
-    pub(super) fn to_server(&mut self, content: Vec<u8>, pid: u32) -> Vec<u8> {
+    /// Whether a debugger goes with this. One that wants the process to end goes, too:
+    /// whoever wants that ends the pod.
+    pub(super) fn is_farewell(content: &[u8]) -> bool {
+        content == b"k" || content.starts_with(b"vKill") || content == b"D" || content.starts_with(b"D;")
+    }
+
+    /// What gdbserver gets for what the debugger says.
+    pub(super) fn to_server(&mut self, content: Vec<u8>) -> Vec<u8> {
         let starts = |prefix: &[u8]| content.starts_with(prefix);
-        // Whoever wants the process to end ends the pod.
-        if content == b"k" || starts(b"vKill") || starts(b"D") {
-            self.is_detached = true;
-            return self.detach(pid);
-        }
         if starts(b"qSupported") {
             self.names_processes = contains(&content, b"multiprocess+");
             // Where breakpoints are hit is told as debuggers take it to be: before the
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     fn sent(talk: &mut Talk, content: &str) -> String {
-        String::from_utf8(talk.to_server(content.as_bytes().to_vec(), 0x7b15)).unwrap()
+        String::from_utf8(talk.to_server(content.as_bytes().to_vec())).unwrap()
     }
 
     fn said(talk: &mut Talk, content: &str) -> String {
@@ -157,13 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_ends_the_process_comes_through() {
+    fn whoever_goes_or_kills_only_goes() {
+        for text in ["k", "vKill;7b15", "D", "D;7b15"] {
+            assert!(Talk::is_farewell(text.as_bytes()), "{text}");
+        }
+        assert!(!Talk::is_farewell(b"vCont;c") && !Talk::is_farewell(b"Done"));
         let mut talk = Talk::default();
-        assert_eq!(sent(&mut talk, "k"), "D");
-        assert!(talk.is_detached);
+        assert_eq!(talk.detach(0x7b15), b"D");
         assert_eq!(sent(&mut talk, "qSupported:multiprocess+"), "qSupported:multiprocess+;swbreak+;hwbreak+");
-        assert_eq!(sent(&mut talk, "vKill;7b15"), "D;7b15");
-        assert_eq!(sent(&mut talk, "D;1"), "D;7b15");
+        assert_eq!(talk.detach(0x7b15), b"D;7b15");
     }
 
     #[test]
@@ -219,7 +220,7 @@ mod tests {
             framing.push(&bytes);
             while let Some(piece) = framing.pop() {
                 if let Piece::Packet(content) = piece {
-                    talk.to_server(content.clone(), 1);
+                    talk.to_server(content.clone());
                     talk.to_client(content);
                 }
             }
