@@ -1,6 +1,8 @@
 //! `kubectl debug-attach` on the Go example: from scratch, not root, with a root
 //! that can't be written. With a real debugger and a real client of it.
 
+mod native;
+
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -40,6 +42,7 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
             add("a_restricted_namespace_is_respected", restricted);
         }
     }
+    cases.extend(native::cases(cluster, ways));
     cases
 }
 
@@ -260,7 +263,7 @@ fn faults(cluster: Cluster, way: &'static str) {
     let context = stage.example.environment.context();
     let arguments = ["pod/sleeper", "--context", &context, "-n", &stage.example.namespace, "--via", way];
     let error = stage.example.environment.plugin("kubectl-debug_attach", arguments).run().fails_with(1);
-    assert!(error.contains("can't be attached to yet"), "{error}");
+    assert!(error.contains("has no debug information"), "{error}");
 }
 
 /// Nothing that the level `restricted` forbids is asked for.

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::copy::copy_to;
 use crate::debug::connect::connect;
-use crate::debug::hold::{Order, hold};
+use crate::debug::hold::{Kind, Order, hold};
 use crate::debug::idle::idle;
 use crate::debug::inspect::{inspect, sources};
 use crate::locate::View;
@@ -27,7 +27,7 @@ use crate::protocol::{ProcessId, encode};
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | hold DEBUGGER SOCKET PID START [SYMBOLS] | connect SOCKET | receive PATH | idle SECONDS | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | fetch PID START | hold SOCKET PID START DEBUGGER WORDS... | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -88,13 +88,16 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             Some(process) => status(answer(&sources(&Proc::system(), process))),
             None => usage(),
         },
-        Some(["hold", debugger, socket, pid, start, symbols @ ..]) if symbols.len() <= 1 => match process(pid, start) {
-            Some(process) => {
-                let symbols = symbols.first().map(Into::into);
-                let order = Order { debugger: debugger.into(), socket: socket.into(), process, symbols };
+        Some(["fetch", pid, start]) => match process(pid, start) {
+            Some(process) => status(fetch(&Proc::system(), process)),
+            None => usage(),
+        },
+        Some(["hold", socket, pid, start, name, words @ ..]) => match (process(pid, start), Kind::parse(name, words)) {
+            (Some(process), Some(kind)) => {
+                let order = Order { socket: socket.into(), process, kind };
                 status(streams().and_then(|(input, output)| hold(&order, input, output)).map_err(Into::into))
             }
-            None => usage(),
+            _ => usage(),
         },
         Some(["connect", socket]) => {
             let connected =
@@ -177,6 +180,15 @@ fn ignore_terminal() -> io::Result<()> {
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGHUP);
     Ok(signals.thread_block()?)
+}
+
+/// Writes the program of a process to stdout.
+fn fetch(proc: &Proc, process: ProcessId) -> Result<(), ServeError> {
+    let opened = proc.open_executable(process.pid).and_then(|file| proc.check(process).map(|()| file));
+    let mut program = opened.map_err(|failure| io::Error::other(failure.message))?;
+    let (_, mut output) = streams()?;
+    io::copy(&mut program, &mut output)?;
+    Ok(())
 }
 
 /// Writes what comes in on stdin to a file, as a whole or not at all.

@@ -16,10 +16,10 @@ const FAREWELL: Duration = Duration::from_secs(12);
 /// What to attach to what, where the agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    pub(crate) debugger: String,
     pub(crate) socket: String,
     pub(crate) process: ProcessId,
-    pub(crate) symbols: Option<String>,
+    /// The debugger, as the agent names it, and what that one takes.
+    pub(crate) debugger: Vec<String>,
 }
 
 /// Why there is no debugger.
@@ -58,12 +58,21 @@ pub(crate) enum Fate {
     Lost(String),
 }
 
+/// What is heard of a debugger.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A client came, for which the process stood still for so long; it runs now.
+    Joined(Duration),
+    /// It is gone.
+    Gone(Fate),
+}
+
 impl Hold {
     /// Attaches the debugger, and waits until it takes connections.
     pub(crate) async fn start(runner: &Runner, order: &Order) -> Result<Self, NotHeld> {
         let (pid, start) = (order.process.pid.to_string(), order.process.start_time.to_string());
-        let mut arguments = vec!["hold", &order.debugger, &order.socket, &pid, &start];
-        arguments.extend(order.symbols.as_deref());
+        let mut arguments = vec!["hold", &order.socket, &pid, &start];
+        arguments.extend(order.debugger.iter().map(String::as_str));
         let attached = async {
             let (stdin, mut messages) = runner.start(&arguments).await?.split();
             match messages.next::<Held>().await? {
@@ -73,7 +82,7 @@ impl Hold {
                     Ok(Ok(Self { stdin: Stdin(stdin), messages, beat, stopped: Duration::from_micros(stopped_micros) }))
                 }
                 Some(Held::Failed { reason, message }) => Ok(Err((reason, message))),
-                Some(Held::Ended { .. }) => Err(AgentError::Unexpected("it ended before it was attached".to_owned())),
+                Some(other) => Err(AgentError::Unexpected(format!("{other:?} before it was attached"))),
                 None => Err(AgentError::Ended(messages.complaint().await)),
             }
         };
@@ -85,11 +94,14 @@ impl Hold {
         }
     }
 
-    /// Keeps it attached; answers when it is gone. Can be dropped and begun again.
-    pub(crate) async fn keep(&mut self) -> Fate {
+    /// Keeps it attached; answers what is heard of it. Can be dropped and begun again.
+    pub(crate) async fn keep(&mut self) -> News {
         loop {
             tokio::select! {
-                message = self.messages.next::<Held>() => return fate(message),
+                message = self.messages.next::<Held>() => return match message {
+                    Ok(Some(Held::Joined { stopped_micros })) => News::Joined(Duration::from_micros(stopped_micros)),
+                    message => News::Gone(fate(message)),
+                },
                 _ = self.beat.tick() => {
                     let Stdin(stdin) = &mut self.stdin;
                     let beat = async {
@@ -97,7 +109,7 @@ impl Hold {
                         stdin.flush().await
                     };
                     if let Err(error) = beat.await {
-                        return Fate::Lost(error.to_string());
+                        return News::Gone(Fate::Lost(error.to_string()));
                     }
                 }
             }
@@ -109,7 +121,15 @@ impl Hold {
         // It may be gone already.
         let _ = self.stdin.0.shutdown().await;
         drop(self.stdin);
-        match tokio::time::timeout(FAREWELL, self.messages.next::<Held>()).await {
+        let last = async {
+            loop {
+                match self.messages.next::<Held>().await {
+                    Ok(Some(Held::Joined { .. })) => {}
+                    message => return message,
+                }
+            }
+        };
+        match tokio::time::timeout(FAREWELL, last).await {
             Ok(message) => fate(message),
             Err(_) => Fate::Lost(format!("the agent did not answer within {} s", FAREWELL.as_secs())),
         }

@@ -1,14 +1,12 @@
 //! An attached debugger and its clients, until something ends.
 
-use crate::calm::calm;
 use crate::cli::Cli;
-use crate::delve::Delve;
-use crate::forward::serve;
-use crate::hold::{self, Fate, Hold, NotHeld, Order};
+use crate::hold::{self, Fate, Hold, News, NotHeld, Order};
 use crate::journal;
 use crate::place::Place;
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Reporter, milliseconds};
 use crate::request::Aim;
+use crate::runtimes::{Link, Tool};
 use crate::sources::Rule;
 use devloop_core::agent::debug::HoldEnd;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
@@ -30,7 +28,7 @@ pub(crate) struct Session {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) port: u16,
     pub(crate) aim: Aim,
-    pub(crate) delve: Option<Delve>,
+    pub(crate) tool: Arc<Tool>,
 }
 
 /// What is waited for.
@@ -38,7 +36,7 @@ enum Happened {
     Accepted(io::Result<TcpStream>),
     ClientEnded(Result<io::Result<()>, JoinError>),
     CliEnded,
-    Gone(Fate),
+    Told(News),
     Asked,
 }
 
@@ -53,8 +51,8 @@ impl Session {
         if self.aim == Aim::Stdio {
             self.spawn(&mut clients, tokio::io::stdin(), tokio::io::stdout());
         }
-        let mut cli = match (&self.delve, self.aim) {
-            (Some(delve), Aim::Cli) => Some(Cli::start(delve, self.port, &self.rules)?),
+        let mut cli = match self.aim {
+            Aim::Cli => Some(self.tool.command_line(self.link(), self.port)?),
             _ => None,
         };
         loop {
@@ -62,7 +60,7 @@ impl Session {
                 accepted = accept(self.listener.as_ref()) => Happened::Accepted(accepted),
                 Some(ended) = clients.join_next() => Happened::ClientEnded(ended),
                 () = end_of(cli.as_mut()) => Happened::CliEnded,
-                fate = self.hold.keep() => Happened::Gone(fate),
+                news = self.hold.keep() => Happened::Told(news),
                 () = context.shutdown.requested() => Happened::Asked,
             };
             match happened {
@@ -87,7 +85,8 @@ impl Session {
                     }
                 }
                 Happened::CliEnded | Happened::Asked => break,
-                Happened::Gone(Fate::Lost(reason)) => {
+                Happened::Told(News::Joined(stopped)) => self.reporter.tell(&Event::Joined { stopped_ms: milliseconds(stopped) })?,
+                Happened::Told(News::Gone(Fate::Lost(reason))) => {
                     self.reporter.tell(&Event::Lost { reason })?;
                     let again = context.shutdown.guard(async { Ok(hold::again(&self.place, &self.order).await) });
                     match again.await {
@@ -100,7 +99,7 @@ impl Session {
                         Err(_) => return Ok(ExitStatus::Success),
                     }
                 }
-                Happened::Gone(Fate::Ended { end, repaired }) => return Err(ended(end, repaired)),
+                Happened::Told(News::Gone(Fate::Ended { end, repaired })) => return Err(ended(end, repaired)),
             }
         }
         drop(cli);
@@ -121,13 +120,21 @@ impl Session {
         W: tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let (place, rules, socket) = (Arc::clone(&self.place), Arc::clone(&self.rules), self.order.socket.clone());
-        clients.spawn(async move { serve(&place.runner, &socket, reader, writer, &rules).await });
+        let tool = Arc::clone(&self.tool);
+        clients.spawn(async move {
+            let link = Link { runner: &place.runner, socket: &socket, rules: &rules };
+            tool.serve(link, reader, writer).await
+        });
+    }
+
+    fn link(&self) -> Link<'_> {
+        Link { runner: &self.place.runner, socket: &self.order.socket, rules: &self.rules }
     }
 
     /// After the last client.
     async fn calm(&self) -> Result<()> {
-        match calm(&self.place.runner, &self.order.socket).await {
-            Ok(breakpoints) => self.reporter.tell(&Event::Left { breakpoints }),
+        match self.tool.calm(self.link()).await {
+            Ok(breakpoints) => self.reporter.tell(&Event::Left { breakpoints: breakpoints.unwrap_or(0) }),
             // The debugger may be gone, which is told by itself.
             Err(error) => {
                 tracing::info!(%error, "could not remove the breakpoints that a client left");
