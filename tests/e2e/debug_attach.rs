@@ -1,5 +1,8 @@
 //! `kubectl debug-attach` on the Go example: from scratch, not root, with a root
-//! that can't be written. With a real debugger and a real client of it.
+//! that can't be written. With a real debugger and a real client of it. Other runtimes
+//! have files of their own.
+
+mod interpreted;
 
 use crate::clusters::Cluster;
 use crate::{Named, shared};
@@ -40,6 +43,7 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
             add("a_restricted_namespace_is_respected", restricted);
         }
     }
+    cases.extend(interpreted::cases(cluster, ways));
     cases
 }
 

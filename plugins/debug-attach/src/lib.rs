@@ -28,6 +28,7 @@ mod ports;
 mod process;
 mod report;
 mod request;
+mod restart;
 mod runtime;
 mod runtimes;
 mod session;

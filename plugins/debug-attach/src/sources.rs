@@ -1,11 +1,12 @@
-//! Where the files that a Go program was compiled from are on this machine. Pure;
-//! `local` gathers what there is here.
+//! Where the files that a program was made of are on this machine: of Go here, of
+//! interpreted ones in `scripts`. Pure; `local` gathers what there is here.
 //!
 //! With `-trimpath` the compiler writes `MODULE/FILE`, `MODULE@VERSION/FILE` and,
 //! for the standard library, `PACKAGE/FILE` (`go help build`); without, the
 //! absolute paths of the machine that it ran on.
 
 pub(crate) mod local;
+pub(crate) mod scripts;
 
 use devloop_core::agent::debug::GoProgram;
 use local::Local;
@@ -145,6 +146,9 @@ impl Sources {
         let share = |found: usize, all: usize| (found * 100).checked_div(all).unwrap_or(0);
         match &self.module {
             None => format!("the sources of the program's own module are not here; {} % of all files are", share(self.found, self.all)),
+            Some(module) if self.all == self.own_all => {
+                format!("sources: {} ({} of {} files)", module.display(), self.own_found, self.own_all)
+            }
             Some(module) => format!(
                 "sources: {} ({} of {} files), with libraries {} % of {} files",
                 module.display(),
