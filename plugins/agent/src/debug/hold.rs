@@ -5,7 +5,7 @@
 //! [`Debugger`], in a file of its own.
 //!
 //! Architecture invariant: the process that is debugged outlives the debugger and
-//! runs on without a trace of it.
+//! runs on without a trace of it, but for a thread of debugpy's that waits.
 
 mod child;
 mod delve;
