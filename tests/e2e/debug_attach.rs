@@ -3,6 +3,7 @@
 //! have files of their own.
 
 mod interpreted;
+mod native;
 
 use crate::clusters::Cluster;
 use crate::{Named, shared};
@@ -44,6 +45,7 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
         }
     }
     cases.extend(interpreted::cases(cluster, ways));
+    cases.extend(native::cases(cluster, ways));
     cases
 }
 
@@ -264,7 +266,7 @@ fn faults(cluster: Cluster, way: &'static str) {
     let context = stage.example.environment.context();
     let arguments = ["pod/sleeper", "--context", &context, "-n", &stage.example.namespace, "--via", way];
     let error = stage.example.environment.plugin("kubectl-debug_attach", arguments).run().fails_with(1);
-    assert!(error.contains("can't be attached to yet"), "{error}");
+    assert!(error.contains("has no debug information"), "{error}");
 }
 
 /// Nothing that the level `restricted` forbids is asked for.

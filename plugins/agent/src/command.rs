@@ -27,7 +27,7 @@ use crate::protocol::{ProcessId, encode};
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | hold SOCKET PID START DEBUGGER WORDS... | connect SOCKET | receive PATH | idle SECONDS | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | fetch PID START | hold SOCKET PID START DEBUGGER WORDS... | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -86,6 +86,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Some(["sources", pid, start]) => match process(pid, start) {
             Some(process) => status(answer(&sources(&Proc::system(), process))),
+            None => usage(),
+        },
+        Some(["fetch", pid, start]) => match process(pid, start) {
+            Some(process) => status(fetch(&Proc::system(), process)),
             None => usage(),
         },
         Some(["hold", socket, pid, start, name, words @ ..]) => match (process(pid, start), Kind::parse(name, words)) {
@@ -176,6 +180,15 @@ fn ignore_terminal() -> io::Result<()> {
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGHUP);
     Ok(signals.thread_block()?)
+}
+
+/// Writes the program of a process to stdout.
+fn fetch(proc: &Proc, process: ProcessId) -> Result<(), ServeError> {
+    let opened = proc.open_executable(process.pid).and_then(|file| proc.check(process).map(|()| file));
+    let mut program = opened.map_err(|failure| io::Error::other(failure.message))?;
+    let (_, mut output) = streams()?;
+    io::copy(&mut program, &mut output)?;
+    Ok(())
 }
 
 /// Writes what comes in on stdin to a file, as a whole or not at all.

@@ -2,7 +2,7 @@
 //! framed as those of [`crate::protocol`].
 //!
 //! Debugging has programs of its own, each with one purpose and its answer on
-//! stdout, for their ends mean something: `inspect` and `sources` look and end;
+//! stdout, for their ends mean something: `inspect`, `sources` and `fetch` look and end;
 //! `hold` keeps a debugger attached for as long as its stdin is open and says so
 //! once every few seconds ([`HEARTBEAT`]); `connect` is one connection to the
 //! debugger; `idle` is the first process of a container that only waits for them.
@@ -172,13 +172,19 @@ pub enum Sources {
     Failed(String),
 }
 
-/// What `hold` says, in this order: attached or failed; after attached, ended.
+/// What `hold` says, in this order: attached or failed; after attached, any number of
+/// joined, then ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Held {
     /// The debugger is attached, the process runs on and connections are accepted.
     Attached {
         /// How long the process stood still for it, in microseconds, as sampled
         /// every millisecond.
+        stopped_micros: u64,
+    },
+    /// A client came for which the process stood still, and lets it run now.
+    Joined {
+        /// How long it stood still, in microseconds.
         stopped_micros: u64,
     },
     /// The debugger could not be attached; the process runs on without.

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 /// Attach a debugger to a running process of a pod, as it is
 ///
 /// No rebuild, no restart, no change to the image: the process goes on running
-/// until a breakpoint is hit. The debugger is brought along (Delve for Go, debugpy for
-/// Python) or opened (Node's inspector, the debug agent of Java), is reached
-/// by a port of this machine that stays the same for a target, and knows
-/// where the sources are here. When the command ends, however it ends, the
+/// until a breakpoint is hit. The debugger is brought along (Delve for Go, LLDB with
+/// gdbserver for Rust, C and C++, debugpy for Python) or opened (Node's inspector, the
+/// debug agent of Java), is reached by a port of this machine that stays the same for a
+/// target, and knows where the sources are here. When the command ends, however it ends, the
 /// debugger detaches and the process runs on at full speed.
 ///
 /// Other runtimes are recognised and named, but can't be attached to yet.
@@ -60,7 +60,7 @@ pub struct Args {
     /// User of the ephemeral container where the namespace forbids root, if the pod does not name its own
     #[arg(long, value_name = "UID", help_heading = "Cluster options")]
     pub user: Option<i64>,
-    /// Image with /devloop-agent and /dlv for the way through the API, as the nodes can pull it
+    /// Image with /devloop-agent and /dlv or /gdbserver/gdbserver for the way through the API, as the nodes can pull it
     #[arg(long, value_name = "IMAGE", env = "DEVLOOP_DEBUG_IMAGE", hide_env_values = true, help_heading = "Cluster options")]
     pub debug_image: Option<String>,
     /// How much is said.
@@ -78,7 +78,7 @@ pub struct UseArgs {
     /// Be the debug adapter of an editor, on stdin and stdout
     #[arg(long, conflicts_with_all = ["cli", "open"])]
     pub dap_stdio: bool,
-    /// Open the debugger's own command line: Delve's, `node inspect`, jdb
+    /// Open the debugger's own command line: Delve's, LLDB's, `node inspect`, jdb
     #[arg(long)]
     pub cli: bool,
     /// Start the pods again where the process takes no debugger as it is (Java); undone at the end
@@ -90,7 +90,7 @@ pub struct UseArgs {
     /// Open VS Code in the folder of the sources
     #[arg(long)]
     pub open: bool,
-    /// Folder of the sources [default: where the program's module is, here or nearby]
+    /// Folder of the sources [default: where the program's are, here or nearby]
     #[arg(long, value_name = "FOLDER")]
     pub sources: Option<PathBuf>,
     /// The program as it was built, with the debug information that the one in the container lacks
@@ -126,7 +126,7 @@ Examples:
   # Attach, and leave the port open until Ctrl-C; VS Code is set up
   kubectl debug-attach deploy/web --editor vscode --open
 
-  # Delve's command line, in one go
+  # The debugger's command line, in one go
   kubectl debug-attach web --cli
 
   # A Java virtual machine that was started without its debug agent

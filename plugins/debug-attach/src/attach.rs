@@ -200,14 +200,20 @@ async fn attach(
         via: place.way.name(),
         protocols: debugger.protocols(),
         port: opened.as_ref().map(|opened| opened.port),
-        stopped_ms: milliseconds(hold.stopped),
+        stopped_ms: (!debugger.waits_for_clients()).then(|| milliseconds(hold.stopped)),
         ephemeral: place.container.as_ref().map(|container| container.name.clone()),
         substitute_path: sources.rules.clone(),
         sources_found: sources.found,
         sources_all: sources.all,
         phases_ms: phases.all.clone(),
     })?;
-    let settings = Settings { name: format!("{} (devloop)", request.target), debugger, port, rules: sources.rules.clone() };
+    let settings = Settings {
+        name: format!("{} (devloop)", request.target),
+        target: request.target.to_string(),
+        debugger,
+        port,
+        rules: sources.rules.clone(),
+    };
     if let Err(error) = after(context, request, found, &place, candidate, &sources, &settings) {
         // The debugger is attached; an editor's file is no reason to let go of it.
         context.ui.error(&error);
@@ -246,7 +252,7 @@ fn after(
         context.ui.say(sources.summary());
     }
     if request.folder_is_named && sources.module.is_none() {
-        context.ui.warn(format!("no module of the program is in {}", request.folder.display()));
+        context.ui.warn(format!("nothing of the program is in {}", request.folder.display()));
     }
     sources.warnings().iter().for_each(|warning| context.ui.warn(warning));
     for rule in &sources.rules {

@@ -6,6 +6,7 @@ use nix::unistd::{Pid, getpgrp, tcsetpgrp};
 use std::io::IsTerminal;
 use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 /// A running command line; ended when dropped.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Cli {
     /// Whether it has the terminal to itself.
     has_terminal: bool,
     _settings: Option<NamedTempFile>,
+    /// What it speaks to, while it runs.
+    serving: Option<JoinHandle<()>>,
 }
 
 /// Whether a command line gets a terminal, and not a pipe.
@@ -40,7 +43,13 @@ impl Cli {
             // It may have asked for input before it was given the terminal.
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
-        Ok(Self { child, has_terminal, _settings: settings })
+        Ok(Self { child, has_terminal, _settings: settings, serving: None })
+    }
+
+    /// The same with a task that serves it.
+    pub(crate) fn with(mut self, serving: JoinHandle<()>) -> Self {
+        self.serving = Some(serving);
+        self
     }
 
     /// Waits for its end.
@@ -52,6 +61,9 @@ impl Cli {
 
 impl Drop for Cli {
     fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
         if self.has_terminal {
             give_terminal(getpgrp());
         }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Settings {
     /// Of the entry among others.
     pub(crate) name: String,
+    /// As the command line names it.
+    pub(crate) target: String,
     pub(crate) debugger: Debugger,
     pub(crate) port: u16,
     pub(crate) rules: Vec<Rule>,
@@ -99,7 +101,13 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> Settings {
         let rules = vec![Rule { local: "/home/dev/shop".to_owned(), remote: "example.com/shop".to_owned() }];
-        Settings { name: "deployment/web (devloop)".to_owned(), debugger: Debugger::Delve, port: 23_456, rules }
+        Settings {
+            name: "deployment/web (devloop)".to_owned(),
+            target: "deployment/web".to_owned(),
+            debugger: Debugger::Delve,
+            port: 23_456,
+            rules,
+        }
     }
 
     #[test]

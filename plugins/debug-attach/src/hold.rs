@@ -58,6 +58,15 @@ pub(crate) enum Fate {
     Lost(String),
 }
 
+/// What is heard of a debugger.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A client came, for which the process stood still for so long; it runs now.
+    Joined(Duration),
+    /// It is gone.
+    Gone(Fate),
+}
+
 impl Hold {
     /// Attaches the debugger, and waits until it takes connections.
     pub(crate) async fn start(runner: &Runner, order: &Order) -> Result<Self, NotHeld> {
@@ -73,7 +82,7 @@ impl Hold {
                     Ok(Ok(Self { stdin: Stdin(stdin), messages, beat, stopped: Duration::from_micros(stopped_micros) }))
                 }
                 Some(Held::Failed { reason, message }) => Ok(Err((reason, message))),
-                Some(Held::Ended { .. }) => Err(AgentError::Unexpected("it ended before it was attached".to_owned())),
+                Some(other) => Err(AgentError::Unexpected(format!("{other:?} before it was attached"))),
                 None => Err(AgentError::Ended(messages.complaint().await)),
             }
         };
@@ -85,11 +94,14 @@ impl Hold {
         }
     }
 
-    /// Keeps it attached; answers when it is gone. Can be dropped and begun again.
-    pub(crate) async fn keep(&mut self) -> Fate {
+    /// Keeps it attached; answers what is heard of it. Can be dropped and begun again.
+    pub(crate) async fn keep(&mut self) -> News {
         loop {
             tokio::select! {
-                message = self.messages.next::<Held>() => return fate(message),
+                message = self.messages.next::<Held>() => return match message {
+                    Ok(Some(Held::Joined { stopped_micros })) => News::Joined(Duration::from_micros(stopped_micros)),
+                    message => News::Gone(fate(message)),
+                },
                 _ = self.beat.tick() => {
                     let Stdin(stdin) = &mut self.stdin;
                     let beat = async {
@@ -97,7 +109,7 @@ impl Hold {
                         stdin.flush().await
                     };
                     if let Err(error) = beat.await {
-                        return Fate::Lost(error.to_string());
+                        return News::Gone(Fate::Lost(error.to_string()));
                     }
                 }
             }
@@ -109,7 +121,15 @@ impl Hold {
         // It may be gone already.
         let _ = self.stdin.0.shutdown().await;
         drop(self.stdin);
-        match tokio::time::timeout(FAREWELL, self.messages.next::<Held>()).await {
+        let last = async {
+            loop {
+                match self.messages.next::<Held>().await {
+                    Ok(Some(Held::Joined { .. })) => {}
+                    message => return message,
+                }
+            }
+        };
+        match tokio::time::timeout(FAREWELL, last).await {
             Ok(message) => fate(message),
             Err(_) => Fate::Lost(format!("the agent did not answer within {} s", FAREWELL.as_secs())),
         }

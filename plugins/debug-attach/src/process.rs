@@ -145,7 +145,9 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     let Some(debugger) = Debugger::of(&candidate.runtime) else {
         let runtime = describe(&candidate.runtime);
         let error = CommandError::new(format!("process {pid} ({}) is {runtime}, which can't be attached to yet", command(candidate)));
-        return Err(error.with_hint("Go, Python, Node and Java can; see all processes with --list, and choose with --pid or -c"));
+        return Err(
+            error.with_hint("Go, Rust, C, C++, Python, Node and Java can; see all processes with --list, and choose with --pid or -c")
+        );
     };
     if needs_restart(candidate) {
         return Err(CommandError::new(format!("process {pid} can't be debugged as it is"))
@@ -163,7 +165,7 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     if let Some((tracer, name)) = candidate.tracer.as_ref().filter(|_| debugger.traces()) {
         return Err(traced(format!("process {tracer} ({name}) is attached to process {pid} already")));
     }
-    if debugger.needs_symbols() && !candidate.has_symbols && !has_symbols_file {
+    if debugger.needs_symbols_there() && !candidate.has_symbols && !has_symbols_file {
         return Err(no_symbols(debugger, format!("the program of process {pid} has no debug information")));
     }
     obstacle(candidate, powers).filter(|_| debugger.traces()).map_or(Ok(debugger), Err)
@@ -216,7 +218,7 @@ fn traced(why: String) -> CommandError {
     CommandError::new("another debugger is attached").caused_by(why).with_hint("end that one: a process can have one debugger")
 }
 
-fn no_symbols(debugger: Debugger, why: String) -> CommandError {
+pub(crate) fn no_symbols(debugger: Debugger, why: String) -> CommandError {
     CommandError::new(why).with_hint(debugger.symbols_hint())
 }
 

@@ -25,8 +25,10 @@ pub(crate) enum Event {
         /// None where the editor speaks on stdin.
         #[serde(skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
-        /// How long the process stood still, in milliseconds.
-        stopped_ms: f64,
+        /// How long the process stood still, in milliseconds; nothing where it does so
+        /// only when an editor comes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stopped_ms: Option<f64>,
         /// The ephemeral container.
         #[serde(skip_serializing_if = "Option::is_none")]
         ephemeral: Option<String>,
@@ -35,6 +37,8 @@ pub(crate) enum Event {
         sources_all: usize,
         phases_ms: BTreeMap<&'static str, f64>,
     },
+    /// An editor came, for which the process stood still; it runs now.
+    Joined { stopped_ms: f64 },
     /// An editor went away.
     Left {
         /// Breakpoints that it left, now removed.
@@ -56,10 +60,17 @@ impl Event {
         match self {
             Self::Attached { pod, container, pid, runtime, via, protocols, port, stopped_ms, .. } => {
                 let at = port.map_or_else(|| "on stdin and stdout".to_owned(), |port| format!("on 127.0.0.1:{port}"));
-                format!(
-                    "attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped_ms:.0} ms\nthe debugger listens {at} ({protocols}); Ctrl-C detaches"
-                )
+                let done = match stopped_ms {
+                    Some(stopped) => {
+                        format!("attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped:.0} ms")
+                    }
+                    None => format!(
+                        "ready for process {pid} ({runtime}) of {pod}/{container}, via {via}; it stands still while an editor attaches"
+                    ),
+                };
+                format!("{done}\nthe debugger listens {at} ({protocols}); Ctrl-C detaches")
             }
+            Self::Joined { stopped_ms } => format!("an editor came; the process stood still for {stopped_ms:.0} ms"),
             Self::Left { breakpoints: 0 } => "the editor left; the process runs on".to_owned(),
             Self::Left { breakpoints } => format!("the editor left; breakpoints removed: {breakpoints}; the process runs on"),
             Self::Lost { reason } => format!("lost the connection to the debugger ({reason}); attaching again"),
@@ -131,7 +142,7 @@ mod tests {
             via: "node",
             protocols: "DAP, and `dlv connect`",
             port: Some(23_456),
-            stopped_ms: 81.5,
+            stopped_ms: Some(81.5),
             ephemeral: None,
             substitute_path: Vec::new(),
             sources_found: 10,
@@ -140,6 +151,7 @@ mod tests {
         };
         let events = [
             attached,
+            Event::Joined { stopped_ms: 120.5 },
             Event::Left { breakpoints: 0 },
             Event::Left { breakpoints: 2 },
             Event::Lost { reason: "the connection ended".to_owned() },

@@ -14,6 +14,8 @@ pub(crate) enum Debugger {
     /// That of Java virtual machines:
     /// <https://docs.oracle.com/en/java/javase/21/docs/specs/jdwp/jdwp-spec.html>
     Jdwp,
+    /// LLDB here, gdbserver there.
+    Lldb,
 }
 
 impl Debugger {
@@ -24,23 +26,34 @@ impl Debugger {
             Runtime::Python { .. } => Some(Self::Debugpy),
             Runtime::Node => Some(Self::Inspector),
             Runtime::Jvm(_) => Some(Self::Jdwp),
+            Runtime::Native { .. } => Some(Self::Lldb),
             _ => None,
         }
     }
 
-    /// Whether it is of no use without the debug information of the program.
-    pub(crate) fn needs_symbols(self) -> bool {
+    /// Whether the program itself has to have its debug information. Else it is looked
+    /// for on this machine, too.
+    pub(crate) fn needs_symbols_there(self) -> bool {
         match self {
             Self::Delve => true,
-            Self::Debugpy | Self::Inspector | Self::Jdwp => false,
+            Self::Debugpy | Self::Inspector | Self::Jdwp | Self::Lldb => false,
         }
     }
 
     /// Whether it takes the kernel's leave to trace the process (ptrace(2)).
     pub(crate) fn traces(self) -> bool {
         match self {
-            Self::Delve | Self::Debugpy => true,
+            Self::Delve | Self::Debugpy | Self::Lldb => true,
             Self::Inspector | Self::Jdwp => false,
+        }
+    }
+
+    /// Whether the process stands still from when an editor comes until it has set its
+    /// breakpoints, and not when the command begins.
+    pub(crate) fn waits_for_clients(self) -> bool {
+        match self {
+            Self::Delve | Self::Debugpy | Self::Inspector | Self::Jdwp => false,
+            Self::Lldb => true,
         }
     }
 
@@ -49,6 +62,9 @@ impl Debugger {
         match self {
             Self::Delve => "build it without `-ldflags=-s -w`, or name the program before it was stripped with --symbols",
             Self::Debugpy | Self::Inspector | Self::Jdwp => "it needs none",
+            Self::Lldb => {
+                "name the program before it was stripped with --symbols; or build it with debug information (`-g`; for Rust `debug = true` in the profile) and a build id"
+            }
         }
     }
 
@@ -59,6 +75,22 @@ impl Debugger {
             Self::Debugpy => "DAP, one client at a time",
             Self::Inspector => "Node's inspector; also chrome://inspect and `node inspect`",
             Self::Jdwp => "JDWP, one client at a time; also `jdb -attach`",
+            Self::Lldb => "DAP",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_runtime_has_its_debugger() {
+        assert_eq!(Debugger::of(&Runtime::Go(Default::default())), Some(Debugger::Delve));
+        assert_eq!(Debugger::of(&Runtime::Native { compiler: None }), Some(Debugger::Lldb));
+        assert_eq!(Debugger::of(&Runtime::Python { version: None }), Some(Debugger::Debugpy));
+        assert_eq!(Debugger::of(&Runtime::Node), Some(Debugger::Inspector));
+        assert_eq!(Debugger::of(&Runtime::Jvm(Default::default())), Some(Debugger::Jdwp));
+        assert_eq!(Debugger::of(&Runtime::Dotnet), None);
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod debugpy;
 pub(crate) mod delve;
 pub(crate) mod inspector;
 pub(crate) mod jdwp;
+pub(crate) mod lldb;
 
 use crate::args::EditorArg;
 use crate::cli::Cli;
@@ -17,6 +18,7 @@ use delve::Delve;
 use devloop_core::agent::debug::{Candidate, Sources as SourceFiles};
 use devloop_core::agent::{AgentError, Runner};
 use devloop_core::{CommandError, Context, Result};
+use lldb::Lldb;
 use serde_json::Value;
 use std::io;
 use std::path::Path;
@@ -44,27 +46,27 @@ pub(crate) enum Tool {
     Debugpy,
     Inspector,
     Jdwp,
+    Lldb(Lldb),
 }
 
 /// The debuggers that this machine has, for an image that is made before it is known
 /// which one it takes.
 pub(crate) async fn kits(context: &Context) -> Vec<Kit> {
+    let found = tokio::join!(delve::kit(context), lldb::kit(), debugpy::kit(context));
     let mut kits = Vec::new();
-    match delve::kit(context).await {
-        Ok(kit) => kits.push(kit),
-        // Said when it turns out that it is needed.
-        Err(error) => tracing::info!(%error, "there is no Delve"),
-    }
-    match debugpy::kit(context).await {
-        Ok(kit) => kits.push(kit),
-        Err(error) => tracing::info!(%error, "there is no debugpy"),
+    for kit in [found.0, found.1, found.2] {
+        match kit {
+            Ok(kit) => kits.push(kit),
+            // Said when it turns out that it is needed.
+            Err(error) => tracing::info!(%error, "not brought along"),
+        }
     }
     kits
 }
 
 /// What is brought along, for `--dry-run`.
 pub(crate) fn describe() -> String {
-    format!("{} or {}", delve::describe(), debugpy::describe())
+    format!("the debugger that it takes ({}, {}, or gdbserver)", delve::describe(), debugpy::describe())
 }
 
 impl Tool {
@@ -88,6 +90,10 @@ impl Tool {
             Debugger::Debugpy => Ok((Self::Debugpy, debugpy::prepare(context, request, place, candidate).await?)),
             Debugger::Inspector => Ok((Self::Inspector, inspector::prepare(request)?)),
             Debugger::Jdwp => Ok((Self::Jdwp, jdwp::prepare(request)?)),
+            Debugger::Lldb => {
+                let (lldb, words) = Lldb::prepare(context, request, place, candidate).await?;
+                Ok((Self::Lldb(lldb), words))
+            }
         }
     }
 
@@ -99,6 +105,7 @@ impl Tool {
             Self::Debugpy | Self::Inspector => scripts(request, place, candidate).await,
             // Its debuggers look classes up by their names.
             Self::Jdwp => Sources::default(),
+            Self::Lldb(lldb) => lldb.sources(request, candidate).await,
         }
     }
 
@@ -116,6 +123,7 @@ impl Tool {
             Self::Debugpy => debugpy::serve(link, reader, writer).await,
             Self::Inspector => inspector::serve(link, reader, writer).await,
             Self::Jdwp => jdwp::serve(link, reader, writer).await,
+            Self::Lldb(lldb) => lldb.serve(link, reader, writer).await,
         }
     }
 
@@ -127,21 +135,22 @@ impl Tool {
     pub(crate) async fn calm(&self, link: Link<'_>) -> Result<Option<usize>, AgentError> {
         match self {
             Self::Delve(_) => delve::calm::calm(link.runner, link.socket).await.map(Some),
-            Self::Debugpy | Self::Inspector | Self::Jdwp => Ok(None),
+            Self::Debugpy | Self::Inspector | Self::Jdwp | Self::Lldb(_) => Ok(None),
         }
     }
 
-    /// Opens the debugger's own command line, as a client of the port.
+    /// Opens the debugger's own command line.
     ///
     /// # Errors
     /// When it can't be started.
-    pub(crate) fn command_line(&self, port: u16, rules: &[Rule]) -> Result<Cli> {
+    pub(crate) fn command_line(&self, link: Link<'_>, port: u16) -> Result<Cli> {
         match self {
-            Self::Delve(delve) => delve.command_line(port, rules),
+            Self::Delve(delve) => delve.command_line(port, link.rules),
             // Refused before.
             Self::Debugpy => Err(CommandError::usage("debugpy has no command line of its own")),
             Self::Inspector => inspector::command_line(port),
             Self::Jdwp => jdwp::command_line(port),
+            Self::Lldb(lldb) => lldb.command_line(link.runner, link.socket, link.rules),
         }
     }
 }
@@ -153,6 +162,7 @@ pub(crate) fn entry(settings: &Settings) -> Value {
         Debugger::Debugpy => debugpy::entry(settings),
         Debugger::Inspector => inspector::entry(settings),
         Debugger::Jdwp => jdwp::entry(settings),
+        Debugger::Lldb => lldb::editor::entry(settings),
     }
 }
 
@@ -163,6 +173,7 @@ pub(crate) fn shown(editor: EditorArg, settings: &Settings) -> String {
         Debugger::Debugpy => debugpy::text(editor, settings),
         Debugger::Inspector => inspector::text(editor, settings),
         Debugger::Jdwp => jdwp::text(editor, settings),
+        Debugger::Lldb => lldb::editor::text(editor, settings),
     }
 }
 

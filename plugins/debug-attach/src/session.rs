@@ -1,10 +1,10 @@
 //! An attached debugger and its clients, until something ends.
 
 use crate::cli::Cli;
-use crate::hold::{self, Fate, Hold, NotHeld, Order};
+use crate::hold::{self, Fate, Hold, News, NotHeld, Order};
 use crate::journal;
 use crate::place::Place;
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Reporter, milliseconds};
 use crate::request::Aim;
 use crate::runtimes::{Link, Tool};
 use crate::sources::Rule;
@@ -36,7 +36,7 @@ enum Happened {
     Accepted(io::Result<TcpStream>),
     ClientEnded(Result<io::Result<()>, JoinError>),
     CliEnded,
-    Gone(Fate),
+    Told(News),
     Asked,
 }
 
@@ -52,7 +52,7 @@ impl Session {
             self.spawn(&mut clients, tokio::io::stdin(), tokio::io::stdout());
         }
         let mut cli = match self.aim {
-            Aim::Cli => Some(self.tool.command_line(self.port, &self.rules)?),
+            Aim::Cli => Some(self.tool.command_line(self.link(), self.port)?),
             _ => None,
         };
         loop {
@@ -60,7 +60,7 @@ impl Session {
                 accepted = accept(self.listener.as_ref()) => Happened::Accepted(accepted),
                 Some(ended) = clients.join_next() => Happened::ClientEnded(ended),
                 () = end_of(cli.as_mut()) => Happened::CliEnded,
-                fate = self.hold.keep() => Happened::Gone(fate),
+                news = self.hold.keep() => Happened::Told(news),
                 () = context.shutdown.requested() => Happened::Asked,
             };
             match happened {
@@ -85,7 +85,8 @@ impl Session {
                     }
                 }
                 Happened::CliEnded | Happened::Asked => break,
-                Happened::Gone(Fate::Lost(reason)) => {
+                Happened::Told(News::Joined(stopped)) => self.reporter.tell(&Event::Joined { stopped_ms: milliseconds(stopped) })?,
+                Happened::Told(News::Gone(Fate::Lost(reason))) => {
                     self.reporter.tell(&Event::Lost { reason })?;
                     let again = context.shutdown.guard(async { Ok(hold::again(&self.place, &self.order).await) });
                     match again.await {
@@ -98,7 +99,7 @@ impl Session {
                         Err(_) => return Ok(ExitStatus::Success),
                     }
                 }
-                Happened::Gone(Fate::Ended { end, repaired }) => return Err(ended(end, repaired)),
+                Happened::Told(News::Gone(Fate::Ended { end, repaired })) => return Err(ended(end, repaired)),
             }
         }
         drop(cli);
@@ -126,10 +127,13 @@ impl Session {
         });
     }
 
+    fn link(&self) -> Link<'_> {
+        Link { runner: &self.place.runner, socket: &self.order.socket, rules: &self.rules }
+    }
+
     /// After the last client.
     async fn calm(&self) -> Result<()> {
-        let link = Link { runner: &self.place.runner, socket: &self.order.socket, rules: &self.rules };
-        match self.tool.calm(link).await {
+        match self.tool.calm(self.link()).await {
             Ok(breakpoints) => self.reporter.tell(&Event::Left { breakpoints: breakpoints.unwrap_or(0) }),
             // The debugger may be gone, which is told by itself.
             Err(error) => {

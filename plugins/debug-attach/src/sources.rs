@@ -1,11 +1,13 @@
 //! Where the files that a program was made of are on this machine: of Go here, of
-//! interpreted ones in `scripts`. Pure; `local` gathers what there is here.
+//! other compilers in `native`, of what is interpreted in `scripts`. Pure; `local`
+//! gathers what there is here.
 //!
 //! With `-trimpath` the compiler writes `MODULE/FILE`, `MODULE@VERSION/FILE` and,
 //! for the standard library, `PACKAGE/FILE` (`go help build`); without, the
 //! absolute paths of the machine that it ran on.
 
 pub(crate) mod local;
+pub(crate) mod native;
 pub(crate) mod scripts;
 
 use devloop_core::agent::debug::GoProgram;
@@ -40,6 +42,8 @@ pub(crate) struct Sources {
     pub(crate) changed: Vec<String>,
     /// The folder of the module here.
     pub(crate) module: Option<PathBuf>,
+    /// What else the user should know before wondering.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// A file that the user has no source of.
@@ -145,7 +149,7 @@ impl Sources {
     pub(crate) fn summary(&self) -> String {
         let share = |found: usize, all: usize| (found * 100).checked_div(all).unwrap_or(0);
         match &self.module {
-            None => format!("the sources of the program's own module are not here; {} % of all files are", share(self.found, self.all)),
+            None => format!("the program's own sources are not here; {} % of all files are", share(self.found, self.all)),
             Some(module) if self.all == self.own_all => {
                 format!("sources: {} ({} of {} files)", module.display(), self.own_found, self.own_all)
             }
@@ -167,7 +171,7 @@ impl Sources {
             let more = files.len().saturating_sub(shown.len());
             format!("{}{}", shown.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
         };
-        let mut warnings = Vec::new();
+        let mut warnings = self.remarks.clone();
         if self.module.is_some() && !self.missing.is_empty() {
             warnings.push(format!("the program has files that are not here: {}", list(&self.missing)));
         }
@@ -180,7 +184,7 @@ impl Sources {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn program() -> GoProgram {
@@ -209,7 +213,7 @@ mod tests {
         })
     }
 
-    fn shown(sources: &Sources) -> String {
+    pub(crate) fn shown(sources: &Sources) -> String {
         let rules = sources.rules.iter().map(|rule| format!("{} = {:?}", rule.local, rule.remote));
         rules.chain([sources.summary()]).chain(sources.warnings()).collect::<Vec<_>>().join("\n")
     }

@@ -5,6 +5,7 @@ use crate::place::Place;
 use devloop_core::symbols::gnu_build_id;
 use devloop_core::{CommandError, ErrorContext, Result};
 use object::Object;
+use object::read::ReadCache;
 use object::read::elf::ElfFile64;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +43,20 @@ pub(crate) async fn bring(place: &Place, symbols: &Symbols) -> Result<String> {
     Ok(path)
 }
 
+/// Whether a program has debug information; not, where it is none or can't be read.
+pub(crate) fn has_debug_information(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let data = ReadCache::new(file);
+    ElfFile64::<object::Endianness, _>::parse(&data).is_ok_and(|elf| is_debuggable(&elf))
+}
+
+fn is_debuggable<'data>(elf: &impl Object<'data>) -> bool {
+    elf.section_by_name(".debug_info").is_some() || elf.section_by_name(".zdebug_info").is_some()
+}
+
 fn fits(content: &[u8], wanted: Option<&str>) -> Result<(), String> {
     let elf = ElfFile64::<object::Endianness>::parse(content).map_err(|error| format!("it is no 64-bit ELF program ({error})"))?;
-    if elf.section_by_name(".debug_info").is_none() && elf.section_by_name(".zdebug_info").is_none() {
+    if !is_debuggable(&elf) {
         return Err("it has no debug information, either".to_owned());
     }
     let own = gnu_build_id(&elf);

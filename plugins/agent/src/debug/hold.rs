@@ -9,11 +9,13 @@
 
 mod child;
 mod delve;
+mod gdbserver;
 mod jvm;
 mod node;
 mod python;
 mod relay;
 mod release;
+mod rsp;
 mod target;
 
 use std::fs::{self, DirBuilder, File};
@@ -29,6 +31,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::delve::Delve;
+use self::gdbserver::GdbServer;
 use self::jvm::Jvm;
 use self::node::Node;
 use self::python::Python;
@@ -74,6 +77,11 @@ pub(crate) enum Kind {
     Node,
     /// The debug agent that a Java virtual machine was started with.
     Jdwp,
+    /// gdbserver.
+    GdbServer {
+        /// Its program, where the agent runs.
+        program: PathBuf,
+    },
 }
 
 impl Kind {
@@ -86,6 +94,7 @@ impl Kind {
             ("debugpy", [wheel]) => Some(Self::Debugpy { wheel: wheel.into() }),
             ("node", []) => Some(Self::Node),
             ("jdwp", []) => Some(Self::Jdwp),
+            ("gdbserver", [program]) => Some(Self::GdbServer { program: program.into() }),
             _ => None,
         }
     }
@@ -103,6 +112,11 @@ trait Debugger {
     /// How long the process stood still for it, once clients are served and the
     /// process runs on.
     fn attached(&mut self, target: &Target<'_>) -> Option<Duration>;
+    /// How long the process stood still for a client that came, once that one has let it
+    /// run; told once for each. Nothing where the debugger lets it run meanwhile.
+    fn joined(&mut self) -> Option<Duration> {
+        None
+    }
     /// Makes it let go of the process and end, and the process run. Answers how many
     /// breakpoints were left in its code. `is_asked` is false when it ended itself,
     /// or the process did.
@@ -189,6 +203,7 @@ impl<'a> Session<'a> {
             Kind::Debugpy { wheel } => Box::new(Python::start(wheel, &target)?),
             Kind::Node => Box::new(Node::start(&target)?),
             Kind::Jdwp => Box::new(Jvm::start(&target)?),
+            Kind::GdbServer { program } => Box::new(GdbServer::start(program, &target)?),
         };
         Ok(Self { target, input, signals, end, debugger, last_sign: Instant::now(), _lock: lock })
     }
@@ -196,10 +211,10 @@ impl<'a> Session<'a> {
     fn run(mut self, tell: &mut impl FnMut(&Held)) -> io::Result<()> {
         let attached = self.attach();
         if let Ok(stopped) = &attached {
-            tell(&Held::Attached { stopped_micros: u64::try_from(stopped.as_micros()).unwrap_or(u64::MAX) });
+            tell(&Held::Attached { stopped_micros: micros(*stopped) });
         }
         let (cause, was_attached) = match attached {
-            Ok(_) => (self.watch()?, true),
+            Ok(_) => (self.watch(tell)?, true),
             Err(cause) => (cause, false),
         };
         let is_asked = matches!(cause, Cause::ClientGone | Cause::TimedOut);
@@ -246,8 +261,11 @@ impl<'a> Session<'a> {
     }
 
     /// Waits until something ends.
-    fn watch(&mut self) -> io::Result<Cause> {
+    fn watch(&mut self, tell: &mut impl FnMut(&Held)) -> io::Result<Cause> {
         loop {
+            if let Some(stopped) = self.debugger.joined() {
+                tell(&Held::Joined { stopped_micros: micros(stopped) });
+            }
             if let Some(cause) = self.wait(PollTimeout::from(1000_u16))? {
                 return Ok(cause);
             }
@@ -296,6 +314,10 @@ impl<'a> Session<'a> {
         }
         is_told
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

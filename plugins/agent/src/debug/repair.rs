@@ -1,18 +1,18 @@
 //! Breakpoints that a killed debugger left in a process's code are taken out:
-//! the bytes of its program are written where the memory has a trap instead.
+//! the bytes of its program and its libraries are written where the memory has a trap
+//! instead.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
-use object::Endianness;
-use object::elf::{self, FileHeader64};
-use object::read::ReadCache;
-use object::read::elf::{FileHeader, ProgramHeader};
+use rustix::fs::OFlags;
 
 use crate::failure::Failure;
 use crate::process::Proc;
-use crate::protocol::{ErrorKind, ProcessId};
+use crate::protocol::ProcessId;
+use crate::root::ContainerRoot;
 
 /// So much is compared at once; a multiple of the longest trap.
 const PIECE: usize = 1 << 20;
@@ -23,8 +23,7 @@ const ARM_TRAP: &[u8] = &[0x00, 0x00, 0x20, 0xd4];
 
 /// Takes out what is left; answers how many.
 pub(crate) fn repair(proc: &Proc, process: ProcessId) -> Result<u32, Failure> {
-    let program = proc.open_executable(process.pid)?;
-    let parts = executable_parts(proc, process.pid, &program)?;
+    let maps = String::from_utf8_lossy(&proc.read_live(process.pid, "maps")?).into_owned();
     let memory = OpenOptions::new()
         .read(true)
         .write(true)
@@ -32,26 +31,56 @@ pub(crate) fn repair(proc: &Proc, process: ProcessId) -> Result<u32, Failure> {
         .map_err(Failure::io(format_args!("open the memory of process {}", process.pid)))?;
     proc.check(process)?;
     let trap = if cfg!(target_arch = "aarch64") { ARM_TRAP } else { X86_TRAP };
+    let root = ContainerRoot::of(proc, process)?;
     let mut repaired = 0;
-    for part in parts {
-        repaired += repair_part(&program, &memory, &part, trap).map_err(Failure::io("compare the code of the process"))?;
+    for part in code(&maps) {
+        // One that was deleted or replaced since can't be compared with.
+        let Some(file) = open(proc, process.pid, &root, &part) else { continue };
+        repaired += repair_part(&file, &memory, &part, trap).map_err(Failure::io("compare the code of the process"))?;
     }
     Ok(repaired)
 }
 
-/// Code of the program, and where it is in the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A piece of a file that is code in a process (proc_pid_maps(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
-    offset: u64,
     address: u64,
     length: u64,
+    offset: u64,
+    inode: u64,
+    path: String,
+}
+
+fn code(maps: &str) -> Vec<Part> {
+    let part = |line: &str| {
+        let mut fields = line.splitn(6, ' ');
+        let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let inode: u64 = fields.nth(1)?.parse().ok()?;
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        let offset = u64::from_str_radix(offset, 16).ok()?;
+        let path = fields.next().unwrap_or_default().trim_start().to_owned();
+        let is_code = inode != 0 && permissions.contains('x');
+        is_code.then_some(Part { address: start, length: end - start, offset, inode, path })
+    };
+    maps.lines().filter_map(part).collect()
+}
+
+/// The file of a part: the program itself, which may have been deleted, or one that is
+/// still under its name.
+fn open(proc: &Proc, pid: u32, root: &ContainerRoot, part: &Part) -> Option<File> {
+    let is_it = |file: &File| file.metadata().is_ok_and(|metadata| metadata.ino() == part.inode);
+    let program = proc.open_executable(pid).ok().filter(is_it);
+    program.or_else(|| root.open(Path::new(&part.path), OFlags::RDONLY).ok().map(File::from).filter(is_it))
 }
 
 fn repair_part(program: &File, memory: &File, part: &Part, trap: &[u8]) -> io::Result<u32> {
+    // The last page may reach beyond the end of the file.
+    let length = part.length.min(program.metadata()?.len().saturating_sub(part.offset));
     let (mut wanted, mut found) = (vec![0; PIECE], vec![0; PIECE]);
     let (mut done, mut repaired) = (0, 0);
-    while done < part.length {
-        let length = usize::try_from(part.length - done).unwrap_or(PIECE).min(PIECE);
+    while done < length {
+        let length = usize::try_from(length - done).unwrap_or(PIECE).min(PIECE);
         program.read_exact_at(&mut wanted[..length], part.offset + done)?;
         memory.read_exact_at(&mut found[..length], part.address + done)?;
         for place in left_traps(&wanted[..length], &found[..length], trap) {
@@ -73,39 +102,6 @@ fn left_traps(wanted: &[u8], found: &[u8], trap: &[u8]) -> Vec<usize> {
     left.map(|(index, _)| index * trap.len()).collect()
 }
 
-fn executable_parts(proc: &Proc, pid: u32, program: &File) -> Result<Vec<Part>, Failure> {
-    let unreadable = |error: object::Error| Failure::new(ErrorKind::Io, format!("cannot read the program of process {pid}: {error}"));
-    let data = ReadCache::new(program);
-    let header = FileHeader64::<Endianness>::parse(&data).map_err(unreadable)?;
-    let endian = header.endian().map_err(unreadable)?;
-    let inode = program.metadata().map_err(Failure::io("look at the program"))?.ino();
-    let maps = String::from_utf8_lossy(&proc.read_live(pid, "maps")?).into_owned();
-    let segments = header.program_headers(endian, &data).map_err(unreadable)?;
-    let code = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD && segment.p_flags(endian) & elf::PF_X != 0);
-    Ok(code
-        .filter_map(|segment| {
-            let (offset, length) = (segment.p_offset(endian), segment.p_filesz(endian));
-            let (start, from) = mapping(&maps, inode, offset)?;
-            Some(Part { offset, address: start + (offset - from), length })
-        })
-        .collect())
-}
-
-/// The address and offset of the executable mapping of a file that has what is at
-/// `offset` in it (proc_pid_maps(5)).
-fn mapping(maps: &str, inode: u64, offset: u64) -> Option<(u64, u64)> {
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, permissions, from) = (fields.next()?, fields.next()?, fields.next()?);
-        let found: u64 = fields.nth(1)?.parse().ok()?;
-        let (start, end) = range.split_once('-')?;
-        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-        let from = u64::from_str_radix(from, 16).ok()?;
-        let holds = found == inode && permissions.contains('x') && (from..from + (end - start)).contains(&offset);
-        holds.then_some((start, from))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
@@ -123,11 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn mappings_are_found_by_inode_and_offset() {
-        let maps =
-            "00400000-00401000 r--p 00000000 08:01 77 /app\n00401000-00403000 r-xp 00001000 08:01 77 /app\n7f00-7fff r-xp 0 08:01 9 /lib\n";
-        assert_eq!(mapping(maps, 77, 0x1800), Some((0x40_1000, 0x1000)));
-        assert_eq!(mapping(maps, 77, 0x3000), None);
+    fn code_is_what_is_executable_and_from_a_file() {
+        let maps = "00400000-00401000 r--p 00000000 08:01 77 /app\n00401000-00403000 r-xp 00001000 08:01 77      /my app\n7f00-7fff r-xp 0 00:00 0 [vdso]\n";
+        let wanted = Part { address: 0x40_1000, length: 0x2000, offset: 0x1000, inode: 77, path: "/my app".to_owned() };
+        assert_eq!(code(maps), [wanted]);
     }
 
     /// `sleep` of this machine, with a trap written into code that it is past.
@@ -144,8 +139,8 @@ mod tests {
             std::thread::yield_now();
         }
         let process = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
-        let program = proc.open_executable(pid).unwrap();
-        let part = executable_parts(&proc, pid, &program).unwrap()[0];
+        let maps = std::fs::read_to_string(proc.path(pid, "maps")).unwrap();
+        let part = code(&maps).into_iter().find(|part| part.path.ends_with("/sleep")).unwrap();
         let memory = OpenOptions::new().read(true).write(true).open(proc.path(pid, "mem")).unwrap();
         let place = part.address + part.length - 64;
         let mut before = [0; 8];

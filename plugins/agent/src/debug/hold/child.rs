@@ -26,8 +26,9 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts it. `ends_by` is the signal that it gets should the agent be killed.
-    pub(super) fn start(command: &mut Command, ends_by: Signal, streams: Streams) -> Result<Self, Refusal> {
+    /// Starts it. `ends_by` is the signal that it gets should the agent be killed, where
+    /// it does not see that by itself.
+    pub(super) fn start(command: &mut Command, ends_by: Option<Signal>, streams: Streams) -> Result<Self, Refusal> {
         let started = io::pipe().and_then(|(words, pipe)| {
             if streams == Streams::Both {
                 command.stdout(pipe.try_clone()?);

@@ -41,7 +41,7 @@ impl Delve {
             .env("HOME", target.socket.parent().unwrap_or(target.socket))
             .stdin(Stdio::null());
         // SIGTERM: it detaches in good order then.
-        let program = Program::start(&mut command, Signal::SIGTERM, Streams::Both)?;
+        let program = Program::start(&mut command, Some(Signal::SIGTERM), Streams::Both)?;
         Ok(Self { program, first_halt: None, last_halt: None, traced_since: None })
     }
 }

@@ -3,8 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::ptrace;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
+use super::Refusal;
+use crate::debug::HoldFailure;
 use crate::debug::repair::repair;
 use crate::process::Proc;
 use crate::protocol::ProcessId;
@@ -53,6 +58,22 @@ impl<'a> Target<'a> {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter_map(|thread| self.proc.thread_status(pid, thread).ok())
             .any(|status| (status.pending | status.shared_pending) & TRAP != 0)
+    }
+
+    /// Traces it for a moment, without stopping it: what the kernel says to that, it
+    /// would say to a debugger.
+    pub(super) fn try_to_trace(&self) -> Result<(), Refusal> {
+        let pid = Pid::from_raw(self.process.pid.cast_signed());
+        // The kernel detaches when the thread ends.
+        let traced = std::thread::spawn(move || ptrace::seize(pid, ptrace::Options::empty())).join();
+        match traced {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Errno::EPERM)) if self.is_traced() => Err((HoldFailure::Traced, format!("process {pid} is traced already"))),
+            Ok(Err(Errno::EPERM)) => Err((HoldFailure::NotAllowed, "operation not permitted".to_owned())),
+            Ok(Err(Errno::ESRCH)) => Err((HoldFailure::Vanished, format!("there is no process {pid}"))),
+            Ok(Err(errno)) => Err((HoldFailure::Other, errno.to_string())),
+            Err(_) => Err((HoldFailure::Other, "the thread that traces ended".to_owned())),
+        }
     }
 
     /// Keeps it from coming upon a breakpoint that is left in its code, which would end

@@ -3,7 +3,7 @@
 
 use super::calm::calm;
 use crate::dap::{Framing, framed};
-use crate::hold::{Fate, Hold, NotHeld, Order};
+use crate::hold::{Fate, Hold, News, NotHeld, Order};
 use crate::place;
 use crate::runtimes::Link;
 use crate::runtimes::delve;
@@ -175,7 +175,7 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
     let (end_tx, end_rx) = tokio::sync::oneshot::channel::<()>();
     let held = tokio::spawn(async move {
         tokio::select! {
-            fate = hold.keep() => return fate,
+            News::Gone(fate) = hold.keep() => return fate,
             _ = end_rx => {}
         }
         hold.end().await
@@ -238,6 +238,6 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
     // And one whose process ends says so.
     let mut hold = Hold::start(&place.runner, &order).await.unwrap();
     drop(app);
-    assert!(matches!(hold.keep().await, Fate::Ended { end: HoldEnd::Exited, .. }));
+    assert!(matches!(hold.keep().await, News::Gone(Fate::Ended { end: HoldEnd::Exited, .. })));
     assert!(matches!(calm(&place.runner, &order.socket).await, Err(AgentError::Start(_))));
 }
