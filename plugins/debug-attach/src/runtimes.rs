@@ -52,7 +52,7 @@ pub(crate) enum Tool {
 /// The debuggers that this machine has, for an image that is made before it is known
 /// which one it takes.
 pub(crate) async fn kits(context: &Context) -> Vec<Kit> {
-    let found = tokio::join!(delve::kit(context), lldb::kit(), debugpy::kit(context));
+    let found = tokio::join!(delve::kit(context), lldb::kit(), debugpy::fetched_kit());
     let mut kits = Vec::new();
     for kit in [found.0, found.1, found.2] {
         match kit {

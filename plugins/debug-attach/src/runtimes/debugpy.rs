@@ -16,10 +16,11 @@ use crate::process;
 use crate::request::{Aim, Request};
 use crate::sources::Rule;
 use devloop_core::agent::debug::{Candidate, Runtime};
-use devloop_core::{CommandError, Context, Result};
+use devloop_core::{CommandError, Context, ErrorContext, Result};
 pub(super) use editor::{entry, text};
 pub(super) use program::describe;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Its file where the process is.
@@ -39,20 +40,37 @@ pub(super) async fn prepare(context: &Context, request: &Request, place: &Place,
         let runtime = process::describe(&candidate.runtime);
         return Err(CommandError::new(format!("process {} is {runtime}, and debugpy is for 3.8 and newer", candidate.container_pid)));
     }
-    let kit = match place.way {
-        Way::Pod if place.has(FILE) => None,
-        _ => Some(kit(context).await?),
+    let path = match place.way {
+        Way::Node => place.bring(Some(&kit(program::obtain(context).await?).await?), FILE).await?,
+        Way::Pod if place.surely_has(FILE) => place.bring(None, FILE).await?,
+        Way::Pod => send(place, &kit(program::obtain(context).await?).await?).await?,
     };
-    Ok(vec!["debugpy".to_owned(), place.bring(kit.as_ref(), FILE).await?])
+    Ok(vec!["debugpy".to_owned(), path])
 }
 
-/// debugpy as it is brought along.
+/// debugpy as it is brought along, where it was fetched before: for all that is known
+/// the process may be no Python.
 ///
 /// # Errors
-/// When the named one is not there, or it can't be fetched.
-pub(super) async fn kit(context: &Context) -> Result<Kit> {
-    let source = program::obtain(context).await?;
+/// When it was not.
+pub(super) async fn fetched_kit() -> Result<Kit> {
+    let source = program::cached()?;
+    if source.is_file() { kit(source).await } else { Err(CommandError::new("debugpy was not fetched yet")) }
+}
+
+async fn kit(source: PathBuf) -> Result<Kit> {
     Kit::of("debugpy", vec![KitFile { source, path: FILE.to_owned(), is_alone: false }]).await
+}
+
+/// Brings it into an ephemeral container that came without.
+async fn send(place: &Place, kit: &Kit) -> Result<String> {
+    let path = place.file(&format!("{}-{FILE}", kit.hash));
+    for file in &kit.files {
+        let content = tokio::fs::read(&file.source).await.with_context(|| format!("could not read {}", file.source.display()))?;
+        let sent = place.runner.write_file(&path, &content).await;
+        sent.map_err(|error| CommandError::new("could not bring debugpy to the pod").caused_by(CommandError::from(error)))?;
+    }
+    Ok(path)
 }
 
 /// Passes on what a client says and hears.

@@ -27,8 +27,8 @@ pub(super) async fn obtain(context: &Context) -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    let folder = Directories::from_env()?.cache.join("debuggers");
-    let path = folder.join(format!("debugpy-{VERSION}.whl"));
+    let folder = folder()?;
+    let path = path_in(&folder);
     if !path.is_file() {
         std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         // Of two commands one fetches it.
@@ -40,6 +40,19 @@ pub(super) async fn obtain(context: &Context) -> Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// Where it is once it was fetched, or what was named in its place.
+pub(super) fn cached() -> Result<PathBuf> {
+    named().map_or_else(|| Ok(path_in(&folder()?)), |named| Ok(PathBuf::from(named)))
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(Directories::from_env()?.cache.join("debuggers"))
+}
+
+fn path_in(folder: &Path) -> PathBuf {
+    folder.join(format!("debugpy-{VERSION}.whl"))
 }
 
 /// Where it would come from, for `--dry-run`.

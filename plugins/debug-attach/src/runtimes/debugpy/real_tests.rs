@@ -1,7 +1,7 @@
 //! All but the cluster: real Python programs, the real debugger and agent, with this
 //! machine as the node.
 
-use super::{Kit, kit, rewritten};
+use super::{kit, program, rewritten};
 use crate::dap::{Framing, framed};
 use crate::forward;
 use crate::hold::{Fate, Hold, Order};
@@ -166,7 +166,8 @@ async fn whatever_its_first_thread_does_python_is_debugged_and_runs_on() {
         place => place.unwrap(),
     };
     let (_switch, shutdown) = Shutdown::manual();
-    let kit: Kit = kit(&Context { ui: Ui::stderr(Volume::Quiet), shutdown }).await.unwrap();
+    let context = Context { ui: Ui::stderr(Volume::Quiet), shutdown };
+    let kit = kit(program::obtain(&context).await.unwrap()).await.unwrap();
     let wheel = place.bring(Some(&kit), super::FILE).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().canonicalize().unwrap().join("app.py");
