@@ -184,7 +184,11 @@ fn python(images: &Path) -> Runtime {
     let ask = "import os, sys, sysconfig; print(os.path.realpath(sys.executable)); print(sysconfig.get_path('stdlib'))";
     let answer = Program::new(&python).args(["-c", ask]).run().ok();
     let [program, library] = answer.lines().collect::<Vec<_>>()[..] else { panic!("{answer}") };
-    let mut folders = libraries(&images.join("python"), &[Path::new(program)]);
+    // Its foreign functions, which a debugger takes, need a library of their own.
+    let modules = std::fs::read_dir(Path::new(library).join("lib-dynload")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let foreign = modules.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("_ctypes.")));
+    let programs: Vec<&Path> = std::iter::once(Path::new(program)).chain(foreign.as_deref()).collect();
+    let mut folders = libraries(&images.join("python"), &programs);
     let staged = images.join("python/library");
     // The library is large and seldom changes: it is compiled once.
     let stamp = images.join("python/stamp");

@@ -256,7 +256,7 @@ pub(crate) mod tests {
     #[test]
     fn the_app_is_chosen_else_the_only_one_that_can_be() {
         let shell = candidate(1, true, Runtime::Wrapper);
-        let all = [shell.clone(), candidate(7, false, go()), candidate(8, false, Runtime::Node)];
+        let all = [shell.clone(), candidate(7, false, go()), candidate(8, false, Runtime::Dotnet)];
         assert_eq!(choose(&all, None).unwrap().container_pid, 7);
         assert_eq!(choose(&all, Some(8)).unwrap().container_pid, 8);
         assert_eq!(choose(&[candidate(1, true, go()), candidate(2, false, go())], None).unwrap().container_pid, 1);
