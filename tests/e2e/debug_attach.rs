@@ -1,6 +1,8 @@
 //! `kubectl debug-attach` on the Go example: from scratch, not root, with a root
-//! that can't be written. With a real debugger and a real client of it.
+//! that can't be written. With a real debugger and a real client of it. Other runtimes
+//! have files of their own.
 
+mod interpreted;
 mod native;
 
 use crate::clusters::Cluster;
@@ -42,6 +44,7 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
             add("a_restricted_namespace_is_respected", restricted);
         }
     }
+    cases.extend(interpreted::cases(cluster, ways));
     cases.extend(native::cases(cluster, ways));
     cases
 }

@@ -135,6 +135,13 @@ fn recipe(example: &str, folder: &Path, images: &Path) -> Recipe {
             env: vec![("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")],
             files: files_of(&[("src", "/app/src"), ("static", "/app/static")]),
         },
+        "java-web" => Recipe {
+            runtime: java(folder, images),
+            cmd: vec!["-cp", "/app/classes", "Web"],
+            entrypoint: None,
+            env: Vec::new(),
+            files: files_of(&[("classes", "/app/classes")]),
+        },
         "static-site" => Recipe {
             runtime: nginx(images),
             cmd: vec!["-g", "daemon off;"],
@@ -162,7 +169,7 @@ fn go(folder: &Path, images: &Path) -> Runtime {
 
 fn node(images: &Path) -> Runtime {
     let program = installed("node");
-    let mut folders = libraries(&images.join("node"), &program);
+    let mut folders = libraries(&images.join("node"), &[&program]);
     // Debian's Node keeps parts of itself there.
     let parts = Path::new("/usr/share/nodejs");
     if parts.is_dir() && !program.starts_with("/usr/local") {
@@ -182,7 +189,11 @@ fn python(images: &Path) -> Runtime {
     let ask = "import os, sys, sysconfig; print(os.path.realpath(sys.executable)); print(sysconfig.get_path('stdlib'))";
     let answer = Program::new(&python).args(["-c", ask]).run().ok();
     let [program, library] = answer.lines().collect::<Vec<_>>()[..] else { panic!("{answer}") };
-    let mut folders = libraries(&images.join("python"), Path::new(program));
+    // Its foreign functions, which a debugger takes, need a library of their own.
+    let modules = std::fs::read_dir(Path::new(library).join("lib-dynload")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let foreign = modules.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("_ctypes.")));
+    let programs: Vec<&Path> = std::iter::once(Path::new(program)).chain(foreign.as_deref()).collect();
+    let mut folders = libraries(&images.join("python"), &programs);
     let staged = images.join("python/library");
     // The library is large and seldom changes: it is compiled once.
     let stamp = images.join("python/stamp");
@@ -198,6 +209,24 @@ fn python(images: &Path) -> Runtime {
     Runtime { program: program.into(), path: program.to_owned(), folders }
 }
 
+/// A runtime of the modules that the example needs, and the example's classes.
+fn java(folder: &Path, images: &Path) -> Runtime {
+    let home = installed("javac").parent().unwrap().parent().unwrap().to_owned();
+    let compile = ["-g", "-d", "classes", "src/Web.java"];
+    Program::new(home.join("bin/javac")).args(compile).current_dir(folder).run().ok();
+    let runtime = images.join("java/runtime");
+    if !runtime.join("release").is_file() {
+        devloop_core::files::remove_all(&runtime).unwrap();
+        let link = ["--add-modules", "java.base,jdk.httpserver,jdk.jdwp.agent", "--strip-debug", "--no-man-pages", "--no-header-files"];
+        Program::new(home.join("bin/jlink")).args(link).args(["--output".as_ref(), runtime.as_os_str()]).run().ok();
+    }
+    let mut folders = libraries(&images.join("java"), &[&runtime.join("bin/java"), &runtime.join("lib/server/libjvm.so")]);
+    // Those that are part of it.
+    folders.retain(|(staged, _)| !staged.starts_with(images.join("java/lib").join(runtime.strip_prefix("/").unwrap())));
+    folders.push((runtime.clone(), "/opt/java".to_owned()));
+    Runtime { program: runtime.join("bin/java"), path: "/opt/java/bin/java".to_owned(), folders }
+}
+
 /// What a server needs of Python's library: neither its tests nor its tools.
 fn is_of_python(path: &Path) -> bool {
     const NOT: [&str; 10] =
@@ -208,7 +237,7 @@ fn is_of_python(path: &Path) -> bool {
 
 fn nginx(images: &Path) -> Runtime {
     let program = installed("nginx");
-    let folders = libraries(&images.join("nginx"), &program);
+    let folders = libraries(&images.join("nginx"), &[&program]);
     Runtime { program, path: "/usr/sbin/nginx".to_owned(), folders }
 }
 
@@ -228,12 +257,12 @@ fn installed(name: &str) -> PathBuf {
     found.canonicalize().unwrap()
 }
 
-/// Copies the shared libraries of a program, and its loader; answers the folders
+/// Copies the shared libraries of programs, and their loader; answers the folders
 /// that they are in.
-fn libraries(staging: &Path, program: &Path) -> Vec<(PathBuf, String)> {
+fn libraries(staging: &Path, programs: &[&Path]) -> Vec<(PathBuf, String)> {
     let lib = staging.join("lib");
     devloop_core::files::remove_all(&lib).unwrap();
-    let listed = Program::new("ldd").args([program]).run().ok();
+    let listed: String = programs.iter().map(|program| Program::new("ldd").args([program]).run().ok()).collect();
     let mut folders = BTreeMap::new();
     for library in listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
         let folder = library.parent().unwrap();

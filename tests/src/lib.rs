@@ -14,6 +14,7 @@ pub mod environment;
 pub mod example;
 pub mod host;
 pub mod images;
+pub mod inspector;
 pub mod program;
 pub mod proxy;
 pub mod session;

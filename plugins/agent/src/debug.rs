@@ -19,9 +19,15 @@ pub(crate) mod idle;
 #[cfg(target_os = "linux")]
 pub(crate) mod inspect;
 #[cfg(target_os = "linux")]
+pub(crate) mod jdwp;
+#[cfg(target_os = "linux")]
+pub(crate) mod network;
+#[cfg(target_os = "linux")]
 pub(crate) mod process_lock;
 #[cfg(target_os = "linux")]
 pub(crate) mod repair;
+#[cfg(target_os = "linux")]
+pub(crate) mod scripts;
 
 use std::time::Duration;
 
@@ -53,7 +59,7 @@ pub enum Runtime {
     /// Node.
     Node,
     /// A Java virtual machine.
-    Jvm,
+    Jvm(JavaMachine),
     /// .NET.
     Dotnet,
     /// A shell or an init that only starts others.
@@ -82,6 +88,17 @@ impl GoProgram {
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// A Java virtual machine, as its files and its options say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JavaMachine {
+    /// Such as `17.0.15`.
+    pub version: Option<String>,
+    /// Whether it was started with its debug agent, listening for a debugger.
+    pub takes_debugger: bool,
+    /// What its variable `JAVA_TOOL_OPTIONS` is.
+    pub tool_options: Option<String>,
 }
 
 /// A process of a container.

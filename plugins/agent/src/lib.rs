@@ -11,7 +11,7 @@
 //! `mounts` (`/proc`), `root` (paths
 //! that stay inside a container), `transfer`, `bases` and `incoming` (files that
 //! are received), `fan_out` (to several containers at once), `link`, `remove` and `check` (other work on files), `elf` (is
-//! it a program), `swap` (ptrace), `restart` and `signal` (processes), `undo`
+//! it a program), `trace` (ptrace), `swap` (another program in a process), `restart` and `signal` (processes), `undo`
 //! (what was there before); and beside all that [`supervise`] (a container's
 //! first process) with `copy` (how it comes into the container), [`logs`] (the log
 //! files of a node's containers) and [`debug`] (a debugger for a process, which
@@ -73,6 +73,8 @@ mod spare;
 pub mod supervise;
 #[cfg(target_os = "linux")]
 mod swap;
+#[cfg(target_os = "linux")]
+mod trace;
 #[cfg(target_os = "linux")]
 mod transfer;
 #[cfg(target_os = "linux")]

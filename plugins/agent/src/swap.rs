@@ -6,17 +6,8 @@
 //! executed; and when that fails, the old file is put back. The children of the
 //! process are ended just before its own program is: see `children`.
 
-#[cfg(target_arch = "aarch64")]
-#[path = "swap/arch_aarch64.rs"]
-mod arch;
-#[cfg(target_arch = "x86_64")]
-#[path = "swap/arch_x86_64.rs"]
-mod arch;
 mod children;
-mod memory;
-mod ptrace;
 mod replace;
-mod tracee;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

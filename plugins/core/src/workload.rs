@@ -55,12 +55,23 @@ pub enum Change {
         /// The container.
         container: String,
     },
+    /// Add words to a variable that holds options of the container's program.
+    AddOptions {
+        /// The container.
+        container: String,
+        /// The variable.
+        variable: String,
+        /// What it is in the container where the template doesn't say: by its image.
+        seen: Option<String>,
+        /// The words.
+        options: String,
+    },
 }
 
 impl Change {
     fn container(&self) -> &str {
         match self {
-            Self::Supervise { container, .. } | Self::PauseProbes { container } => container,
+            Self::Supervise { container, .. } | Self::PauseProbes { container } | Self::AddOptions { container, .. } => container,
         }
     }
 }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 /// Attach a debugger to a running process of a pod, as it is
 ///
 /// No rebuild, no restart, no change to the image: the process goes on running
-/// until a breakpoint is hit. The debugger (Delve for Go, LLDB with gdbserver for
-/// Rust, C and C++) is brought along, listens on a port of this machine that stays
-/// the same for a target, and knows where the sources are here. When the command ends, however it ends, the
+/// until a breakpoint is hit. The debugger is brought along (Delve for Go, LLDB with
+/// gdbserver for Rust, C and C++, debugpy for Python) or opened (Node's inspector, the
+/// debug agent of Java), is reached by a port of this machine that stays the same for a
+/// target, and knows where the sources are here. When the command ends, however it ends, the
 /// debugger detaches and the process runs on at full speed.
 ///
 /// Other runtimes are recognised and named, but can't be attached to yet.
@@ -77,9 +78,12 @@ pub struct UseArgs {
     /// Be the debug adapter of an editor, on stdin and stdout
     #[arg(long, conflicts_with_all = ["cli", "open"])]
     pub dap_stdio: bool,
-    /// Open the debugger's own command line (Delve's, LLDB's)
+    /// Open the debugger's own command line: Delve's, LLDB's, `node inspect`, jdb
     #[arg(long)]
     pub cli: bool,
+    /// Start the pods again where the process takes no debugger as it is (Java); undone at the end
+    #[arg(long)]
+    pub restart: bool,
     /// Whose settings to write (vscode: .vscode/launch.json) or to show (all others)
     #[arg(long, value_enum, default_value_t, value_name = "EDITOR")]
     pub editor: EditorArg,
@@ -124,6 +128,9 @@ Examples:
 
   # The debugger's command line, in one go
   kubectl debug-attach web --cli
+
+  # A Java virtual machine that was started without its debug agent
+  kubectl debug-attach web --restart
 
   # As the debug adapter of any editor
   kubectl debug-attach web --dap-stdio

@@ -9,6 +9,7 @@ use crate::ports;
 use crate::process::{self, Listed};
 use crate::report::{Event, Phases, Reporter, milliseconds};
 use crate::request::{Aim, Request};
+use crate::restart::{self, Restart};
 use crate::runtime::Debugger;
 use crate::runtimes::{self, Tool};
 use crate::session::Session;
@@ -37,33 +38,47 @@ struct Found {
 }
 
 pub(crate) async fn run(context: &Context, request: Request) -> Result<ExitStatus> {
-    match context.shutdown.guard(begin(context, &request)).await {
+    let mut restart = None;
+    let done = match context.shutdown.guard(begin(context, &request, &mut restart)).await {
         Ok(Some(session)) => session.run(context).await,
         Ok(None) => Ok(ExitStatus::Success),
         Err(error) => Err(error),
+    };
+    match restart {
+        Some(restart) => restart.undo(context).await.and(done),
+        None => done,
     }
 }
 
 /// Answers a session, unless all was said already.
-async fn begin(context: &Context, request: &Request) -> Result<Option<Session>> {
+async fn begin(context: &Context, request: &Request, restart: &mut Option<Restart>) -> Result<Option<Session>> {
     let mut phases = Phases::start();
-    let found = find(request).await?;
+    let mut found = find(request).await?;
     phases.end("find");
     tracing::info!(pod = found.chosen.pod, container = found.chosen.container, via = found.way.name(), why = found.why, "chosen");
     if request.dry_run {
         output::line(&preview(request, &found).join("\n"))?;
         return Ok(None);
     }
-    let place = Arc::new(reach(context, request, &found).await?);
+    restart::recover(context, &found.cluster).await?;
+    let mut place = Arc::new(reach(context, request, &found).await?);
     phases.end("reach");
-    let (candidates, powers) = inspect(&place, &found.chosen).await?;
+    let (mut candidates, mut powers) = inspect(&place, &found.chosen).await?;
     phases.end("inspect");
     if request.aim == Aim::List {
         let listed = Listed::all(&candidates);
         output::print(request.output, &listed, || Listed::text_of(&listed))?;
         return Ok(None);
     }
-    let candidate = process::choose(&candidates, request.pid)?;
+    let mut candidate = process::choose(&candidates, request.pid)?;
+    if request.restart && process::needs_restart(candidate) {
+        Restart::start(context, request, &found.cluster, &found.chosen, candidate, restart).await?;
+        found = find(request).await?;
+        place = Arc::new(reach(context, request, &found).await?);
+        (candidates, powers) = inspect(&place, &found.chosen).await?;
+        candidate = process::choose(&candidates, request.pid)?;
+        phases.end("restart");
+    }
     let debugger = process::check(candidate, powers, request.symbols.is_some())?;
     attach(context, request, &found, place, candidate, powers, debugger, phases).await.map(Some)
 }
@@ -94,6 +109,9 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
             runtimes::describe(),
             chosen.pod
         )),
+    }
+    if request.restart {
+        lines.push(restart::preview(request));
     }
     lines.push("would stop the process for the moment of attaching, and leave it running in the end".to_owned());
     if request.aim != Aim::Stdio {
@@ -230,7 +248,9 @@ fn after(
     settings: &Settings,
 ) -> Result<()> {
     let chosen = &found.chosen;
-    context.ui.say(sources.summary());
+    if sources.all > 0 {
+        context.ui.say(sources.summary());
+    }
     if request.folder_is_named && sources.module.is_none() {
         context.ui.warn(format!("nothing of the program is in {}", request.folder.display()));
     }

@@ -14,7 +14,7 @@ pub(crate) struct Cli {
     child: Child,
     /// Whether it has the terminal to itself.
     has_terminal: bool,
-    _settings: NamedTempFile,
+    _settings: Option<NamedTempFile>,
     /// What it speaks to, while it runs.
     serving: Option<JoinHandle<()>>,
 }
@@ -29,7 +29,7 @@ impl Cli {
     ///
     /// # Errors
     /// When it can't be.
-    pub(crate) fn start(mut command: Command, settings: NamedTempFile) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, settings: Option<NamedTempFile>) -> Result<Self> {
         let has_terminal = has_terminal();
         command.kill_on_drop(true);
         if has_terminal {

@@ -35,6 +35,28 @@ where
     }
 }
 
+/// The same, with all passed on as it is.
+///
+/// # Errors
+/// When the debugger can't be reached.
+pub(crate) async fn plain<R, W>(runner: &Runner, socket: &str, mut reader: R, mut writer: W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Command { stdin: mut to, stdout: mut from, guard: _guard, .. } =
+        runner.start(&["connect", socket]).await.map_err(io::Error::other)?;
+    let up = async { copy(&mut reader, &mut to).await.map(drop) };
+    let down = async {
+        copy(&mut from, &mut writer).await?;
+        writer.shutdown().await
+    };
+    tokio::select! {
+        result = up => result,
+        result = down => result,
+    }
+}
+
 /// The two protocols are told apart by the first byte.
 async fn pass(
     mut reader: impl AsyncBufReadExt + Unpin,

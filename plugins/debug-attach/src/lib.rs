@@ -30,6 +30,7 @@ mod process;
 mod real;
 mod report;
 mod request;
+mod restart;
 mod runtime;
 mod runtimes;
 mod session;

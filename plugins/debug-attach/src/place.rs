@@ -53,6 +53,11 @@ impl Place {
         self.way == Way::Pod && self.there.as_ref().is_none_or(|there| there.iter().any(|path| path == file))
     }
 
+    /// Whether it is known to.
+    pub(crate) fn surely_has(&self, file: &str) -> bool {
+        self.there.is_some() && self.has(file)
+    }
+
     /// Puts a debugger where it is to run, unless it is there; answers the path of its
     /// file `file`.
     ///
@@ -76,7 +81,12 @@ impl Place {
 
     /// Where symbols go.
     pub(crate) fn symbols(&self, hash: &str) -> String {
-        format!("{}/symbols-{hash}", self.folder)
+        self.file(&format!("symbols-{hash}"))
+    }
+
+    /// Where a file of this name goes that is brought by the way.
+    pub(crate) fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
     }
 }
 

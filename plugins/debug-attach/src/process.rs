@@ -23,6 +23,9 @@ pub(crate) struct Listed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) traced_by: Option<String>,
     pub(crate) supported: bool,
+    /// Whether it has to be started anew for that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) needs_restart: bool,
     pub(crate) command: String,
 }
 
@@ -38,6 +41,7 @@ impl Listed {
             uid: candidate.uid,
             traced_by: candidate.tracer.as_ref().map(|(pid, name)| format!("{name} ({pid})")),
             supported: is_supported(&candidate.runtime),
+            needs_restart: needs_restart(candidate),
             command: command(candidate),
         };
         candidates.iter().map(one).collect()
@@ -48,6 +52,7 @@ impl Listed {
             let symbols = if listed.symbols { "yes" } else { "no" };
             let state = match (&listed.traced_by, listed.supported) {
                 (Some(tracer), _) => format!("traced by {tracer}"),
+                (None, true) if listed.needs_restart => "takes a debugger with --restart".to_owned(),
                 (None, true) if listed.chosen => "is attached to by default".to_owned(),
                 (None, true) => "can be attached to with --pid".to_owned(),
                 (None, false) => "not supported yet".to_owned(),
@@ -72,7 +77,7 @@ pub(crate) fn describe(runtime: &Runtime) -> String {
         Runtime::Native { compiler: None } => "native".to_owned(),
         Runtime::Python { version } => format!("Python {}", version.as_deref().unwrap_or_default()),
         Runtime::Node => "Node".to_owned(),
-        Runtime::Jvm => "JVM".to_owned(),
+        Runtime::Jvm(machine) => format!("JVM {}", machine.version.as_deref().unwrap_or_default()),
         Runtime::Dotnet => ".NET".to_owned(),
         Runtime::Wrapper => "wrapper".to_owned(),
     }
@@ -126,6 +131,11 @@ pub(crate) fn choose(candidates: &[Candidate], pid: Option<u32>) -> Result<&Cand
     }
 }
 
+/// Whether a process has to be started anew to take a debugger.
+pub(crate) fn needs_restart(candidate: &Candidate) -> bool {
+    matches!(&candidate.runtime, Runtime::Jvm(machine) if !machine.takes_debugger)
+}
+
 /// The debugger for it, if one may be attached as things are.
 ///
 /// # Errors
@@ -135,8 +145,15 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     let Some(debugger) = Debugger::of(&candidate.runtime) else {
         let runtime = describe(&candidate.runtime);
         let error = CommandError::new(format!("process {pid} ({}) is {runtime}, which can't be attached to yet", command(candidate)));
-        return Err(error.with_hint("Go, Rust, C and C++ programs can; see all processes with --list, and choose with --pid or -c"));
+        return Err(
+            error.with_hint("Go, Rust, C, C++, Python, Node and Java can; see all processes with --list, and choose with --pid or -c")
+        );
     };
+    if needs_restart(candidate) {
+        return Err(CommandError::new(format!("process {pid} can't be debugged as it is"))
+            .caused_by("a Java virtual machine takes a debugger only if it was started with its debug agent (-agentlib:jdwp)")
+            .with_hint("let its pods be started again with that by --restart; at the end they are as before"));
+    }
     if candidate.machine != std::env::consts::ARCH {
         let error = CommandError::new(format!(
             "process {pid} is for {}, and the debugger that is made here is for {}",
@@ -145,13 +162,13 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
         ));
         return Err(error.with_hint("run the command on a machine of that architecture"));
     }
-    if let Some((tracer, name)) = &candidate.tracer {
+    if let Some((tracer, name)) = candidate.tracer.as_ref().filter(|_| debugger.traces()) {
         return Err(traced(format!("process {tracer} ({name}) is attached to process {pid} already")));
     }
     if debugger.needs_symbols_there() && !candidate.has_symbols && !has_symbols_file {
         return Err(no_symbols(debugger, format!("the program of process {pid} has no debug information")));
     }
-    obstacle(candidate, powers).map_or(Ok(debugger), Err)
+    obstacle(candidate, powers).filter(|_| debugger.traces()).map_or(Ok(debugger), Err)
 }
 
 /// What would keep the kernel from allowing it (ptrace(2)).
@@ -209,7 +226,7 @@ pub(crate) fn no_symbols(debugger: Debugger, why: String) -> CommandError {
 pub(crate) mod tests {
     use super::*;
     use devloop_core::agent::ProcessId;
-    use devloop_core::agent::debug::GoProgram;
+    use devloop_core::agent::debug::{GoProgram, JavaMachine};
     use devloop_core::ui::render_error;
 
     pub(crate) fn candidate(pid: u32, is_app: bool, runtime: Runtime) -> Candidate {
@@ -239,7 +256,7 @@ pub(crate) mod tests {
     #[test]
     fn the_app_is_chosen_else_the_only_one_that_can_be() {
         let shell = candidate(1, true, Runtime::Wrapper);
-        let all = [shell.clone(), candidate(7, false, go()), candidate(8, false, Runtime::Node)];
+        let all = [shell.clone(), candidate(7, false, go()), candidate(8, false, Runtime::Dotnet)];
         assert_eq!(choose(&all, None).unwrap().container_pid, 7);
         assert_eq!(choose(&all, Some(8)).unwrap().container_pid, 8);
         assert_eq!(choose(&[candidate(1, true, go()), candidate(2, false, go())], None).unwrap().container_pid, 1);
@@ -282,7 +299,8 @@ pub(crate) mod tests {
         assert!(check(&Candidate { has_symbols: false, ..app() }, ROOT, true).is_ok());
         let fail = |reason, powers| explain(Debugger::Delve, reason, "its words".to_owned(), &app(), powers);
         let errors = [
-            changed(|candidate| candidate.runtime = Runtime::Jvm),
+            changed(|candidate| candidate.runtime = Runtime::Dotnet),
+            changed(|candidate| candidate.runtime = Runtime::Jvm(JavaMachine::default())),
             changed(|candidate| candidate.machine = "riscv64".to_owned()),
             changed(|candidate| candidate.tracer = Some((77, "gdb".to_owned()))),
             changed(|candidate| candidate.has_symbols = false),

@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) pid: Option<u32>,
     pub(crate) aim: Aim,
     pub(crate) dry_run: bool,
+    /// Whether pods may be started again for the debugger.
+    pub(crate) restart: bool,
     pub(crate) output: Format,
     pub(crate) port: Option<u16>,
     pub(crate) editor: EditorArg,
@@ -83,6 +85,7 @@ impl Request {
             pid: args.pid,
             aim,
             dry_run: args.dry_run,
+            restart: args.use_args.restart,
             output: args.output.output,
             port: args.use_args.port.filter(|port| *port != 0),
             editor: args.use_args.editor,

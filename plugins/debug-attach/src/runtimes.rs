@@ -1,6 +1,9 @@
 //! The debuggers, a file each. [`crate::runtime`] says which is for what.
 
+pub(crate) mod debugpy;
 pub(crate) mod delve;
+pub(crate) mod inspector;
+pub(crate) mod jdwp;
 pub(crate) mod lldb;
 
 use crate::args::EditorArg;
@@ -10,15 +13,20 @@ use crate::kit::Kit;
 use crate::place::Place;
 use crate::request::Request;
 use crate::runtime::Debugger;
-use crate::sources::{Rule, Sources};
+use crate::sources::{self, Rule, Sources};
 use delve::Delve;
-use devloop_core::agent::debug::Candidate;
+use devloop_core::agent::debug::{Candidate, Sources as SourceFiles};
 use devloop_core::agent::{AgentError, Runner};
-use devloop_core::{Context, Result};
+use devloop_core::{CommandError, Context, Result};
 use lldb::Lldb;
 use serde_json::Value;
 use std::io;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long the agent may look for the names of the source files.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a client's words go.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +43,18 @@ pub(crate) struct Link<'a> {
 #[derive(Debug)]
 pub(crate) enum Tool {
     Delve(Delve),
+    Debugpy,
+    Inspector,
+    Jdwp,
     Lldb(Lldb),
 }
 
 /// The debuggers that this machine has, for an image that is made before it is known
 /// which one it takes.
 pub(crate) async fn kits(context: &Context) -> Vec<Kit> {
-    let found = tokio::join!(delve::kit(context), lldb::kit());
+    let found = tokio::join!(delve::kit(context), lldb::kit(), debugpy::fetched_kit());
     let mut kits = Vec::new();
-    for kit in [found.0, found.1] {
+    for kit in [found.0, found.1, found.2] {
         match kit {
             Ok(kit) => kits.push(kit),
             // Said when it turns out that it is needed.
@@ -55,7 +66,7 @@ pub(crate) async fn kits(context: &Context) -> Vec<Kit> {
 
 /// What is brought along, for `--dry-run`.
 pub(crate) fn describe() -> String {
-    format!("the debugger that it takes ({}, or gdbserver)", delve::describe())
+    format!("the debugger that it takes ({}, {}, or gdbserver)", delve::describe(), debugpy::describe())
 }
 
 impl Tool {
@@ -76,6 +87,9 @@ impl Tool {
                 let (delve, words) = Delve::prepare(context, request, place, candidate).await?;
                 Ok((Self::Delve(delve), words))
             }
+            Debugger::Debugpy => Ok((Self::Debugpy, debugpy::prepare(context, request, place, candidate).await?)),
+            Debugger::Inspector => Ok((Self::Inspector, inspector::prepare(request)?)),
+            Debugger::Jdwp => Ok((Self::Jdwp, jdwp::prepare(request)?)),
             Debugger::Lldb => {
                 let (lldb, words) = Lldb::prepare(context, request, place, candidate).await?;
                 Ok((Self::Lldb(lldb), words))
@@ -88,6 +102,9 @@ impl Tool {
     pub(crate) async fn sources(&self, request: &Request, place: &Place, candidate: &Candidate) -> Sources {
         match self {
             Self::Delve(_) => delve::sources(request, place, candidate).await,
+            Self::Debugpy | Self::Inspector => scripts(request, place, candidate).await,
+            // Its debuggers look classes up by their names.
+            Self::Jdwp => Sources::default(),
             Self::Lldb(lldb) => lldb.sources(request, candidate).await,
         }
     }
@@ -103,6 +120,9 @@ impl Tool {
     {
         match self {
             Self::Delve(_) => delve::serve(link, reader, writer).await,
+            Self::Debugpy => debugpy::serve(link, reader, writer).await,
+            Self::Inspector => inspector::serve(link, reader, writer).await,
+            Self::Jdwp => jdwp::serve(link, reader, writer).await,
             Self::Lldb(lldb) => lldb.serve(link, reader, writer).await,
         }
     }
@@ -115,7 +135,7 @@ impl Tool {
     pub(crate) async fn calm(&self, link: Link<'_>) -> Result<Option<usize>, AgentError> {
         match self {
             Self::Delve(_) => delve::calm::calm(link.runner, link.socket).await.map(Some),
-            Self::Lldb(_) => Ok(None),
+            Self::Debugpy | Self::Inspector | Self::Jdwp | Self::Lldb(_) => Ok(None),
         }
     }
 
@@ -126,6 +146,10 @@ impl Tool {
     pub(crate) fn command_line(&self, link: Link<'_>, port: u16) -> Result<Cli> {
         match self {
             Self::Delve(delve) => delve.command_line(port, link.rules),
+            // Refused before.
+            Self::Debugpy => Err(CommandError::usage("debugpy has no command line of its own")),
+            Self::Inspector => inspector::command_line(port),
+            Self::Jdwp => jdwp::command_line(port),
             Self::Lldb(lldb) => lldb.command_line(link.runner, link.socket, link.rules),
         }
     }
@@ -135,6 +159,9 @@ impl Tool {
 pub(crate) fn entry(settings: &Settings) -> Value {
     match settings.debugger {
         Debugger::Delve => delve::editor::entry(settings),
+        Debugger::Debugpy => debugpy::entry(settings),
+        Debugger::Inspector => inspector::entry(settings),
+        Debugger::Jdwp => jdwp::entry(settings),
         Debugger::Lldb => lldb::editor::entry(settings),
     }
 }
@@ -143,6 +170,37 @@ pub(crate) fn entry(settings: &Settings) -> Value {
 pub(crate) fn shown(editor: EditorArg, settings: &Settings) -> String {
     match settings.debugger {
         Debugger::Delve => delve::editor::text(editor, settings),
+        Debugger::Debugpy => debugpy::text(editor, settings),
+        Debugger::Inspector => inspector::text(editor, settings),
+        Debugger::Jdwp => jdwp::text(editor, settings),
         Debugger::Lldb => lldb::editor::text(editor, settings),
     }
+}
+
+/// Where the scripts of a process's program are here.
+async fn scripts(request: &Request, place: &Place, candidate: &Candidate) -> Sources {
+    let folder = request.folder.clone();
+    let looked = tokio::task::spawn_blocking(move || sources::scripts::gather(folder));
+    let (remote, local) = tokio::join!(source_files(place, candidate), looked);
+    sources::scripts::find(&remote, &local.unwrap_or_default(), &request.folder, candidate.started, modified)
+}
+
+/// The files that a process's program is made of, as the agent sees them. That this
+/// can't be told is no reason not to attach.
+async fn source_files(place: &Place, candidate: &Candidate) -> Vec<String> {
+    let (pid, start) = (candidate.process.pid.to_string(), candidate.process.start_time.to_string());
+    let mut paths = Vec::new();
+    for piece in place.runner.ask::<SourceFiles>(&["sources", &pid, &start], PATIENCE).await.unwrap_or_default() {
+        match piece {
+            SourceFiles::Files(files) => paths.extend(files),
+            SourceFiles::Failed(reason) => tracing::info!(reason, "the program's source files are not known"),
+        }
+    }
+    paths
+}
+
+/// When a file was changed, in seconds since 1970, if it is there.
+fn modified(path: &Path) -> Option<u64> {
+    let time = path.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok()?;
+    Some(time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
 }

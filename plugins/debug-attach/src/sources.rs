@@ -1,5 +1,6 @@
-//! Where the files that a program was compiled from are on this machine. Pure, and for
-//! Go; `local` gathers what there is of that here, `native` is for other compilers.
+//! Where the files that a program was made of are on this machine: of Go here, of
+//! other compilers in `native`, of what is interpreted in `scripts`. Pure; `local`
+//! gathers what there is here.
 //!
 //! With `-trimpath` the compiler writes `MODULE/FILE`, `MODULE@VERSION/FILE` and,
 //! for the standard library, `PACKAGE/FILE` (`go help build`); without, the
@@ -7,6 +8,7 @@
 
 pub(crate) mod local;
 pub(crate) mod native;
+pub(crate) mod scripts;
 
 use devloop_core::agent::debug::GoProgram;
 use local::Local;
@@ -148,6 +150,9 @@ impl Sources {
         let share = |found: usize, all: usize| (found * 100).checked_div(all).unwrap_or(0);
         match &self.module {
             None => format!("the program's own sources are not here; {} % of all files are", share(self.found, self.all)),
+            Some(module) if self.all == self.own_all => {
+                format!("sources: {} ({} of {} files)", module.display(), self.own_found, self.own_all)
+            }
             Some(module) => format!(
                 "sources: {} ({} of {} files), with libraries {} % of {} files",
                 module.display(),

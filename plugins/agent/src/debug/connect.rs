@@ -24,7 +24,7 @@ pub(crate) fn connect(socket: &Path, input: File, output: File) -> io::Result<()
 
 /// Passes on what there is as soon as it is there. `io::copy` would let the kernel
 /// do it (splice(2)), which keeps the end of what a socket said until more comes.
-fn pass(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+pub(crate) fn pass(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     loop {
         match from.read(&mut piece) {

@@ -5,11 +5,15 @@
 //! [`Debugger`], in a file of its own.
 //!
 //! Architecture invariant: the process that is debugged outlives the debugger and
-//! runs on without a trace of it.
+//! runs on without a trace of it, but for a thread of debugpy's that waits.
 
 mod child;
 mod delve;
 mod gdbserver;
+mod jvm;
+mod node;
+mod python;
+mod relay;
 mod release;
 mod rsp;
 mod target;
@@ -28,6 +32,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::delve::Delve;
 use self::gdbserver::GdbServer;
+use self::jvm::Jvm;
+use self::node::Node;
+use self::python::Python;
 use self::target::Target;
 use super::process_lock::ProcessLock;
 use super::{Held, HoldEnd, HoldFailure, SILENCE};
@@ -61,6 +68,15 @@ pub(crate) enum Kind {
         /// A program with the debug information that the process's own lacks.
         symbols: Option<PathBuf>,
     },
+    /// debugpy.
+    Debugpy {
+        /// Its wheel, where the agent runs.
+        wheel: PathBuf,
+    },
+    /// The inspector that is part of Node.
+    Node,
+    /// The debug agent that a Java virtual machine was started with.
+    Jdwp,
     /// gdbserver.
     GdbServer {
         /// Its program, where the agent runs.
@@ -75,6 +91,9 @@ impl Kind {
             ("delve", [program, symbols @ ..]) if symbols.len() <= 1 => {
                 Some(Self::Delve { program: program.into(), symbols: symbols.first().map(Into::into) })
             }
+            ("debugpy", [wheel]) => Some(Self::Debugpy { wheel: wheel.into() }),
+            ("node", []) => Some(Self::Node),
+            ("jdwp", []) => Some(Self::Jdwp),
             ("gdbserver", [program]) => Some(Self::GdbServer { program: program.into() }),
             _ => None,
         }
@@ -181,6 +200,9 @@ impl<'a> Session<'a> {
         }
         let debugger: Box<dyn Debugger> = match &order.kind {
             Kind::Delve { program, symbols } => Box::new(Delve::start(program, symbols.as_deref(), &target)?),
+            Kind::Debugpy { wheel } => Box::new(Python::start(wheel, &target)?),
+            Kind::Node => Box::new(Node::start(&target)?),
+            Kind::Jdwp => Box::new(Jvm::start(&target)?),
             Kind::GdbServer { program } => Box::new(GdbServer::start(program, &target)?),
         };
         Ok(Self { target, input, signals, end, debugger, last_sign: Instant::now(), _lock: lock })
@@ -307,6 +329,8 @@ mod tests {
         let Some(Kind::Delve { program, symbols }) = Kind::parse("delve", &["/dlv", "/symbols"]) else { panic!() };
         assert_eq!((program, symbols), ("/dlv".into(), Some("/symbols".into())));
         assert!(Kind::parse("delve", &[]).is_none() && Kind::parse("delve", &["/dlv", "a", "b"]).is_none());
-        assert!(Kind::parse("gdb", &["/gdb"]).is_none());
+        assert!(matches!(Kind::parse("debugpy", &["/wheel"]), Some(Kind::Debugpy { .. })));
+        assert!(matches!((Kind::parse("node", &[]), Kind::parse("jdwp", &[])), (Some(Kind::Node), Some(Kind::Jdwp))));
+        assert!(Kind::parse("debugpy", &[]).is_none() && Kind::parse("gdb", &["/gdb"]).is_none());
     }
 }

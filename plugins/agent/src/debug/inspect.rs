@@ -3,14 +3,18 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use super::binary::{self, Program};
-use super::{Candidate, Inspected, Powers, Runtime, Sources};
+use super::jdwp::{TOOL_OPTIONS, jdwp, variable};
+use super::scripts::scripts;
+use super::{Candidate, Inspected, JavaMachine, Powers, Runtime, Sources};
 use crate::failure::Failure;
 use crate::locate::{View, is_wrapper, members_of};
 use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, ProcessId};
+use crate::root::ContainerRoot;
 
 /// Bit of `CAP_SYS_PTRACE` in a set of capabilities (capabilities(7)).
 const CAP_SYS_PTRACE: u32 = 19;
@@ -54,7 +58,10 @@ fn candidate(proc: &Proc, process: ProcessId, is_app: bool, boot: u64) -> Result
     let runtime = match go {
         Some(go) => Runtime::Go(go),
         None if is_wrapper(proc, pid) => Runtime::Wrapper,
-        None => interpreter(&name, &maps).unwrap_or(Runtime::Native { compiler }),
+        None => match interpreter(&name, &maps) {
+            Some(Runtime::Jvm(_)) => Runtime::Jvm(java_machine(proc, process)?),
+            found => found.unwrap_or(Runtime::Native { compiler }),
+        },
     };
     let tracer = (status.tracer != 0).then(|| {
         let name = proc.read(status.tracer, "comm").unwrap_or_default();
@@ -91,12 +98,31 @@ fn interpreter(name: &str, maps: &str) -> Option<Runtime> {
         return Some(Runtime::Node);
     }
     if library("libjvm.so").is_some() {
-        return Some(Runtime::Jvm);
+        return Some(Runtime::Jvm(JavaMachine::default()));
     }
     if library("libcoreclr.so").is_some() {
         return Some(Runtime::Dotnet);
     }
     library("libpython").map(|rest| Runtime::Python { version: version(rest) })
+}
+
+fn java_machine(proc: &Proc, process: ProcessId) -> Result<JavaMachine, Failure> {
+    let (arguments, variables) = (proc.arguments(process.pid)?, proc.environment(process.pid)?);
+    Ok(JavaMachine {
+        version: java_version(proc, process),
+        takes_debugger: jdwp(&arguments, &variables).is_some(),
+        tool_options: variable(&variables, TOOL_OPTIONS),
+    })
+}
+
+/// From the file `release` beside the folder of its program (JEP 223).
+fn java_version(proc: &Proc, process: ProcessId) -> Option<String> {
+    let program = ByteString(proc.executable(process.pid).ok()?.path);
+    let release = program.as_path().parent()?.parent()?.join("release");
+    let file = ContainerRoot::of(proc, process).ok()?.open(&release, OFlags::RDONLY).ok()?;
+    let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
+    Some(value.trim_matches('"').to_owned())
 }
 
 fn powers(proc: &Proc) -> Powers {
@@ -111,15 +137,19 @@ fn powers(proc: &Proc) -> Powers {
     }
 }
 
-/// The source files of a process's program, in pieces.
+/// The source files of a process's program, in pieces: those that its table names,
+/// else the scripts around the one that it runs.
 pub(crate) fn sources(proc: &Proc, process: ProcessId) -> Vec<Sources> {
     let files = proc.open_executable(process.pid).and_then(|file| {
         proc.check(process)?;
-        Ok(binary::go_files(&file))
+        match binary::go_files(&file) {
+            Some(files) => Ok(files),
+            None => scripts(proc, process),
+        }
     });
     let files = match files {
-        Ok(Some(files)) => files,
-        Ok(None) => return vec![Sources::Failed("the program has no table of its source files that is known".to_owned())],
+        Ok(files) if !files.is_empty() => files,
+        Ok(_) => return vec![Sources::Failed("the program has no table of its source files that is known".to_owned())],
         Err(failure) => return vec![Sources::Failed(failure.message)],
     };
     let mut pieces = Vec::new();
@@ -159,7 +189,7 @@ mod tests {
         assert_eq!(interpreter("python3", ""), Some(Runtime::Python { version: None }));
         assert_eq!(interpreter("uwsgi", &maps("libpython3.12.so.1.0")), Some(Runtime::Python { version: Some("3.12".to_owned()) }));
         assert_eq!(interpreter("node", ""), Some(Runtime::Node));
-        assert_eq!(interpreter("java", &maps("server/libjvm.so")), Some(Runtime::Jvm));
+        assert_eq!(interpreter("java", &maps("server/libjvm.so")), Some(Runtime::Jvm(JavaMachine::default())));
         assert_eq!(interpreter("app", &maps("libcoreclr.so")), Some(Runtime::Dotnet));
         assert_eq!(interpreter("app", &maps("libc.so.6")), None);
     }
@@ -174,6 +204,5 @@ mod tests {
         assert_eq!((own.uid, own.tracer.clone()), (geteuid().as_raw(), None));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(own.started <= now + 1 && own.started + 3600 > now, "{} {now}", own.started);
-        assert!(matches!(sources(&proc, process).as_slice(), [Sources::Failed(_)]));
     }
 }

@@ -15,17 +15,18 @@ use std::io::{self, Seek, SeekFrom};
 use std::time::Instant;
 
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::io::Errno;
 
 use super::children;
-use super::memory::{ExecBlock, Memory, PlacedBlock};
-use super::tracee::{Outcome, Tracee};
 use crate::failure::Failure;
 use crate::incoming::Identity;
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, ProcessId};
+use crate::trace::apart;
+use crate::trace::memory::{ExecBlock, Memory, PlacedBlock};
+use crate::trace::tracee::{Outcome, Tracee};
 
 /// Descriptors 0 to 2 are the container's log and stay open.
 const FIRST_TO_CLOSE: u32 = 3;
@@ -65,20 +66,7 @@ pub(super) struct Times {
 /// Replaces the program of `process`; on an error the old one still runs,
 /// unless the error says that the process is gone.
 pub(super) fn replace(proc: &Proc, process: ProcessId, program: &Program<'_>) -> Result<Times, Failure> {
-    // An agent that is told to end must not do so with a process in its hands.
-    let previous_mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK);
-    // A thread of its own: whatever goes wrong, the kernel detaches what a
-    // thread traces when that thread ends.
-    let replaced = std::thread::scope(|scope| {
-        scope
-            .spawn(|| trace(proc, process, program))
-            .join()
-            .unwrap_or_else(|_| Err(Failure::new(ErrorKind::Io, "the thread that swaps a process panicked")))
-    });
-    if let Ok(mask) = previous_mask {
-        let _ = mask.thread_set_mask();
-    }
-    replaced
+    apart(|| trace(proc, process, program))
 }
 
 fn trace(proc: &Proc, process: ProcessId, program: &Program<'_>) -> Result<Times, Failure> {

@@ -81,6 +81,16 @@ pub enum PlanError {
         /// What is in the way.
         what: String,
     },
+    /// A variable whose value the template does not say.
+    #[error("variable {variable} of container {container} of {object} comes from elsewhere (valueFrom), and can't be added to")]
+    FromElsewhere {
+        /// What was to be patched.
+        object: String,
+        /// The container.
+        container: String,
+        /// The variable.
+        variable: String,
+    },
     /// Its containers are not Linux's.
     #[error("{object} runs on Windows, where there is no supervisor")]
     Windows {

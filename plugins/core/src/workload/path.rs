@@ -44,6 +44,11 @@ impl Path {
         matches!(self.0.last(), Some(Step::Item { .. }))
     }
 
+    /// Whether it leads through a field of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Field(field) if field == name))
+    }
+
     /// What is there; `null` is nothing.
     pub(super) fn get<'v>(&self, object: &'v Value) -> Option<&'v Value> {
         follow(&self.0, object)

@@ -3,7 +3,7 @@
 use super::error::PlanError;
 use super::path::Path;
 use super::{Change, Edit, ObjectIdentity, Patch, supervise};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) const POD: &str = "spec.template.spec";
 
@@ -24,6 +24,9 @@ pub fn plan(object: &Value, changes: &[Change]) -> Result<Patch, PlanError> {
                 supervise::edit(&mut draft, container, agent_image, command, *grace)?;
             }
             Change::PauseProbes { container } => pause_probes(&mut draft, container)?,
+            Change::AddOptions { container, variable, seen, options } => {
+                add_options(&mut draft, container, variable, seen.as_deref(), options)?;
+            }
         }
     }
     let Draft { edits, lines, .. } = draft;
@@ -153,5 +156,27 @@ fn pause_probes(draft: &mut Draft<'_>, name: &str) -> Result<(), PlanError> {
     }
     let kept = if kept { "; the readinessProbe stays" } else { "" };
     draft.say(format!("container {name}: no {} during the session{kept}", paused.join(" and ")));
+    Ok(())
+}
+
+/// Adds to what the template says, else to what was seen.
+fn add_options(draft: &mut Draft<'_>, name: &str, variable: &str, seen: Option<&str>, options: &str) -> Result<(), PlanError> {
+    let path = draft.container(name).field("env").item("name", variable);
+    let joined = |before: &str| format!("{before} {options}").trim_start().to_owned();
+    match draft.get(&path) {
+        None => {
+            // As it was seen: not to be expanded again.
+            let value = joined(&seen.unwrap_or_default().replace("$(", "$$("));
+            draft.edit(path, Some(json!({"name": variable, "value": value})))?;
+        }
+        Some(there) if there.get("valueFrom").is_some_and(|from| !from.is_null()) => {
+            return Err(PlanError::FromElsewhere { object: draft.name.clone(), container: name.to_owned(), variable: variable.to_owned() });
+        }
+        Some(there) => {
+            let value = joined(there["value"].as_str().unwrap_or_default());
+            draft.edit(path.field("value"), Some(value.into()))?;
+        }
+    }
+    draft.say(format!("container {name}: {variable} has {options:?}, too, during the session"));
     Ok(())
 }

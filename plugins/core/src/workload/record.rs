@@ -54,7 +54,7 @@ pub(super) fn undo(object: &Value, edits: &[Edit]) -> Undone {
     }
     let needed = Path::new(POD).get(&undone.object).is_some_and(is_supervised);
     for edit in added.into_iter().rev() {
-        if needed && edit.path.get(&undone.object).is_some() {
+        if needed && !edit.path.has("env") && edit.path.get(&undone.object).is_some() {
             undone.left.push(format!("{}: a container still needs it", edit.path));
         } else {
             undone.take_back(edit);

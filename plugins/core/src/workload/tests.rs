@@ -251,3 +251,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn options_are_added_to_what_is_there_and_taken_away_again() {
+    let change = |seen: Option<&str>| Change::AddOptions {
+        container: "web".into(),
+        variable: "JAVA_TOOL_OPTIONS".into(),
+        seen: seen.map(str::to_owned),
+        options: "-agentlib:x".into(),
+    };
+    let value = |object: &Value| object["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"].clone();
+    let bare = deployment();
+    let mut told = deployment();
+    pod(&mut told)["containers"][0]["env"] = json!([{"name": "JAVA_TOOL_OPTIONS", "value": "-Xmx$(SIZE)"}]);
+    for (before, seen, wanted) in [
+        (&bare, None, "-agentlib:x"),
+        (&bare, Some("-Da=$(b)"), "-Da=$$(b) -agentlib:x"),
+        (&told, Some("-Xmx64m"), "-Xmx$(SIZE) -agentlib:x"),
+    ] {
+        let patch = plan(before, &[change(seen)]).unwrap();
+        let after = applied(before, &patch);
+        assert_eq!(value(&after), wanted);
+        assert_eq!(&undo(&after, &patch.edits).object, before);
+        // Also while a supervisor is at work there.
+        let supervised = applied(&after, &plan(&after, &[supervise("web", &[])]).unwrap());
+        assert!(undo(&supervised, &patch.edits).left.is_empty());
+    }
+    pod(&mut told)["containers"][0]["env"][0] =
+        json!({"name": "JAVA_TOOL_OPTIONS", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}});
+    let refused = plan(&told, &[change(None)]).unwrap_err();
+    assert!(matches!(refused, PlanError::FromElsewhere { .. }), "{refused}");
+}

@@ -17,20 +17,17 @@ use crate::place::Place;
 use crate::request::{Aim, Request};
 use crate::sources::{self, Rule, Sources};
 use crate::symbols;
-use devloop_core::agent::debug::{Candidate, Runtime, Sources as SourceFiles};
+use devloop_core::agent::debug::{Candidate, Runtime};
 use devloop_core::{CommandError, Context, ErrorContext, Result};
 pub(super) use program::describe;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::path::PathBuf;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Command;
 
 /// Its file where the process is.
 const FILE: &str = "dlv";
-/// How long the agent may look for the names of the source files.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Delve, brought to where the process is.
 #[derive(Debug)]
@@ -66,7 +63,7 @@ impl Delve {
         if !crate::cli::has_terminal() {
             command.arg("--allow-non-terminal-interactive=true");
         }
-        Cli::start(command, settings)
+        Cli::start(command, Some(settings))
     }
 }
 
@@ -83,22 +80,8 @@ where
 /// Which files here the program is made of.
 pub(super) async fn sources(request: &Request, place: &Place, candidate: &Candidate) -> Sources {
     let Runtime::Go(program) = &candidate.runtime else { return Sources::default() };
-    let (pid, start) = (candidate.process.pid.to_string(), candidate.process.start_time.to_string());
-    let arguments = ["sources", &pid, &start];
-    let asked = place.runner.ask::<SourceFiles>(&arguments, PATIENCE);
-    let (files, local) = tokio::join!(asked, sources::local::gather(&request.folder, &program.module));
-    let mut paths = Vec::new();
-    for piece in files.unwrap_or_default() {
-        match piece {
-            SourceFiles::Files(files) => paths.extend(files),
-            SourceFiles::Failed(reason) => tracing::info!(reason, "the program's source files are not known"),
-        }
-    }
-    let modified = |path: &Path| {
-        let time = path.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok()?;
-        Some(time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
-    };
-    sources::find(program, &paths, &local, candidate.started, modified)
+    let (paths, local) = tokio::join!(super::source_files(place, candidate), sources::local::gather(&request.folder, &program.module));
+    sources::find(program, &paths, &local, candidate.started, super::modified)
 }
 
 /// Where the sources are (Delve's `config substitute-path FROM TO`).

@@ -111,7 +111,7 @@ impl Lldb {
             // Its end is that of LLDB's connection, which LLDB tells.
             let _ = door.pass(&runner, &socket).await;
         });
-        Ok(Cli::start(command, settings)?.with(serving))
+        Ok(Cli::start(command, Some(settings))?.with(serving))
     }
 
     /// Which files here the program is made of.

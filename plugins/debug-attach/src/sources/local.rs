@@ -35,7 +35,7 @@ pub(crate) async fn gather(folder: &Path, module: &str) -> Local {
     let (start, name) = (folder.to_owned(), module.to_owned());
     let looked = tokio::task::spawn_blocking(move || {
         let module = find_module(&start, &name);
-        let files = module.as_deref().map(go_files).unwrap_or_default();
+        let files = module.as_deref().map(|module| files(module, &["go"])).unwrap_or_default();
         (module, files)
     });
     let (module, files) = looked.await.unwrap_or_default();
@@ -83,14 +83,15 @@ fn module_path(text: &str) -> Option<&str> {
     Some(path.trim().trim_matches('"'))
 }
 
-fn go_files(module: &Path) -> Vec<String> {
+/// The files below a folder whose names have one of these endings, by their paths in it.
+pub(super) fn files(root: &Path, endings: &[&str]) -> Vec<String> {
     let mut files = Vec::new();
-    let mut left = vec![module.to_owned()];
+    let mut left = vec![root.to_owned()];
     while let Some(folder) = left.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.extension().is_some_and(|ending| ending == "go")
-                && let Some(relative) = path.strip_prefix(module).ok().and_then(Path::to_str)
+            if path.extension().is_some_and(|ending| endings.iter().any(|wanted| ending == *wanted))
+                && let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str)
             {
                 files.push(relative.to_owned());
             }
@@ -110,7 +111,7 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let named = real.filter(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        !name.starts_with('.') && !matches!(name.as_ref(), "node_modules" | "target" | "testdata")
+        !name.starts_with('.') && !matches!(name.as_ref(), "node_modules" | "site-packages" | "target" | "testdata" | "venv")
     });
     named.map(|entry| entry.path())
 }

@@ -32,7 +32,7 @@ const HELD_BACK: SignalMask = !(1 << (libc::SIGSYS - 1));
 /// The stopped thread. Dropping it before [`Tracee::release`] leaves the thread
 /// traced until the tracing thread of the agent ends, which it must then do.
 #[derive(Debug)]
-pub(super) struct Tracee {
+pub(crate) struct Tracee {
     process: i32,
     thread: i32,
     registers: Registers,
@@ -42,7 +42,7 @@ pub(super) struct Tracee {
 
 /// How a borrowed system call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Returned(u64),
     Failed(Errno),
     /// The process runs another program.
@@ -51,7 +51,7 @@ pub(super) enum Outcome {
 
 impl Tracee {
     /// Stops a thread of `process`, with all signals held back.
-    pub(super) fn stop(proc: &Proc, process: ProcessId, memory: &Memory) -> Result<Self, Failure> {
+    pub(crate) fn stop(proc: &Proc, process: ProcessId, memory: &Memory) -> Result<Self, Failure> {
         let thread = proc.live_thread(process.pid).ok_or_else(|| Failure::vanished(process.pid))?;
         let (process_pid, thread) = (process.pid.cast_signed(), thread.cast_signed());
         ptrace::seize(thread).map_err(|errno| refused(proc, process.pid, errno))?;
@@ -86,7 +86,7 @@ impl Tracee {
     }
 
     /// Does a system call in the name of the process.
-    pub(super) fn call(&mut self, proc: &Proc, number: i64, arguments: [u64; 6]) -> Result<Outcome, Failure> {
+    pub(crate) fn call(&mut self, proc: &Proc, number: i64, arguments: [u64; 6]) -> Result<Outcome, Failure> {
         self.enter(proc, number, arguments)?;
         self.advance(proc, STOP_LIMIT)?;
         self.outcome(proc, number)
@@ -94,7 +94,7 @@ impl Tracee {
 
     /// Does an execve(2) or execveat(2), with no signal blocked: the mask is
     /// what the new program starts with.
-    pub(super) fn execute(&mut self, proc: &Proc, number: i64, arguments: [u64; 6]) -> Result<Outcome, Failure> {
+    pub(crate) fn execute(&mut self, proc: &Proc, number: i64, arguments: [u64; 6]) -> Result<Outcome, Failure> {
         self.enter(proc, number, arguments)?;
         // No signal is delivered inside a system call, so the handlers of the
         // old program do not get to run in between.
@@ -106,8 +106,82 @@ impl Tracee {
         self.outcome(proc, number)
     }
 
+    /// Whether it was stopped inside a system call; then, where that can be told, also
+    /// which one and its fourth argument.
+    pub(crate) fn interrupted_call(&self) -> Option<(u64, u64)> {
+        arch::interrupted_call(&self.registers)
+    }
+
+    /// Calls a C function of the process, on the thread's own stack, as the handler of a
+    /// signal would be called there. `back` is an address that can't be executed: the
+    /// function's return to it is how its end is seen.
+    pub(crate) fn call_function(
+        &mut self,
+        proc: &Proc,
+        memory: &Memory,
+        function: u64,
+        arguments: [u64; 2],
+        back: u64,
+        limit: Duration,
+    ) -> Result<i64, Failure> {
+        let mut registers = self.registers;
+        let placed = arch::prepare_function(&mut registers, function, arguments, back);
+        if let Some((address, value)) = placed {
+            memory.write(address, &value.to_ne_bytes())?;
+        }
+        nix::sys::ptrace::setregs(Pid::from_raw(self.thread), registers).map_err(|error| lost(self.pid())(errno(error)))?;
+        // Were it held back, the kernel would take the process's handler for it away.
+        self.set_mask(HELD_BACK & !(1 << (libc::SIGSEGV - 1)))?;
+        let returned = self.until_return(proc, back, limit);
+        self.set_mask(HELD_BACK)?;
+        returned
+    }
+
+    fn until_return(&self, proc: &Proc, back: u64, limit: Duration) -> Result<i64, Failure> {
+        let deadline = Instant::now() + limit;
+        let mut signal = 0;
+        loop {
+            ptrace::resume(self.thread, Resume::Freely, signal).map_err(lost(self.pid()))?;
+            let change = match wait(self.process, self.thread, deadline) {
+                Err(failure) if failure.kind == ErrorKind::TimedOut => {
+                    self.stop_again(proc)?;
+                    return Err(failure);
+                }
+                change => change?,
+            };
+            match change {
+                Change::Signal(libc::SIGSEGV) => {
+                    let registers = read_registers(self.thread)?;
+                    if arch::instruction(&registers) == back {
+                        return Ok(arch::result(&registers));
+                    }
+                    let message = format!("a function that was called in process {} failed", self.process);
+                    return Err(Failure::new(ErrorKind::Io, message));
+                }
+                Change::Stopped => signal = 0,
+                Change::Signal(other) => signal = passed_on(other),
+                other => return Err(ended(proc, self.pid(), other)),
+            }
+        }
+    }
+
+    /// Stops the thread in the middle of what it does for us, which is given up.
+    fn stop_again(&self, proc: &Proc) -> Result<(), Failure> {
+        ptrace::interrupt(self.thread).map_err(lost(self.pid()))?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            match wait(self.process, self.thread, deadline)? {
+                Change::Stopped => return Ok(()),
+                Change::Signal(signal) => {
+                    ptrace::resume(self.thread, Resume::Freely, passed_on(signal)).map_err(lost(self.pid()))?;
+                }
+                other => return Err(ended(proc, self.pid(), other)),
+            }
+        }
+    }
+
     /// Lets the process go on as if nothing had happened.
-    pub(super) fn release(self, proc: &Proc) -> Result<(), Failure> {
+    pub(crate) fn release(self, proc: &Proc) -> Result<(), Failure> {
         // Registers are given back in a stop of the same kind as they were taken
         // in. After such a one the kernel looks whether a system call is to be
         // restarted; after the exit of one it only happens to, and a program
@@ -130,7 +204,7 @@ impl Tracee {
     }
 
     /// Lets the new program begin.
-    pub(super) fn begin(self) -> Result<(), Failure> {
+    pub(crate) fn begin(self) -> Result<(), Failure> {
         // Whichever thread called execve, the new program's has the pid's number.
         ptrace::detach(self.process).map_err(lost(self.pid()))
     }
@@ -253,20 +327,20 @@ fn ended(proc: &Proc, pid: u32, change: Change) -> Failure {
     match change {
         Change::Killed(libc::SIGSYS) => seccomp(pid),
         Change::Killed(signal) => {
-            let message = format!("process {pid} was killed by signal {signal} during the swap");
+            let message = format!("process {pid} was killed by signal {signal} while it was held");
             // A filter of the kind that kills the thread need not say SIGSYS.
             let filtered = proc.status(pid).is_ok_and(|status| status.seccomp != 0);
             let hint = if filtered { " (it has a seccomp filter)" } else { "" };
             Failure::new(ErrorKind::Vanished, message + hint)
         }
-        Change::Exited => Failure::new(ErrorKind::Vanished, format!("process {pid} ended during the swap")),
+        Change::Exited => Failure::new(ErrorKind::Vanished, format!("process {pid} ended while it was held")),
         other => Failure::new(ErrorKind::Io, format!("process {pid} came to an unexpected stop: {other:?}")),
     }
 }
 
 fn seccomp(pid: u32) -> Failure {
     let message = format!(
-        "the seccomp filter of process {pid} does not allow a system call that a swap needs \
+        "the seccomp filter of process {pid} does not allow a system call that is needed here \
          (mmap, close_range, memfd_create, execve)"
     );
     Failure::new(ErrorKind::Seccomp, message)

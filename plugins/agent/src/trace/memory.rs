@@ -14,7 +14,7 @@ const POINTER: usize = size_of::<u64>();
 
 /// `/proc/<pid>/mem`.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     file: File,
     pid: u32,
 }
@@ -28,7 +28,7 @@ struct Mapping<'a> {
 }
 
 impl Memory {
-    pub(super) fn open(proc: &Proc, pid: u32) -> Result<Self, Failure> {
+    pub(crate) fn open(proc: &Proc, pid: u32) -> Result<Self, Failure> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -37,14 +37,14 @@ impl Memory {
         Ok(Self { file, pid })
     }
 
-    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.file.write_all_at(bytes, address).map_err(Failure::io(format_args!("write to the memory of process {}", self.pid)))
     }
 
     /// The address of an instruction that does a system call. Not `avoid`,
     /// where the thread stands: aarch64 tells by the address whether it is to
     /// finish the system call that was interrupted.
-    pub(super) fn find_system_call(&self, proc: &Proc, avoid: u64) -> Result<u64, Failure> {
+    pub(crate) fn find_system_call(&self, proc: &Proc, avoid: u64) -> Result<u64, Failure> {
         let maps = proc.read_live(self.pid, "maps")?;
         let maps = String::from_utf8_lossy(&maps);
         let mut mappings: Vec<_> = maps.lines().filter_map(parse_mapping).collect();
@@ -100,7 +100,7 @@ fn parse_mapping(line: &str) -> Option<Mapping<'_>> {
 /// The path, arguments and environment of an execve(2), as offsets into one
 /// block that has no address yet.
 #[derive(Debug)]
-pub(super) struct ExecBlock {
+pub(crate) struct ExecBlock {
     strings: Vec<u8>,
     argv: Vec<usize>,
     envp: Vec<usize>,
@@ -108,17 +108,17 @@ pub(super) struct ExecBlock {
 
 /// The same at its address.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct PlacedBlock {
-    pub(super) bytes: Vec<u8>,
-    pub(super) path: u64,
+pub(crate) struct PlacedBlock {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) path: u64,
     /// An empty string.
-    pub(super) empty: u64,
-    pub(super) argv: u64,
-    pub(super) envp: u64,
+    pub(crate) empty: u64,
+    pub(crate) argv: u64,
+    pub(crate) envp: u64,
 }
 
 impl ExecBlock {
-    pub(super) fn new(path: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u8>]) -> Self {
+    pub(crate) fn new(path: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u8>]) -> Self {
         let mut strings = Vec::new();
         let mut add = |string: &[u8]| {
             let offset = strings.len();
@@ -134,12 +134,12 @@ impl ExecBlock {
     }
 
     /// In bytes.
-    pub(super) fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         // Each list ends with a null pointer.
         self.strings.len() + (self.argv.len() + 1 + self.envp.len() + 1) * POINTER
     }
 
-    pub(super) fn at(&self, address: u64) -> PlacedBlock {
+    pub(crate) fn at(&self, address: u64) -> PlacedBlock {
         let mut bytes = self.strings.clone();
         let mut list = |offsets: &[usize]| {
             let start = address + bytes.len() as u64;

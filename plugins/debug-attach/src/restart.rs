@@ -1,0 +1,125 @@
+//! Pods that are started again so that they take a debugger, for as long as the
+//! command runs: their workload gets an option, which is on record before.
+
+use crate::choose::Chosen;
+use crate::request::Request;
+use devloop_core::agent::debug::{Candidate, Runtime};
+use devloop_core::changes::{self, Entry, Meta, Session};
+use devloop_core::cluster::Cluster;
+use devloop_core::environment::Directories;
+use devloop_core::workload::{self, Change, Record, Restored};
+use devloop_core::{CommandError, Context, Result, deploy};
+use std::time::Duration;
+
+/// How long a rollout may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// What all Java virtual machines read
+/// (<https://docs.oracle.com/en/java/javase/21/docs/specs/jvmti.html#tooloptions>).
+const VARIABLE: &str = "JAVA_TOOL_OPTIONS";
+/// Reached from within the pod only, which the agent is.
+const OPTIONS: &str = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:5005";
+
+/// A workload that was changed.
+#[derive(Debug)]
+pub(crate) struct Restart {
+    cluster: Cluster,
+    journal: Session,
+}
+
+impl Restart {
+    /// Changes the workload of a process, and waits for its new pods. `kept` has what
+    /// is to be undone from the moment at which anything may have been changed.
+    ///
+    /// # Errors
+    /// When it can't be changed, or its pods don't get ready.
+    pub(crate) async fn start(
+        context: &Context,
+        request: &Request,
+        cluster: &Cluster,
+        chosen: &Chosen,
+        candidate: &Candidate,
+        kept: &mut Option<Self>,
+    ) -> Result<()> {
+        let Runtime::Jvm(machine) = &candidate.runtime else { return Ok(()) };
+        let target = &request.target;
+        let meta = Meta {
+            context: cluster.context.clone(),
+            services: vec![target.to_string()],
+            pid: std::process::id(),
+            started: k8s_openapi::jiff::Timestamp::now().to_string(),
+        };
+        let change = Change::AddOptions {
+            container: chosen.container.clone(),
+            variable: VARIABLE.to_owned(),
+            seen: machine.tool_options.clone(),
+            options: OPTIONS.to_owned(),
+        };
+        let step = context.ui.step(format!("starting the pods of {target} again, for the debugger"));
+        let journal = Session::begin(&Directories::from_env()?, &meta)?;
+        let own = kept.insert(Self { cluster: cluster.clone(), journal });
+        let note = |record: &Record| own.journal.note(&Entry::Workload(record.clone()));
+        workload::apply(&cluster.client, &cluster.namespace, target, &[change], note).await?;
+        deploy::wait_ready(cluster, target, PATIENCE, &context.shutdown).await?;
+        step.done(format!("started the pods of {target} again, for the debugger"));
+        Ok(())
+    }
+
+    /// Makes the workload what it was; its pods are started once more.
+    ///
+    /// # Errors
+    /// When it can't be; the next run tries again.
+    pub(crate) async fn undo(mut self, context: &Context) -> Result<()> {
+        for entry in self.journal.entries() {
+            put_back(context, &self.cluster, &entry).await?;
+            self.journal.forget(&entry)?;
+        }
+        self.journal.end()
+    }
+}
+
+/// What would be done, for `--dry-run`.
+pub(crate) fn preview(request: &Request) -> String {
+    format!(
+        "would start the pods of {} again with {VARIABLE}={OPTIONS} if they don't take a debugger, and once more at the end",
+        request.target
+    )
+}
+
+/// Makes workloads what they were before a run that was killed.
+///
+/// # Errors
+/// When one can't be.
+pub(crate) async fn recover(context: &Context, cluster: &Cluster) -> Result<()> {
+    for mut session in changes::stale(&Directories::from_env()?) {
+        let entries = session.entries();
+        // Others left more than workloads, and put that back themselves.
+        if session.meta().context != cluster.context || !entries.iter().all(|entry| matches!(entry, Entry::Workload(_))) {
+            continue;
+        }
+        for entry in entries {
+            put_back(context, cluster, &entry).await?;
+            session.forget(&entry)?;
+        }
+        session.end()?;
+    }
+    Ok(())
+}
+
+async fn put_back(context: &Context, cluster: &Cluster, entry: &Entry) -> Result<()> {
+    let Entry::Workload(record) = entry else { return Ok(()) };
+    let restored = workload::restore(&cluster.client, record).await.map_err(|error| {
+        CommandError::new(format!("{} could not be made what it was", record.object))
+            .caused_by(error)
+            .with_hint("the next run of this command, or of `kubectl hot-reload`, tries again")
+    })?;
+    match restored {
+        Restored::Done { left, .. } if !left.is_empty() => {
+            context.ui.warn(format!("{} is as it was, but for what others changed since: {}", record.object, left.join(", ")));
+        }
+        Restored::Done { put_back, .. } if !put_back.is_empty() => {
+            context.ui.say(format!("{} is as it was; its pods are started again", record.object));
+        }
+        Restored::Done { .. } | Restored::Gone => {}
+    }
+    Ok(())
+}
