@@ -115,7 +115,7 @@ impl Supplier for Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::layer::of_file;
+    use crate::image::layer::of_files;
 
     /// As if it had been written long ago: the clock of changes can't be set, so it
     /// is waited for.
@@ -130,7 +130,7 @@ mod tests {
         let path = folder.path().join("file");
         let store = Store::open(folder.path()).unwrap();
         let known = Known::of(folder.path(), folder.path(), &["web", "/file"]);
-        let plan = of_file(&path, "/file", false).unwrap();
+        let plan = of_files(&[(&path, "/file")], false).unwrap();
         write(&path, "one");
         let (first, made) = known.layer(&store, &plan).unwrap();
         assert!(made);
@@ -159,7 +159,7 @@ mod tests {
     fn what_was_written_just_now_may_change_unseen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let plan = of_file(&path, "/file", false).unwrap();
+        let plan = of_files(&[(&path, "/file")], false).unwrap();
         assert_eq!(stamp(&plan, SystemTime::now()), None);
         std::fs::write(&path, "x").unwrap();
         let changed = path.metadata().unwrap().modified().unwrap();
