@@ -21,6 +21,7 @@ use progress::{Progress, progress};
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// How long the kubelet may take to pull the image and to start the program.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -49,54 +50,54 @@ pub struct Program {
     pub user: Option<i64>,
 }
 
-/// Starts a program and waits until it can be reached; answers its container's name
-/// and what reaching it gave.
+/// Starts a program and waits until it runs; answers its container's name.
 ///
 /// The kubelet tells of a container that runs only when it has looked at all of them
-/// the next time, a second or two later. So it is tried meanwhile: what is not there
-/// yet is refused.
+/// the next time, a second or two later. So a command of the image that prints
+/// something is tried meanwhile, such as one that tells its version.
 ///
 /// # Errors
 /// [`EphemeralError`]; except for refusals by the API the container is listed in
 /// the pod from then on.
-pub async fn start<T, Reaching>(
-    client: &Client,
-    namespace: &str,
-    pod: &str,
-    program: &Program,
-    reach: impl Fn(String) -> Reaching,
-) -> Result<(String, T), EphemeralError>
-where
-    Reaching: Future<Output = Result<T, EphemeralError>>,
-{
+pub async fn start(client: &Client, namespace: &str, pod: &str, program: &Program, trial: &[&str]) -> Result<String, EphemeralError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = format!("{}-{}", program.name, random_suffix());
     let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": [container(&name, program)]}}));
     pods.patch_ephemeral_containers(pod, &PatchParams::default(), &patch)
         .await
         .map_err(|error| error::of_request(error, namespace, pod, "add an ephemeral container to"))?;
-    let reached = async {
-        loop {
-            tokio::time::sleep(BETWEEN_TRIES).await;
-            match reach(name.clone()).await {
-                Ok(reached) => return reached,
-                Err(error) => tracing::trace!(%error, container = name, "not there yet"),
-            }
-        }
-    };
+    let trial: Vec<String> = trial.iter().map(|word| (*word).to_owned()).collect();
     let decided = tokio::select! {
-        reached = reached => return Ok((name, reached)),
+        () = answers(client, namespace, (pod, &name), &trial) => Progress::Running,
         decided = decided(&pods, pod, &name) => decided?,
     };
     let pod = pod.to_owned();
     match decided {
-        Progress::Running => Ok((name.clone(), reach(name).await?)),
+        Progress::Running => Ok(name),
         Progress::Gone => Err(EphemeralError::Gone { pod }),
         Progress::Failed(reason) | Progress::Pulling(reason) => {
             Err(EphemeralError::NotStarted { pod, image: program.image.clone(), reason })
         }
         Progress::Ended(reason) => Err(EphemeralError::Ended { pod, reason }),
         Progress::Waiting(_) => Err(EphemeralError::TimedOut { pod, container: name, patience: PATIENCE }),
+    }
+}
+
+/// Ends when a command in a container has printed something; never where that may
+/// not be tried.
+async fn answers(client: &Client, namespace: &str, (pod, container): (&str, &str), trial: &[String]) {
+    loop {
+        tokio::time::sleep(BETWEEN_TRIES).await;
+        match exec(client, namespace, pod, container, trial).await {
+            // The API server accepts it before the kubelet does.
+            Ok(mut attached) => {
+                if attached.stdout.read_u8().await.is_ok() {
+                    return;
+                }
+            }
+            Err(EphemeralError::Forbidden { .. }) => std::future::pending().await,
+            Err(error) => tracing::trace!(%error, container, "not there yet"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The agent's commands that are programs of their own, such as those around a
 //! debugger: started on a node, or in a container of a pod that has the agent.
 
-use super::image::ENTRYPOINT;
+use super::image::{ENTRYPOINT, VERSION};
 use super::{AgentError, binary};
 use crate::ephemeral::{self, Attached, EphemeralError};
 use crate::node::{Node, NodeProcess};
@@ -82,13 +82,7 @@ impl Runner {
         pod: &str,
         program: &ephemeral::Program,
     ) -> Result<String, EphemeralError> {
-        let argv = [ENTRYPOINT.to_owned(), "--version".to_owned()];
-        let reach = |name: String| {
-            let argv = &argv;
-            async move { ephemeral::exec(client, namespace, pod, &name, argv).await }
-        };
-        let (name, _) = ephemeral::start(client, namespace, pod, program, reach).await?;
-        Ok(name)
+        ephemeral::start(client, namespace, pod, program, &VERSION).await
     }
 
     /// Starts a command.

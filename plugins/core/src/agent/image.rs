@@ -15,6 +15,8 @@ use tokio::sync::Mutex;
 
 /// Where the agent is in its image.
 pub(super) const ENTRYPOINT: &str = "/devloop-agent";
+/// What shows that a container with it runs.
+pub(super) const VERSION: [&str; 2] = [ENTRYPOINT, "--version"];
 
 /// Files that the agent's image has, too.
 #[derive(Clone, Debug, PartialEq, Eq)]

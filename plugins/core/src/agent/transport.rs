@@ -1,5 +1,6 @@
 //! The ways to run the agent: each gives one connection to its stdin and stdout.
 
+use super::image::VERSION;
 use super::{AgentError, binary};
 use crate::ephemeral::{self, Program};
 use crate::node::{Node, NodeProcess};
@@ -79,8 +80,8 @@ impl Transport for Beside {
             capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
             user: None,
         };
-        let attach = |name: String| async move { ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await };
-        let (name, attached) = ephemeral::start(&self.client, &self.namespace, &self.pod, &program, attach).await?;
+        let name = ephemeral::start(&self.client, &self.namespace, &self.pod, &program, &VERSION).await?;
+        let attached = ephemeral::attach(&self.client, &self.namespace, &self.pod, &name).await?;
         tracing::debug!(pod = self.pod, container = name, "agent attached");
         let (reader, writer) = (Box::pin(attached.stdout), Box::pin(attached.stdin));
         Ok(Connection { reader, writer, stderr: attached.stderr, guard: Box::new(()), compress: true })
