@@ -1,7 +1,7 @@
 //! What is brought to where the process is: a debugger, with the files that it needs.
 
 use devloop_core::{ErrorContext, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of a debugger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +30,14 @@ impl Kit {
     ///
     /// # Errors
     /// When one can't be read.
-    pub(crate) async fn of(name: &'static str, files: Vec<KitFile>) -> Result<Self> {
+    pub(crate) async fn of(name: &'static str, mut files: Vec<KitFile>) -> Result<Self> {
         let hashed = tokio::task::spawn_blocking(move || {
             let mut hasher = blake3::Hasher::new();
-            for file in &files {
-                let content = std::fs::read(&file.source).with_context(|| format!("could not read {}", file.source.display()))?;
+            for file in &mut files {
+                let failed = |path: &Path| format!("could not read {}", path.display());
+                // Libraries are mostly links to others.
+                file.source = file.source.canonicalize().with_context(|| failed(&file.source))?;
+                let content = std::fs::read(&file.source).with_context(|| failed(&file.source))?;
                 hasher.update(file.path.as_bytes()).update(&(content.len() as u64).to_le_bytes()).update(&content);
             }
             Ok(Self { name, files, hash: hasher.finalize().to_hex()[..16].to_owned() })

@@ -26,6 +26,8 @@ mod kit;
 mod place;
 mod ports;
 mod process;
+#[cfg(test)]
+mod real;
 mod report;
 mod request;
 mod restart;

@@ -122,7 +122,10 @@ pub(crate) fn choose(candidates: &[Candidate], pid: Option<u32>) -> Result<&Cand
     if let Some(app) = app.filter(|app| is_supported(&app.runtime)) {
         return Ok(app);
     }
-    let able: Vec<&Candidate> = candidates.iter().filter(|candidate| is_supported(&candidate.runtime)).collect();
+    // A program of the system without debug information is hardly meant.
+    let is_native = |candidate: &Candidate| Debugger::of(&candidate.runtime) == Some(Debugger::Lldb);
+    let is_able = |candidate: &&Candidate| is_supported(&candidate.runtime) && (candidate.has_symbols || !is_native(candidate));
+    let able: Vec<&Candidate> = candidates.iter().filter(is_able).collect();
     match able.as_slice() {
         [only] => Ok(only),
         // What is wrong with it is said later.

@@ -40,7 +40,7 @@ pub(crate) enum Aim {
     List,
     /// The port is open until the user ends it.
     Port,
-    /// Delve's command line is opened.
+    /// The debugger's command line is opened.
     Cli,
     /// An editor speaks on stdin and stdout.
     Stdio,

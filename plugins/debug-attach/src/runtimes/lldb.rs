@@ -5,6 +5,8 @@
 pub(super) mod editor;
 mod program;
 mod protocol;
+#[cfg(test)]
+mod real_tests;
 mod rust;
 mod server;
 

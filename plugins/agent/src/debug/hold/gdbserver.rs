@@ -59,14 +59,12 @@ impl GdbServer {
         Ok(Self { path: path.to_owned(), listener, serving: None, repaired: 0 })
     }
 
-    /// Takes a client that waits.
+    /// Takes a client that waits. A second one waits until the first has gone.
     fn accept(&mut self, target: &Target<'_>) {
-        if !is_ready(self.listener.as_fd()) {
-            return;
-        }
-        let Ok((client, _)) = self.listener.accept() else { return };
-        // A second one hears the end of its connection.
-        if self.serving.is_none() {
+        if self.serving.is_none()
+            && is_ready(self.listener.as_fd())
+            && let Ok((client, _)) = self.listener.accept()
+        {
             self.serving = Serving::start(&self.path, client, target).ok();
         }
     }
@@ -80,11 +78,10 @@ impl GdbServer {
 
 impl Debugger for GdbServer {
     fn files(&self) -> Vec<BorrowedFd<'_>> {
-        let mut files = vec![self.listener.as_fd()];
-        if let Some(serving) = &self.serving {
-            files.extend([serving.client.as_fd(), serving.server.as_fd(), serving.program.words()]);
+        match &self.serving {
+            None => vec![self.listener.as_fd()],
+            Some(serving) => vec![serving.client.as_fd(), serving.server.as_fd(), serving.program.words()],
         }
-        files
     }
 
     fn look(&mut self, target: &Target<'_>) -> Option<String> {
@@ -201,14 +198,21 @@ impl Serving {
     fn end(mut self, target: &Target<'_>) -> u32 {
         let _ = self.client.shutdown(std::net::Shutdown::Both);
         let is_left = self.is_left || self.let_go(target).is_ok();
+        // Whatever else goes wrong: gdbserver may leave its breakpoints, and from then on
+        // one that is hit ends the process.
+        let mut repaired = if is_left { 0 } else { target.repair() };
+        // The end of its input makes it let go, and not pass on what stopped the process.
+        // Killed, it would leave that to the kernel, which ends the process by it.
         drop(self.server);
-        let is_clean = is_left && self.program.ends_within(PATIENCE);
-        if !is_clean {
+        let has_ended = self.program.ends_within(PATIENCE);
+        if !has_ended {
             target.stop();
         }
         self.program.kill();
-        let repaired = if is_clean { 0 } else { target.repair() };
-        target.resume(!is_clean || self.is_interrupted);
+        if !has_ended || !is_left {
+            repaired += target.repair();
+        }
+        target.resume(!has_ended || self.is_interrupted);
         repaired
     }
 
@@ -232,13 +236,16 @@ impl Serving {
         }
         // Answers to what its client asked last.
         while self.hear(QUIET).is_ok() {}
-        for request in self.talk.removals().into_iter().chain([self.talk.detach(target.process.pid)]) {
-            self.server.write_all(&packet(&request))?;
-            if self.hear(PATIENCE)? != b"OK" {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
+        for removal in self.talk.removals() {
+            self.ask(&removal)?;
         }
-        Ok(())
+        let answer = self.ask(&self.talk.detach(target.process.pid))?;
+        if answer == b"OK" { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned())) }
+    }
+
+    fn ask(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        self.server.write_all(&packet(request))?;
+        self.hear(PATIENCE)
     }
 
     /// The next packet of gdbserver.

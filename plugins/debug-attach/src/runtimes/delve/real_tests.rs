@@ -2,25 +2,20 @@
 //! machine as the node.
 
 use super::calm::calm;
-use crate::dap::{Framing, framed};
 use crate::hold::{Fate, Hold, News, NotHeld, Order};
-use crate::place;
+use crate::real::{self, App, Editor};
 use crate::runtimes::Link;
 use crate::runtimes::delve;
 use crate::sources::{self, Sources};
 use devloop_core::Context;
 use devloop_core::agent::debug::{GoProgram, HoldEnd, HoldFailure, Sources as SourceFiles};
 use devloop_core::agent::{AgentError, ProcessId, Runner};
-use devloop_core::node::{Node, process_start_time};
 use devloop_core::shutdown::Shutdown;
 use devloop_core::ui::{Ui, Volume};
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const SOURCE: &str = r#"package main
 
@@ -49,92 +44,12 @@ func main() {
 /// `fmt.Fprint`.
 const LINE: u64 = 20;
 
-struct App {
-    child: Child,
-    address: String,
-}
-
-impl App {
-    fn start(folder: &Path) -> Self {
-        std::fs::write(folder.join("go.mod"), "module example.com/tiny\n\ngo 1.21\n").unwrap();
-        std::fs::write(folder.join("main.go"), SOURCE).unwrap();
-        let built = Command::new("go").args(["build", "-trimpath", "-o", "tiny", "."]).current_dir(folder).env("CGO_ENABLED", "0").status();
-        assert!(built.unwrap().success());
-        let mut child = Command::new(folder.join("tiny")).stdout(Stdio::piped()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned() }
-    }
-
-    fn process(&self) -> ProcessId {
-        let pid = self.child.id();
-        ProcessId { pid, start_time: process_start_time(pid.cast_signed()).unwrap() }
-    }
-
-    /// Asks it, in a thread of its own: it may be stopped.
-    fn ask(&self) -> std::thread::JoinHandle<String> {
-        let address = self.address.clone();
-        std::thread::spawn(move || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
-        })
-    }
-
-    fn is_traced(&self) -> bool {
-        !std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap().contains("TracerPid:\t0\n")
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An editor.
-struct Editor {
-    stream: DuplexStream,
-    framing: Framing,
-    next: u64,
-}
-
-impl Editor {
-    async fn ask(&mut self, command: &str, arguments: Value) -> Value {
-        self.next += 1;
-        let message = json!({"seq": self.next, "type": "request", "command": command, "arguments": arguments}).to_string();
-        self.stream.write_all(&framed(message.as_bytes())).await.unwrap();
-        let number = self.next;
-        let answer = self.wait(|message| message["request_seq"] == number).await;
-        assert_eq!(answer["success"], true, "{answer}");
-        answer["body"].clone()
-    }
-
-    /// What was said before is lost: those that are waited for come in this order.
-    async fn wait(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        let mut piece = [0; 4096];
-        let waiting = async {
-            loop {
-                while let Some(content) = self.framing.pop().unwrap() {
-                    let message: Value = serde_json::from_slice(&content).unwrap();
-                    if is_it(&message) {
-                        return message;
-                    }
-                }
-                let length = self.stream.read(&mut piece).await.unwrap();
-                assert!(length > 0, "the debugger ended the connection");
-                self.framing.push(&piece[..length]);
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the debugger says what is waited for")
-    }
-
-    async fn event(&mut self, kind: &str) -> Value {
-        self.wait(|message| message["event"] == kind).await["body"].clone()
-    }
+fn build(folder: &Path) -> PathBuf {
+    std::fs::write(folder.join("go.mod"), "module example.com/tiny\n\ngo 1.21\n").unwrap();
+    std::fs::write(folder.join("main.go"), SOURCE).unwrap();
+    let built = Command::new("go").args(["build", "-trimpath", "-o", "tiny", "."]).current_dir(folder).env("CGO_ENABLED", "0").status();
+    assert!(built.unwrap().success());
+    folder.join("tiny")
 }
 
 async fn sources_of(runner: &Runner, process: ProcessId, folder: &Path) -> Sources {
@@ -149,23 +64,12 @@ async fn sources_of(runner: &Runner, process: ProcessId, folder: &Path) -> Sourc
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: joining namespaces needs root");
-        return;
-    }
-    let node = Node::embedded("test", i32::try_from(std::process::id()).unwrap());
-    let place = match place::on_node(&node).await {
-        Err(error) if error.chain().concat().contains("was not found") => {
-            eprintln!("skipped: no agent was built");
-            return;
-        }
-        place => place.unwrap(),
-    };
+    let Some(place) = real::place().await else { return };
     let (_switch, shutdown) = Shutdown::manual();
     let kit = delve::kit(&Context { ui: Ui::stderr(Volume::Quiet), shutdown }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
-    let app = App::start(&root);
+    let app = App::start(&build(&root));
     let process = app.process();
     let sources = sources_of(&place.runner, process, &root).await;
     assert_eq!((sources.own_found, sources.own_all, sources.found), (1, 1, sources.all), "{sources:?}");
@@ -195,24 +99,10 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
             let link = Link { runner: &runner, socket: &socket, rules: &rules };
             delve::serve(link, reader, writer).await
         });
-        let mut editor = Editor { stream: ours, framing: Framing::default(), next: 0 };
-        editor.ask("initialize", json!({"adapterID": "go"})).await;
-        editor.stream.write_all(&framed(br#"{"seq":90,"type":"request","command":"attach","arguments":{}}"#)).await.unwrap();
-        editor.event("initialized").await;
-        let file = root.join("main.go");
-        let set = editor.ask("setBreakpoints", json!({"source": {"path": file}, "breakpoints": [{"line": LINE}]})).await;
-        assert_eq!(set["breakpoints"][0]["verified"], true, "{set}");
-        editor.ask("configurationDone", json!({})).await;
+        let (mut editor, file) = (Editor::over(ours), root.join("main.go"));
+        editor.attach(&file, LINE).await;
         let request = app.ask();
-        let stopped = editor.event("stopped").await;
-        assert_eq!(stopped["reason"], "breakpoint", "{stopped}");
-        let stack = editor.ask("stackTrace", json!({"threadId": stopped["threadId"]})).await;
-        assert_eq!(stack["stackFrames"][0]["source"]["path"].as_str(), file.to_str(), "{stack}");
-        let scopes = editor.ask("scopes", json!({"frameId": stack["stackFrames"][0]["id"]})).await;
-        let variables = editor.ask("variables", json!({"variablesReference": scopes["scopes"][0]["variablesReference"]})).await;
-        let is_text = |variable: &&Value| variable["name"] == "text";
-        let text = variables["variables"].as_array().unwrap().iter().find(is_text).unwrap();
-        assert_eq!(text["value"], format!("\"answer {round}\""), "{text}");
+        assert_eq!(editor.value_at_stop(&file, "text").await, format!("\"answer {round}\""));
         if asks_to_kill {
             editor.ask("disconnect", json!({"terminateDebuggee": true})).await;
         }

@@ -31,6 +31,13 @@ pub(super) struct Program {
     _fetched: Option<NamedTempFile>,
 }
 
+impl Program {
+    /// One of this machine.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path, remark: None, _fetched: None }
+    }
+}
+
 /// Finds it: the file that the user named, symbols that `kubectl rebuild` kept, a build
 /// in the project, else what the container has.
 ///
@@ -39,7 +46,7 @@ pub(super) struct Program {
 pub(super) async fn find(context: &Context, request: &Request, place: &Place, candidate: &Candidate) -> Result<Program> {
     if let Some(path) = &request.symbols {
         let symbols = symbols::read(path, candidate.build_id.as_deref()).await?;
-        return Ok(Program { path: symbols.path, remark: None, _fetched: None });
+        return Ok(Program::at(symbols.path));
     }
     let (folder, wanted) = (request.folder.clone(), candidate.build_id.clone());
     let name = Path::new(&String::from_utf8_lossy(&candidate.executable.0).into_owned()).file_name().map(ToOwned::to_owned);
@@ -49,7 +56,7 @@ pub(super) async fn find(context: &Context, request: &Request, place: &Place, ca
     });
     let Local { same, other } = looked.await.context("could not look for the program")?;
     if let Some(path) = same {
-        return Ok(Program { path, remark: None, _fetched: None });
+        return Ok(Program::at(path));
     }
     if !candidate.has_symbols {
         let why = format!("the program of process {} has no debug information, and no build of it is here", candidate.container_pid);
