@@ -60,7 +60,9 @@ async fn begin(context: &Context, request: &Request, restart: &mut Option<Restar
         output::line(&preview(request, &found).join("\n"))?;
         return Ok(None);
     }
-    restart::recover(context, &found.cluster).await?;
+    if restart::recover(context, &found.cluster).await? {
+        found = find(request).await?;
+    }
     let mut place = Arc::new(reach(context, request, &found).await?);
     phases.end("reach");
     let (mut candidates, mut powers) = inspect(&place, &found.chosen).await?;

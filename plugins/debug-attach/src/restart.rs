@@ -85,11 +85,13 @@ pub(crate) fn preview(request: &Request) -> String {
     )
 }
 
-/// Makes workloads what they were before a run that was killed.
+/// Makes workloads what they were before a run that was killed, and waits for their
+/// pods; answers whether there was one.
 ///
 /// # Errors
 /// When one can't be.
-pub(crate) async fn recover(context: &Context, cluster: &Cluster) -> Result<()> {
+pub(crate) async fn recover(context: &Context, cluster: &Cluster) -> Result<bool> {
+    let mut has_changed = false;
     for mut session in changes::stale(&Directories::from_env()?) {
         let entries = session.entries();
         // Others left more than workloads, and put that back themselves.
@@ -97,16 +99,24 @@ pub(crate) async fn recover(context: &Context, cluster: &Cluster) -> Result<()> 
             continue;
         }
         for entry in entries {
-            put_back(context, cluster, &entry).await?;
+            let is_changed = put_back(context, cluster, &entry).await?;
             session.forget(&entry)?;
+            if let Entry::Workload(record) = &entry
+                && is_changed
+                && record.object.namespace == cluster.namespace
+            {
+                deploy::wait_ready(cluster, &record.target()?, PATIENCE, &context.shutdown).await?;
+                has_changed = true;
+            }
         }
         session.end()?;
     }
-    Ok(())
+    Ok(has_changed)
 }
 
-async fn put_back(context: &Context, cluster: &Cluster, entry: &Entry) -> Result<()> {
-    let Entry::Workload(record) = entry else { return Ok(()) };
+/// Answers whether anything had to be done.
+async fn put_back(context: &Context, cluster: &Cluster, entry: &Entry) -> Result<bool> {
+    let Entry::Workload(record) = entry else { return Ok(false) };
     let restored = workload::restore(&cluster.client, record).await.map_err(|error| {
         CommandError::new(format!("{} could not be made what it was", record.object))
             .caused_by(error)
@@ -119,7 +129,7 @@ async fn put_back(context: &Context, cluster: &Cluster, entry: &Entry) -> Result
         Restored::Done { put_back, .. } if !put_back.is_empty() => {
             context.ui.say(format!("{} is as it was; its pods are started again", record.object));
         }
-        Restored::Done { .. } | Restored::Gone => {}
+        Restored::Done { .. } | Restored::Gone => return Ok(false),
     }
-    Ok(())
+    Ok(true)
 }

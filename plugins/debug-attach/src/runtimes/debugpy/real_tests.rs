@@ -2,22 +2,19 @@
 //! machine as the node.
 
 use super::{kit, program, rewritten};
-use crate::dap::{Framing, framed};
 use crate::forward;
 use crate::hold::{Fate, Hold, Order};
-use crate::place::{self, Place};
+use crate::place::Place;
+use crate::real::{Editor, place};
 use devloop_core::Context;
 use devloop_core::agent::ProcessId;
 use devloop_core::agent::debug::HoldEnd;
-use devloop_core::node::{Node, process_start_time};
+use devloop_core::node::process_start_time;
 use devloop_core::shutdown::Shutdown;
 use devloop_core::ui::{Ui, Volume};
-use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// What the first thread does when the debugger comes, and a function that another
 /// thread calls again and again.
@@ -87,46 +84,6 @@ impl Drop for App {
     }
 }
 
-struct Editor {
-    stream: DuplexStream,
-    framing: Framing,
-    next: u64,
-}
-
-impl Editor {
-    async fn send(&mut self, command: &str, arguments: Value) -> u64 {
-        self.next += 1;
-        let message = json!({"seq": self.next, "type": "request", "command": command, "arguments": arguments}).to_string();
-        self.stream.write_all(&framed(message.as_bytes())).await.unwrap();
-        self.next
-    }
-
-    async fn ask(&mut self, command: &str, arguments: Value) -> Value {
-        let number = self.send(command, arguments).await;
-        let answer = self.wait(|message| message["request_seq"] == number).await;
-        assert_eq!(answer["success"], true, "{answer}");
-        answer["body"].clone()
-    }
-
-    async fn wait(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        let mut piece = [0; 4096];
-        let waiting = async {
-            loop {
-                while let Some(content) = self.framing.pop().unwrap() {
-                    let message: Value = serde_json::from_slice(&content).unwrap();
-                    if is_it(&message) {
-                        return message;
-                    }
-                }
-                let length = self.stream.read(&mut piece).await.unwrap();
-                assert!(length > 0, "the debugger ended the connection");
-                self.framing.push(&piece[..length]);
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the debugger says what is waited for")
-    }
-}
-
 /// A client that stops the other thread and vanishes.
 async fn debug(place: &Place, socket: &str, file: &Path) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
@@ -136,35 +93,16 @@ async fn debug(place: &Place, socket: &str, file: &Path) {
         tokio::spawn(
             async move { forward::serve(&runner, &socket, reader, writer, |content| rewritten(content, &[]), str::to_owned).await },
         );
-    let mut editor = Editor { stream: ours, framing: Framing::default(), next: 0 };
-    editor.ask("initialize", json!({"adapterID": "debugpy", "pathFormat": "path"})).await;
-    editor.send("attach", json!({})).await;
-    editor.wait(|message| message["event"] == "initialized").await;
-    let set = editor.ask("setBreakpoints", json!({"source": {"path": file}, "breakpoints": [{"line": LINE}]})).await;
-    assert_eq!(set["breakpoints"][0]["verified"], true, "{set}");
-    editor.ask("configurationDone", json!({})).await;
-    let stopped = editor.wait(|message| message["event"] == "stopped").await["body"].clone();
-    assert_eq!(stopped["reason"], "breakpoint", "{stopped}");
-    let stack = editor.ask("stackTrace", json!({"threadId": stopped["threadId"]})).await;
-    assert_eq!(stack["stackFrames"][0]["line"], LINE, "{stack}");
+    let mut editor = Editor::over(ours);
+    editor.attach(file, LINE).await;
+    assert!(editor.value_at_stop(file, "double").await.parse::<u64>().is_ok_and(|value| value % 2 == 0));
     drop(editor);
     serving.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_its_first_thread_does_python_is_debugged_and_runs_on() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: joining namespaces needs root");
-        return;
-    }
-    let node = Node::embedded("test", i32::try_from(std::process::id()).unwrap());
-    let place = match place::on_node(&node).await {
-        Err(error) if error.chain().concat().contains("was not found") => {
-            eprintln!("skipped: no agent was built");
-            return;
-        }
-        place => place.unwrap(),
-    };
+    let Some(place) = place().await else { return };
     let (_switch, shutdown) = Shutdown::manual();
     let context = Context { ui: Ui::stderr(Volume::Quiet), shutdown };
     let kit = kit(program::obtain(&context).await.unwrap()).await.unwrap();
@@ -178,12 +116,20 @@ async fn whatever_its_first_thread_does_python_is_debugged_and_runs_on() {
         let order = Order { socket: place.socket(process.pid), process, debugger: vec!["debugpy".to_owned(), wheel.clone()] };
         // The second finds what the first put there.
         for is_first in [true, false] {
-            let hold = Hold::start(&place.runner, &order).await.unwrap();
+            let mut hold = Hold::start(&place.runner, &order).await.unwrap();
             assert_eq!(hold.stopped.is_zero(), !is_first);
+            let (end_tx, end_rx) = tokio::sync::oneshot::channel::<()>();
+            let held = tokio::spawn(async move {
+                tokio::select! {
+                    news = hold.keep() => panic!("{news:?}"),
+                    _ = end_rx => hold.end().await,
+                }
+            });
             app.works();
             debug(&place, &order.socket, &file).await;
             app.works();
-            match hold.end().await {
+            end_tx.send(()).unwrap();
+            match held.await.unwrap() {
                 Fate::Ended { end: HoldEnd::Detached, repaired: 0 } => {}
                 other => panic!("{other:?}"),
             }

@@ -2,7 +2,7 @@
 //! WebSocket (RFC 6455,
 //! <https://chromedevtools.github.io/devtools-protocol/v8/Runtime/#method-evaluate>).
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,41 +37,47 @@ pub(super) fn close(network: Network, address: SocketAddr, has_others: impl Fn()
 }
 
 fn ask(address: SocketAddr) -> io::Result<()> {
-    let targets = request(&mut open(address)?, &format!("GET /json/list HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))?;
+    let mut list = Connection::open(address)?;
+    list.say(format!("GET /json/list HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let targets = list.until(b"} ]")?;
     let path = path(&targets).ok_or_else(|| io::Error::other("the inspector names no target"))?;
-    let mut stream = open(address)?;
-    write!(
-        stream,
+    let mut socket = Connection::open(address)?;
+    let upgrade = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-    )?;
-    until(&mut stream, b"\r\n\r\n")?;
-    stream.write_all(&frame(CLOSE.as_bytes()))?;
-    until(&mut stream, b"\"id\":1").map(drop)
+    );
+    socket.say(upgrade.as_bytes())?;
+    socket.until(b"\r\n\r\n")?;
+    socket.say(&frame(CLOSE.as_bytes()))?;
+    socket.until(b"\"id\":1").map(drop)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let Stream::Tcp(stream) = connect(&Address::Port(address))? else { return Err(io::ErrorKind::Unsupported.into()) };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
+struct Connection {
+    reader: BufReader<TcpStream>,
 }
 
-fn request(stream: &mut TcpStream, request: &str) -> io::Result<String> {
-    stream.write_all(request.as_bytes())?;
-    // The list ends the answer, whether or not the connection does.
-    until(stream, b"} ]")
-}
-
-/// Reads until the end of this, which comes in one way or another.
-fn until(stream: &mut TcpStream, end: &[u8]) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    for byte in stream.take(MOST).bytes() {
-        bytes.push(byte?);
-        if bytes.ends_with(end) {
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
-        }
+impl Connection {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let Stream::Tcp(stream) = connect(&Address::Port(address))? else { return Err(io::ErrorKind::Unsupported.into()) };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { reader: BufReader::new(stream) })
     }
-    Err(io::ErrorKind::UnexpectedEof.into())
+
+    fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
+    /// Reads until the end of this, which comes in one way or another.
+    fn until(&mut self, end: &[u8]) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        for byte in (&mut self.reader).take(MOST).bytes() {
+            bytes.push(byte?);
+            if bytes.ends_with(end) {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// Where the first target takes connections.
