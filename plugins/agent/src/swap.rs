@@ -14,7 +14,7 @@ mod arch;
 mod arch;
 mod children;
 mod memory;
-mod ptrace;
+pub(crate) mod ptrace;
 mod replace;
 mod tracee;
 

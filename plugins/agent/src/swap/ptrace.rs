@@ -15,11 +15,11 @@ const EVENT_STOP: i32 = 128;
 const SYSCALL_BIT: i32 = 0x80;
 
 /// A set of signals as the kernel has it: bit n-1 for signal n.
-pub(super) type SignalMask = u64;
+pub(crate) type SignalMask = u64;
 
 /// How to let a stopped thread run.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Resume {
+pub(crate) enum Resume {
     /// Until something happens.
     Freely,
     /// Until the entry or the exit of a system call.
@@ -28,7 +28,7 @@ pub(super) enum Resume {
 
 /// What a traced thread came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It stands at the entry or exit of a system call.
     SystemCall,
     /// It stands because it was told to, or because the process is suspended
@@ -45,18 +45,18 @@ pub(super) enum Change {
 }
 
 /// Begins to trace a thread without stopping it.
-pub(super) fn seize(thread: i32) -> Result<(), Errno> {
+pub(crate) fn seize(thread: i32) -> Result<(), Errno> {
     let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEEXEC;
     request(libc::PTRACE_SEIZE, thread, 0, options as usize)
 }
 
 /// Asks a traced thread to stop; [`Change::Stopped`] follows.
-pub(super) fn interrupt(thread: i32) -> Result<(), Errno> {
+pub(crate) fn interrupt(thread: i32) -> Result<(), Errno> {
     request(libc::PTRACE_INTERRUPT, thread, 0, 0)
 }
 
 /// Lets a stopped thread run, with a signal if `signal` is not 0.
-pub(super) fn resume(thread: i32, how: Resume, signal: i32) -> Result<(), Errno> {
+pub(crate) fn resume(thread: i32, how: Resume, signal: i32) -> Result<(), Errno> {
     let how = match how {
         Resume::Freely => libc::PTRACE_CONT,
         Resume::ToSystemCall => libc::PTRACE_SYSCALL,
@@ -65,23 +65,23 @@ pub(super) fn resume(thread: i32, how: Resume, signal: i32) -> Result<(), Errno>
 }
 
 /// Lets a stopped thread run untraced.
-pub(super) fn detach(thread: i32) -> Result<(), Errno> {
+pub(crate) fn detach(thread: i32) -> Result<(), Errno> {
     request(libc::PTRACE_DETACH, thread, 0, 0)
 }
 
-pub(super) fn signal_mask(thread: i32) -> Result<SignalMask, Errno> {
+pub(crate) fn signal_mask(thread: i32) -> Result<SignalMask, Errno> {
     let mut mask: SignalMask = 0;
     request(libc::PTRACE_GETSIGMASK, thread, size_of::<SignalMask>(), &raw mut mask as usize)?;
     Ok(mask)
 }
 
-pub(super) fn set_signal_mask(thread: i32, mask: SignalMask) -> Result<(), Errno> {
+pub(crate) fn set_signal_mask(thread: i32, mask: SignalMask) -> Result<(), Errno> {
     request(libc::PTRACE_SETSIGMASK, thread, size_of::<SignalMask>(), &raw const mask as usize)
 }
 
 /// What became of a thread, if anything did; never waits. ECHILD: this thread
 /// of ours does not trace it (any more).
-pub(super) fn poll(thread: i32) -> Result<Option<Change>, Errno> {
+pub(crate) fn poll(thread: i32) -> Result<Option<Change>, Errno> {
     let mut status = 0;
     // __WNOTHREAD: what other threads of the agent trace is theirs.
     let flags = libc::__WALL | libc::WNOHANG | libc::__WNOTHREAD;
