@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::copy::copy_to;
 use crate::debug::connect::connect;
-use crate::debug::hold::{Order, hold};
+use crate::debug::hold::{Kind, Order, hold};
 use crate::debug::idle::idle;
 use crate::debug::inspect::{inspect, sources};
 use crate::locate::View;
@@ -28,7 +28,7 @@ use crate::server::{Place, ServeError, serve};
 use crate::supervise;
 use crate::tools::command::{self, Tool};
 
-const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | hold DEBUGGER SOCKET PID START [SYMBOLS] | connect SOCKET | receive PATH | idle SECONDS | --version]";
+const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | hold SOCKET PID START DEBUGGER WORDS... | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
 /// How long an agent in a pod waits for its client: no one else would end it if
 /// the client were gone before it came to be attached.
@@ -89,13 +89,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             Some(process) => status(answer(&sources(&Proc::system(), process))),
             None => usage(),
         },
-        Some(["hold", debugger, socket, pid, start, symbols @ ..]) if symbols.len() <= 1 => match process(pid, start) {
-            Some(process) => {
-                let symbols = symbols.first().map(Into::into);
-                let order = Order { debugger: debugger.into(), socket: socket.into(), process, symbols };
+        Some(["hold", socket, pid, start, name, words @ ..]) => match (process(pid, start), Kind::parse(name, words)) {
+            (Some(process), Some(kind)) => {
+                let order = Order { socket: socket.into(), process, kind };
                 status(streams().and_then(|(input, output)| hold(&order, input, output)).map_err(Into::into))
             }
-            None => usage(),
+            _ => usage(),
         },
         Some(["connect", socket]) => {
             let connected =

@@ -21,8 +21,6 @@ pub(crate) mod inspect;
 #[cfg(target_os = "linux")]
 pub(crate) mod process_lock;
 #[cfg(target_os = "linux")]
-pub(crate) mod release;
-#[cfg(target_os = "linux")]
 pub(crate) mod repair;
 
 use std::time::Duration;

@@ -21,7 +21,7 @@ pub use connection::Agent;
 pub use devloop_agent::debug;
 pub use devloop_agent::protocol::{ByteString, ErrorKind, Located, Phases, ProcessId, Swapped, Undone};
 pub use devloop_agent::supervise::RESTART_SIGNAL;
-pub use image::{AgentImages, Companion};
+pub use image::{AgentImages, Companion, CompanionFile};
 pub use requests::{CheckEntry, Written};
 pub use transport::{Beside, Connection, Transport};
 

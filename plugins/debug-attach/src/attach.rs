@@ -1,18 +1,19 @@
 //! From a request to an attached debugger, step by step.
 
 use crate::choose::{self, Chosen, Way};
-use crate::delve::{self, Delve};
 use crate::editor::{self, Settings, Work};
 use crate::hold::{Hold, NotHeld, Order};
+use crate::journal;
 use crate::place::{self, Place};
 use crate::ports;
 use crate::process::{self, Listed};
 use crate::report::{Event, Phases, Reporter, milliseconds};
 use crate::request::{Aim, Request};
+use crate::runtime::Debugger;
+use crate::runtimes::{self, Tool};
 use crate::session::Session;
-use crate::sources::{self, Sources};
-use crate::{journal, symbols};
-use devloop_core::agent::debug::{Candidate, GoProgram, Inspected, Powers, Runtime, Sources as SourceFiles};
+use crate::sources::Sources;
+use devloop_core::agent::debug::{Candidate, Inspected, Powers};
 use devloop_core::cluster::{self, Cluster};
 use devloop_core::output::{self, Format};
 use devloop_core::target::resolve;
@@ -21,7 +22,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long the agent may look.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,9 +64,8 @@ async fn begin(context: &Context, request: &Request) -> Result<Option<Session>> 
         return Ok(None);
     }
     let candidate = process::choose(&candidates, request.pid)?;
-    process::check(candidate, powers, request.symbols.is_some())?;
-    let Runtime::Go(program) = &candidate.runtime else { return Err(CommandError::new("only Go programs can be attached to")) };
-    attach(context, request, &found, place, candidate, powers, program, phases).await.map(Some)
+    let debugger = process::check(candidate, powers, request.symbols.is_some())?;
+    attach(context, request, &found, place, candidate, powers, debugger, phases).await.map(Some)
 }
 
 async fn find(request: &Request) -> Result<Found> {
@@ -86,12 +86,12 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
     match way {
         Way::Node => {
             let node = chosen.node.as_deref().unwrap_or("unknown");
-            lines.push(format!("would put the agent and {} on node {node}, below /var/lib/devloop, unless they are there", delve::describe()));
+            lines.push(format!("would put the agent and {} on node {node}, below /var/lib/devloop, unless they are there", runtimes::describe()));
             lines.push("would change nothing in the pod".to_owned());
         }
         Way::Pod => lines.push(format!(
             "would start an ephemeral container with the agent, {} and the capabilities SYS_PTRACE, DAC_OVERRIDE and KILL in pod {}, or use that of an earlier run; Kubernetes can't remove it from the pod",
-            delve::describe(),
+            runtimes::describe(),
             chosen.pod
         )),
     }
@@ -110,11 +110,11 @@ async fn reach(context: &Context, request: &Request, found: &Found) -> Result<Pl
             place::on_node(node.ok_or_else(|| CommandError::new("the node is gone"))?).await
         }
         Way::Pod => {
-            let delve = match request.debug_image {
-                Some(_) => None,
-                None => Some(delve::obtain(context).await?),
+            let kits = match request.debug_image {
+                Some(_) => Vec::new(),
+                None => runtimes::kits(context).await,
             };
-            let place = place::in_pod(context, request, cluster, chosen, pod, delve.as_ref()).await?;
+            let place = place::in_pod(context, request, cluster, chosen, pod, &kits).await?;
             if let Some(container) = &place.container {
                 let how = if container.is_reused { "using" } else { "started" };
                 let name = &container.name;
@@ -149,14 +149,10 @@ async fn attach(
     place: Arc<Place>,
     candidate: &Candidate,
     powers: Powers,
-    program: &GoProgram,
+    debugger: Debugger,
     mut phases: Phases,
 ) -> Result<Session> {
     let chosen = &found.chosen;
-    let symbols = match &request.symbols {
-        Some(path) if !candidate.has_symbols => Some(symbols::read(path, candidate.build_id.as_deref()).await?),
-        _ => None,
-    };
     let opened = match request.aim {
         Aim::Stdio => None,
         _ => Some(ports::open(&key(request, found), request.port).await?),
@@ -164,26 +160,15 @@ async fn attach(
     if let Some(taken) = opened.as_ref().and_then(|opened| opened.instead_of) {
         context.ui.warn(format!("port {taken} of this target is taken; this time it is another"));
     }
-    let delve = match (place.way, request.aim) {
-        (Way::Pod, aim) if aim != Aim::Cli => None,
-        _ => Some(delve::obtain(context).await?),
-    };
-    let debugger = match &delve {
-        Some(delve) => place::bring(&place, delve).await?,
-        None => place::bring(&place, &Delve::default()).await?,
-    };
-    let symbols = match symbols {
-        Some(symbols) => Some(bring_symbols(&place, &symbols).await?),
-        None => None,
-    };
+    let (tool, words) = Tool::prepare(context, request, &place, candidate, debugger).await?;
     phases.end("deliver");
     let socket = place.socket(candidate.process.pid);
-    let order = Order { debugger, socket, process: candidate.process, symbols };
+    let order = Order { socket, process: candidate.process, debugger: words };
     let step = context.ui.step(format!("attaching to process {} of {}", candidate.container_pid, chosen.pod));
-    let (held, sources) = tokio::join!(Hold::start(&place.runner, &order), sources(request, &place, candidate, program));
+    let (held, sources) = tokio::join!(Hold::start(&place.runner, &order), tool.sources(request, &place, candidate));
     step.clear();
     let hold = held.map_err(|failure| match failure {
-        NotHeld::Refused(reason, message) => process::explain(reason, message, candidate, powers),
+        NotHeld::Refused(reason, message) => process::explain(debugger, reason, message, candidate, powers),
         NotHeld::Agent(error) => CommandError::from(error),
     })?;
     phases.end("attach");
@@ -195,6 +180,7 @@ async fn attach(
         pid: candidate.container_pid,
         runtime: process::describe(&candidate.runtime),
         via: place.way.name(),
+        protocols: debugger.protocols(),
         port: opened.as_ref().map(|opened| opened.port),
         stopped_ms: milliseconds(hold.stopped),
         ephemeral: place.container.as_ref().map(|container| container.name.clone()),
@@ -203,7 +189,8 @@ async fn attach(
         sources_all: sources.all,
         phases_ms: phases.all.clone(),
     })?;
-    if let Err(error) = after(context, request, found, &place, candidate, &sources, port) {
+    let settings = Settings { name: format!("{} (devloop)", request.target), debugger, port, rules: sources.rules.clone() };
+    if let Err(error) = after(context, request, found, &place, candidate, &sources, &settings) {
         // The debugger is attached; an editor's file is no reason to let go of it.
         context.ui.error(&error);
     }
@@ -216,7 +203,7 @@ async fn attach(
         listener: opened.map(|opened| opened.listener),
         port,
         aim: request.aim,
-        delve,
+        tool: Arc::new(tool),
     })
 }
 
@@ -224,35 +211,6 @@ async fn attach(
 fn key(request: &Request, found: &Found) -> String {
     let Cluster { context, namespace, .. } = &found.cluster;
     format!("{context}/{namespace}/{}/{}", request.target, found.chosen.container)
-}
-
-async fn bring_symbols(place: &Place, symbols: &symbols::Symbols) -> Result<String> {
-    let path = place.symbols(&blake3::hash(&symbols.content).to_hex()[..16]);
-    place.runner.write_file(&path, &symbols.content).await.map_err(|error| {
-        CommandError::new(format!("could not bring {} to the debugger", symbols.path.display())).caused_by(CommandError::from(error))
-    })?;
-    Ok(path)
-}
-
-/// Which files here the program is made of. That this can't be told is no reason
-/// not to attach.
-async fn sources(request: &Request, place: &Place, candidate: &Candidate, program: &GoProgram) -> Sources {
-    let (pid, start) = (candidate.process.pid.to_string(), candidate.process.start_time.to_string());
-    let arguments = ["sources", &pid, &start];
-    let asked = place.runner.ask::<SourceFiles>(&arguments, PATIENCE);
-    let (files, local) = tokio::join!(asked, sources::local::gather(&request.folder, &program.module));
-    let mut paths = Vec::new();
-    for piece in files.unwrap_or_default() {
-        match piece {
-            SourceFiles::Files(files) => paths.extend(files),
-            SourceFiles::Failed(reason) => tracing::info!(reason, "the program's source files are not known"),
-        }
-    }
-    let modified = |path: &Path| {
-        let time = path.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok()?;
-        Some(time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
-    };
-    sources::find(program, &paths, &local, candidate.started, modified)
 }
 
 /// What is said, written and opened once the debugger is attached.
@@ -263,7 +221,7 @@ fn after(
     place: &Place,
     candidate: &Candidate,
     sources: &Sources,
-    port: u16,
+    settings: &Settings,
 ) -> Result<()> {
     let chosen = &found.chosen;
     context.ui.say(sources.summary());
@@ -277,10 +235,9 @@ fn after(
     let (mut changed, base): (Vec<PathBuf>, _) = (Vec::new(), sources.module.as_deref().unwrap_or(&request.folder));
     let (folder, has_settings) = editor::folder(base);
     if request.aim == Aim::Port {
-        let settings = Settings { name: format!("{} (devloop)", request.target), port, rules: sources.rules.clone() };
-        match editor::plan(request.editor, &folder, has_settings, &settings) {
+        match editor::plan(request.editor, &folder, has_settings, settings) {
             Work::Write(path) => {
-                if editor::write(&path, &settings)? {
+                if editor::write(&path, settings)? {
                     changed.push(path.clone());
                 }
                 context.ui.say(format!("VS Code: start {:?} ({})", settings.name, path.display()));
@@ -303,7 +260,7 @@ fn after(
         "command": process::command(candidate),
         "via": place.way.name(),
         "ephemeralContainer": place.container.as_ref().map(|container| &container.name),
-        "port": port,
+        "port": settings.port,
         "files": changed,
     }))
 }

@@ -1,11 +1,9 @@
-//! Delve's own command line, as a client of the port.
+//! A debugger's own command line, beside the session that serves it.
 
-use crate::delve::Delve;
-use crate::sources::Rule;
-use devloop_core::{CommandError, ErrorContext, Result};
+use devloop_core::{CommandError, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpgrp, tcsetpgrp};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
@@ -18,24 +16,25 @@ pub(crate) struct Cli {
     _settings: NamedTempFile,
 }
 
+/// Whether a command line gets a terminal, and not a pipe.
+pub(crate) fn has_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 impl Cli {
-    /// Starts it.
+    /// Starts it. It needs `settings` for as long as it runs.
     ///
     /// # Errors
     /// When it can't be.
-    pub(crate) fn start(delve: &Delve, port: u16, rules: &[Rule]) -> Result<Self> {
-        let settings = settings(rules).context("could not write the settings of Delve's command line")?;
-        let has_terminal = std::io::stdin().is_terminal();
-        let mut command = Command::new(&delve.path);
-        command.arg("connect").arg(format!("127.0.0.1:{port}")).arg("--init").arg(settings.path()).kill_on_drop(true);
+    pub(crate) fn start(mut command: Command, settings: NamedTempFile) -> Result<Self> {
+        let has_terminal = has_terminal();
+        command.kill_on_drop(true);
         if has_terminal {
             // Ctrl-C halts the process there, and must not end this command.
             command.process_group(0);
-        } else {
-            command.arg("--allow-non-terminal-interactive=true");
         }
-        let child =
-            command.spawn().map_err(|error| CommandError::new(format!("could not start {}", delve.path.display())).caused_by(error))?;
+        let name = command.as_std().get_program().to_owned();
+        let child = command.spawn().map_err(|error| CommandError::new(format!("could not start {}", name.display())).caused_by(error))?;
         if let Some(pid) = child.id().filter(|_| has_terminal).map(u32::cast_signed) {
             give_terminal(Pid::from_raw(pid));
             // It may have asked for input before it was given the terminal.
@@ -68,32 +67,5 @@ fn give_terminal(group: Pid) {
         // Without the terminal it works, too, but for Ctrl-C.
         let _ = tcsetpgrp(std::io::stdin(), group);
         let _ = stops.thread_unblock();
-    }
-}
-
-/// Where the sources are (Delve's `config substitute-path FROM TO`).
-fn settings(rules: &[Rule]) -> std::io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix("devloop-dlv-").tempfile()?;
-    for rule in rules {
-        writeln!(file, "config substitute-path {:?} {:?}", rule.remote, rule.local)?;
-    }
-    Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_quoted() {
-        let rules = [
-            Rule { local: "/home/dev/my shop".to_owned(), remote: "example.com/shop".to_owned() },
-            Rule { local: "/usr/lib/go/src".to_owned(), remote: String::new() },
-        ];
-        let text = std::fs::read_to_string(settings(&rules).unwrap().path()).unwrap();
-        assert_eq!(
-            text,
-            "config substitute-path \"example.com/shop\" \"/home/dev/my shop\"\nconfig substitute-path \"\" \"/usr/lib/go/src\"\n"
-        );
     }
 }

@@ -1,10 +1,6 @@
-//! The Debug Adapter Protocol, as far as it is changed on its way to Delve. Pure.
-//!
-//! An editor need not know where the sources were when the program was built, nor
-//! that the process is attached to already; and none may kill it
-//! (<https://microsoft.github.io/debug-adapter-protocol/specification>).
+//! The Debug Adapter Protocol, as far as all debuggers are meant by it. Pure.
+//! (<https://microsoft.github.io/debug-adapter-protocol/specification>)
 
-use crate::sources::Rule;
 use serde_json::{Value, json};
 
 /// The headers of a message are shorter than this.
@@ -57,51 +53,23 @@ pub(crate) fn framed(content: &[u8]) -> Vec<u8> {
     message
 }
 
-/// What Delve is to be told in place of what an editor said.
-pub(crate) fn rewritten(content: Vec<u8>, rules: &[Rule]) -> Vec<u8> {
+/// Changes a request, if `attach` or this wants it: whoever wants the process to end
+/// ends the pod. `attach` changes the arguments of that request.
+pub(crate) fn rewritten(content: Vec<u8>, attach: impl FnOnce(&mut Value)) -> Vec<u8> {
     let Ok(mut message) = serde_json::from_slice::<Value>(&content) else { return content };
-    let changed = match message["command"].as_str() {
-        Some("attach") => attach(&mut message["arguments"], rules),
-        // Whoever wants the process to end ends the pod.
+    match message["command"].as_str() {
+        Some("attach") => {
+            if !message["arguments"].is_object() {
+                message["arguments"] = json!({});
+            }
+            attach(&mut message["arguments"]);
+        }
         Some("disconnect") if message["arguments"]["terminateDebuggee"] == true => {
             message["arguments"]["terminateDebuggee"] = json!(false);
-            true
         }
-        _ => false,
-    };
-    if changed { message.to_string().into_bytes() } else { content }
-}
-
-/// Attaches to what Delve is attached to already, and says where the sources are
-/// unless the editor does.
-fn attach(arguments: &mut Value, rules: &[Rule]) -> bool {
-    if !arguments.is_object() {
-        *arguments = json!({});
+        _ => return content,
     }
-    arguments["mode"] = json!("remote");
-    let is_told = arguments["substitutePath"].as_array().is_some_and(|rules| !rules.is_empty());
-    if !is_told && !rules.is_empty() {
-        arguments["substitutePath"] = substitutions(rules);
-    }
-    true
-}
-
-/// The rules as Delve's option `substitutePath` has them.
-pub(crate) fn substitutions(rules: &[Rule]) -> Value {
-    rules.iter().map(|rule| json!({"from": rule.local, "to": rule.remote})).collect()
-}
-
-/// What Delve is to be told in place of a line of its own command line's
-/// (JSON-RPC): that one offers to detach, even to kill, as it ends. It gets an
-/// answer all the same.
-pub(crate) fn rewritten_line(line: &str) -> String {
-    let Ok(mut request) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
-    if request["method"] != "RPCServer.Detach" {
-        return line.to_owned();
-    }
-    request["method"] = json!("RPCServer.IsMulticlient");
-    request["params"] = json!([{}]);
-    format!("{request}\n")
+    message.to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -109,37 +77,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rules() -> Vec<Rule> {
-        vec![Rule { local: "/home/dev/web".to_owned(), remote: "example.com/web".to_owned() }]
-    }
-
     fn rewrite(message: &Value) -> Value {
-        serde_json::from_slice(&rewritten(message.to_string().into_bytes(), &rules())).unwrap()
+        let bytes = rewritten(message.to_string().into_bytes(), |arguments| arguments["mode"] = json!("remote"));
+        serde_json::from_slice(&bytes).unwrap()
     }
 
     #[test]
-    fn an_editor_attaches_to_what_is_attached_and_finds_the_sources() {
-        let wanted = json!({"mode": "remote", "processId": 7, "substitutePath": [{"from": "/home/dev/web", "to": "example.com/web"}]});
-        assert_eq!(rewrite(&json!({"command": "attach", "arguments": {"mode": "local", "processId": 7}}))["arguments"], wanted);
-        assert_eq!(rewrite(&json!({"command": "attach"}))["arguments"]["mode"], "remote");
-        let own = json!({"command": "attach", "arguments": {"mode": "remote", "substitutePath": [{"from": "a", "to": "b"}]}});
-        assert_eq!(rewrite(&own), own);
-    }
-
-    #[test]
-    fn nobody_kills_the_process() {
+    fn attaching_is_changed_and_nobody_kills_the_process() {
+        assert_eq!(rewrite(&json!({"command": "attach"}))["arguments"], json!({"mode": "remote"}));
         let kill = json!({"seq": 1, "command": "disconnect", "arguments": {"terminateDebuggee": true}});
         assert_eq!(rewrite(&kill)["arguments"]["terminateDebuggee"], false);
-        let line = rewritten_line("{\"method\":\"RPCServer.Detach\",\"params\":[{\"Kill\":true}],\"id\":9}\n");
-        assert_eq!(line, "{\"id\":9,\"method\":\"RPCServer.IsMulticlient\",\"params\":[{}]}\n");
     }
 
     #[test]
     fn all_else_passes_as_it_is() {
-        let other = br#"{ "command":"threads", "seq" : 3 }"#.to_vec();
-        assert_eq!(rewritten(other.clone(), &rules()), other);
-        assert_eq!(rewritten(b"no json".to_vec(), &rules()), b"no json");
-        assert_eq!(rewritten_line("{\"method\":\"RPCServer.State\"}\n"), "{\"method\":\"RPCServer.State\"}\n");
+        for other in [&br#"{ "command":"threads", "seq" : 3 }"#[..], b"no json"] {
+            assert_eq!(rewritten(other.to_vec(), |_| panic!()), other);
+        }
     }
 
     #[test]

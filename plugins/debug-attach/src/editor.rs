@@ -1,13 +1,12 @@
 //! The settings of editors: those of VS Code are written, others are shown.
 
 mod launch;
-mod shown;
 
 use crate::args::EditorArg;
-use crate::dap::substitutions;
+use crate::runtime::Debugger;
+use crate::runtimes::{entry, shown};
 use crate::sources::Rule;
 use devloop_core::{CommandError, ErrorContext, Result, files};
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What an editor is told.
@@ -15,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Settings {
     /// Of the entry among others.
     pub(crate) name: String,
+    pub(crate) debugger: Debugger,
     pub(crate) port: u16,
     pub(crate) rules: Vec<Rule>,
 }
@@ -36,7 +36,7 @@ pub(crate) fn plan(editor: EditorArg, folder: &Path, has_settings: bool, setting
         EditorArg::Vscode => Work::Write(folder.join(".vscode/launch.json")),
         EditorArg::Auto if has_settings => Work::Write(folder.join(".vscode/launch.json")),
         EditorArg::Auto | EditorArg::None => Work::Nothing,
-        other => Work::Show(shown::text(other, settings)),
+        other => Work::Show(shown(other, settings)),
     }
 }
 
@@ -79,23 +79,6 @@ pub(crate) fn write(path: &Path, settings: &Settings) -> Result<bool> {
     Ok(true)
 }
 
-/// What VS Code's Go extension takes
-/// (<https://github.com/golang/vscode-go/wiki/debugging>).
-fn entry(settings: &Settings) -> Value {
-    let mut entry = json!({
-        "name": settings.name,
-        "type": "go",
-        "request": "attach",
-        "mode": "remote",
-        "host": "127.0.0.1",
-        "port": settings.port,
-    });
-    if !settings.rules.is_empty() {
-        entry["substitutePath"] = substitutions(&settings.rules);
-    }
-    entry
-}
-
 /// The address that opens a folder in VS Code
 /// (<https://code.visualstudio.com/docs/configure/command-line#_opening-vs-code-with-urls>).
 pub(crate) fn url(folder: &Path) -> String {
@@ -116,7 +99,7 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> Settings {
         let rules = vec![Rule { local: "/home/dev/shop".to_owned(), remote: "example.com/shop".to_owned() }];
-        Settings { name: "deployment/web (devloop)".to_owned(), port: 23_456, rules }
+        Settings { name: "deployment/web (devloop)".to_owned(), debugger: Debugger::Delve, port: 23_456, rules }
     }
 
     #[test]

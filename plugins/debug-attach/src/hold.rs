@@ -16,10 +16,10 @@ const FAREWELL: Duration = Duration::from_secs(12);
 /// What to attach to what, where the agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    pub(crate) debugger: String,
     pub(crate) socket: String,
     pub(crate) process: ProcessId,
-    pub(crate) symbols: Option<String>,
+    /// The debugger, as the agent names it, and what that one takes.
+    pub(crate) debugger: Vec<String>,
 }
 
 /// Why there is no debugger.
@@ -62,8 +62,8 @@ impl Hold {
     /// Attaches the debugger, and waits until it takes connections.
     pub(crate) async fn start(runner: &Runner, order: &Order) -> Result<Self, NotHeld> {
         let (pid, start) = (order.process.pid.to_string(), order.process.start_time.to_string());
-        let mut arguments = vec!["hold", &order.debugger, &order.socket, &pid, &start];
-        arguments.extend(order.symbols.as_deref());
+        let mut arguments = vec!["hold", &order.socket, &pid, &start];
+        arguments.extend(order.debugger.iter().map(String::as_str));
         let attached = async {
             let (stdin, mut messages) = runner.start(&arguments).await?.split();
             match messages.next::<Held>().await? {

@@ -3,33 +3,33 @@
 //! Code map: `args` (the command line) -> `request` (what it means) -> `choose`
 //! (pure: which pod and container, which way) -> `place` (where the debugger runs:
 //! node or ephemeral container) -> `process` (pure: which process, and what is in
-//! the way) -> `delve` and `symbols` (what is brought there) -> `hold` (attached,
-//! and what became of it) -> `session` (the loop) with `forward`, `dap` and `calm`
-//! (clients come, speak and go) and `cli`. `sources` finds out which folder here is
-//! which of the program, `editor` writes or shows settings, `ports` gives a target
-//! its port, `report` says what happens and `journal` keeps it.
+//! the way) -> `runtime` (pure: which debugger) -> `runtimes` (a file for each
+//! debugger) with `kit` and `symbols` (what is brought there) -> `hold` (attached,
+//! and what became of it) -> `session` (the loop) with `forward` and `dap` (clients
+//! come, speak and go) and `cli`. `sources` finds out which folder here is which of
+//! the program, `editor` writes or shows settings, `ports` gives a target its port,
+//! `report` says what happens and `journal` keeps it.
 //!
 //! Architecture invariant: nothing here can end the process that is debugged, and
 //! whatever ends this command leaves it running.
 
 mod args;
 mod attach;
-mod calm;
 mod choose;
 mod cli;
 mod dap;
-mod delve;
 mod editor;
 mod forward;
 mod hold;
 mod journal;
+mod kit;
 mod place;
 mod ports;
 mod process;
-#[cfg(test)]
-mod real_tests;
 mod report;
 mod request;
+mod runtime;
+mod runtimes;
 mod session;
 mod sources;
 mod symbols;

@@ -1,9 +1,9 @@
 //! Where the debugger runs: on the node, or in an ephemeral container of the pod.
 
 use crate::choose::{Chosen, Way};
-use crate::delve::Delve;
+use crate::kit::{Kit, KitFile};
 use crate::request::Request;
-use devloop_core::agent::{AgentImages, Companion, Runner};
+use devloop_core::agent::{AgentImages, Companion, CompanionFile, Runner};
 use devloop_core::cluster::Cluster;
 use devloop_core::ephemeral::{self, EphemeralError, Program};
 use devloop_core::node::Node;
@@ -15,8 +15,6 @@ use k8s_openapi::api::core::v1::Pod;
 const CAPABILITIES: [&str; 3] = ["SYS_PTRACE", "DAC_OVERRIDE", "KILL"];
 /// Begins the names of ephemeral containers.
 const NAME: &str = "devloop-debug";
-/// Where Delve is in their image.
-const DELVE: &str = "/dlv";
 /// How long such a container waits for the next session before it ends by itself.
 const IDLE_SECONDS: &str = "7200";
 /// The folders of devloop on a node.
@@ -29,6 +27,9 @@ pub(crate) struct Place {
     pub(crate) runner: Runner,
     /// For the debugger's socket and the symbols.
     folder: String,
+    /// The files of debuggers that are there already; unknown of an image that the
+    /// user named.
+    there: Option<Vec<String>>,
     /// The ephemeral container, where there is one.
     pub(crate) container: Option<Ephemeral>,
 }
@@ -44,7 +45,33 @@ pub(crate) struct Ephemeral {
 impl Place {
     /// Where the debugger of a process listens.
     pub(crate) fn socket(&self, pid: u32) -> String {
-        format!("{}/dlv-{pid}.sock", self.folder)
+        format!("{}/{pid}.sock", self.folder)
+    }
+
+    /// Whether a debugger's file came with the image of the ephemeral container.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        self.way == Way::Pod && self.there.as_ref().is_none_or(|there| there.iter().any(|path| path == file))
+    }
+
+    /// Puts a debugger where it is to run, unless it is there; answers the path of its
+    /// file `file`.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) async fn bring(&self, kit: Option<&Kit>, file: &str) -> Result<String> {
+        let (Runner::Node { node, .. }, Some(kit)) = (&self.runner, kit) else { return Ok(format!("/{file}")) };
+        let failed = |error| CommandError::new(format!("could not bring {} to the {}", kit.name, node.describe())).caused_by(error);
+        let folder = format!("{NODE_FOLDER}/debugger-{}", kit.hash);
+        let Some((first, others)) = kit.files.split_first() else { return Ok(format!("{folder}/{file}")) };
+        let length = tokio::fs::metadata(&first.source).await.map_err(failed)?.len();
+        if node.file_size(&format!("{folder}/{}", first.path)).await.map_err(failed)? != Some(length) {
+            // The one that is started comes last: where it is, all are.
+            for KitFile { source, path, .. } in others.iter().chain([first]) {
+                let content = tokio::fs::read(source).await.map_err(failed)?;
+                node.write_file(&format!("{folder}/{path}"), &content, 0o755).await.map_err(failed)?;
+            }
+        }
+        Ok(format!("{folder}/{file}"))
     }
 
     /// Where symbols go.
@@ -59,22 +86,7 @@ impl Place {
 /// When there is no usable agent, or it can't be put there.
 pub(crate) async fn on_node(node: &Node) -> Result<Place> {
     let runner = Runner::on_node(node).await?;
-    Ok(Place { way: Way::Node, runner, folder: format!("{NODE_FOLDER}/debug"), container: None })
-}
-
-/// Puts Delve where it is to run, unless it is there; answers its path.
-///
-/// # Errors
-/// When it can't be written.
-pub(crate) async fn bring(place: &Place, delve: &Delve) -> Result<String> {
-    let Runner::Node { node, .. } = &place.runner else { return Ok(DELVE.to_owned()) };
-    let failed = |error| CommandError::new(format!("could not bring Delve to the {}", node.describe())).caused_by(error);
-    let path = format!("{NODE_FOLDER}/dlv-{}", delve.hash);
-    let content = tokio::fs::read(&delve.path).await.map_err(failed)?;
-    if node.file_size(&path).await.map_err(failed)? != Some(content.len() as u64) {
-        node.write_file(&path, &content, 0o755).await.map_err(failed)?;
-    }
-    Ok(path)
+    Ok(Place { way: Way::Node, runner, folder: format!("{NODE_FOLDER}/debug"), there: None, container: None })
 }
 
 /// Starts an ephemeral container beside the chosen one, or takes that of an earlier
@@ -89,12 +101,14 @@ pub(crate) async fn in_pod(
     cluster: &Cluster,
     chosen: &Chosen,
     pod: &Pod,
-    delve: Option<&Delve>,
+    kits: &[Kit],
 ) -> Result<Place> {
     let mut images = AgentImages::new(cluster.client.clone(), request.debug_image.clone());
-    if let Some(delve) = delve {
-        images = images.with(Companion { image: NAME.to_owned(), program: delve.path.clone(), path: DELVE.to_owned() });
-    }
+    let files = kits.iter().flat_map(|kit| &kit.files);
+    let there = request.debug_image.is_none().then(|| files.clone().map(|file| file.path.clone()).collect::<Vec<_>>());
+    let companions =
+        files.map(|file| CompanionFile { source: file.source.clone(), path: format!("/{}", file.path), is_alone: file.is_alone });
+    images = images.with(Companion { image: NAME.to_owned(), files: companions.collect() });
     let image = images.short_reference().await?;
     let user = request.user.or(chosen.user).filter(|user| *user != 0);
     let (root, own) = (program(&image, &chosen.container, None), user.map(|user| program(&image, &chosen.container, Some(user))));
@@ -107,6 +121,7 @@ pub(crate) async fn in_pod(
             container: name.clone(),
         },
         folder: folder_of(program.user),
+        there: there.clone(),
         container: Some(Ephemeral { name, is_reused }),
     };
     for program in std::iter::once(&root).chain(&own) {

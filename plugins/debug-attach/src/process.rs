@@ -1,6 +1,7 @@
 //! From the processes of a container to the one that is debugged, and what keeps
 //! it from being debugged. Pure.
 
+use crate::runtime::Debugger;
 use devloop_core::agent::ByteString;
 use devloop_core::agent::debug::{Candidate, HoldFailure, Powers, Runtime};
 use devloop_core::{CommandError, Result, output};
@@ -93,7 +94,7 @@ pub(crate) fn text(bytes: &ByteString) -> String {
 }
 
 fn is_supported(runtime: &Runtime) -> bool {
-    matches!(runtime, Runtime::Go(_))
+    Debugger::of(runtime).is_some()
 }
 
 /// The process that was asked for; else the app, when it can be debugged; else the
@@ -125,17 +126,17 @@ pub(crate) fn choose(candidates: &[Candidate], pid: Option<u32>) -> Result<&Cand
     }
 }
 
-/// Whether a debugger may be attached as things are.
+/// The debugger for it, if one may be attached as things are.
 ///
 /// # Errors
 /// When not, with the fix.
-pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: bool) -> Result<()> {
+pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: bool) -> Result<Debugger> {
     let pid = candidate.container_pid;
-    if !is_supported(&candidate.runtime) {
+    let Some(debugger) = Debugger::of(&candidate.runtime) else {
         let runtime = describe(&candidate.runtime);
         let error = CommandError::new(format!("process {pid} ({}) is {runtime}, which can't be attached to yet", command(candidate)));
         return Err(error.with_hint("Go programs can; see all processes with --list, and choose with --pid or -c"));
-    }
+    };
     if candidate.machine != std::env::consts::ARCH {
         let error = CommandError::new(format!(
             "process {pid} is for {}, and the debugger that is made here is for {}",
@@ -147,10 +148,10 @@ pub(crate) fn check(candidate: &Candidate, powers: Powers, has_symbols_file: boo
     if let Some((tracer, name)) = &candidate.tracer {
         return Err(traced(format!("process {tracer} ({name}) is attached to process {pid} already")));
     }
-    if !candidate.has_symbols && !has_symbols_file {
-        return Err(no_symbols(format!("the program of process {pid} has no debug information")));
+    if debugger.needs_symbols() && !candidate.has_symbols && !has_symbols_file {
+        return Err(no_symbols(debugger, format!("the program of process {pid} has no debug information")));
     }
-    obstacle(candidate, powers).map_or(Ok(()), Err)
+    obstacle(candidate, powers).map_or(Ok(debugger), Err)
 }
 
 /// What would keep the kernel from allowing it (ptrace(2)).
@@ -177,10 +178,10 @@ fn obstacle(candidate: &Candidate, powers: Powers) -> Option<CommandError> {
 }
 
 /// Why a debugger that was started did not attach.
-pub(crate) fn explain(reason: HoldFailure, message: String, candidate: &Candidate, powers: Powers) -> CommandError {
+pub(crate) fn explain(debugger: Debugger, reason: HoldFailure, message: String, candidate: &Candidate, powers: Powers) -> CommandError {
     match reason {
         HoldFailure::Traced => traced(message),
-        HoldFailure::NoSymbols => no_symbols(message),
+        HoldFailure::NoSymbols => no_symbols(debugger, message),
         HoldFailure::Vanished => CommandError::new("the process ended while the debugger was being attached")
             .caused_by(message)
             .with_hint("see its log with `kubectl logs-tail`, then run the command again"),
@@ -200,8 +201,8 @@ fn traced(why: String) -> CommandError {
     CommandError::new("another debugger is attached").caused_by(why).with_hint("end that one: a process can have one debugger")
 }
 
-fn no_symbols(why: String) -> CommandError {
-    CommandError::new(why).with_hint("build it without `-ldflags=-s -w`, or name the program before it was stripped with --symbols")
+fn no_symbols(debugger: Debugger, why: String) -> CommandError {
+    CommandError::new(why).with_hint(debugger.symbols_hint())
 }
 
 #[cfg(test)]
@@ -279,7 +280,7 @@ pub(crate) mod tests {
             check(&candidate, ROOT, false).unwrap_err()
         };
         assert!(check(&Candidate { has_symbols: false, ..app() }, ROOT, true).is_ok());
-        let fail = |reason, powers| explain(reason, "its words".to_owned(), &app(), powers);
+        let fail = |reason, powers| explain(Debugger::Delve, reason, "its words".to_owned(), &app(), powers);
         let errors = [
             changed(|candidate| candidate.runtime = Runtime::Jvm),
             changed(|candidate| candidate.machine = "riscv64".to_owned()),

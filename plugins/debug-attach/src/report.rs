@@ -19,6 +19,9 @@ pub(crate) enum Event {
         pid: u32,
         runtime: String,
         via: &'static str,
+        /// What may be spoken on the port.
+        #[serde(skip)]
+        protocols: &'static str,
         /// None where the editor speaks on stdin.
         #[serde(skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
@@ -51,10 +54,10 @@ pub(crate) enum Event {
 impl Event {
     fn text(&self) -> String {
         match self {
-            Self::Attached { pod, container, pid, runtime, via, port, stopped_ms, .. } => {
+            Self::Attached { pod, container, pid, runtime, via, protocols, port, stopped_ms, .. } => {
                 let at = port.map_or_else(|| "on stdin and stdout".to_owned(), |port| format!("on 127.0.0.1:{port}"));
                 format!(
-                    "attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped_ms:.0} ms\nthe debugger listens {at} (DAP, and `dlv connect`); Ctrl-C detaches"
+                    "attached to process {pid} ({runtime}) of {pod}/{container}, via {via}; it stood still for {stopped_ms:.0} ms\nthe debugger listens {at} ({protocols}); Ctrl-C detaches"
                 )
             }
             Self::Left { breakpoints: 0 } => "the editor left; the process runs on".to_owned(),
@@ -126,6 +129,7 @@ mod tests {
             pid: 1,
             runtime: "Go 1.26.8".to_owned(),
             via: "node",
+            protocols: "DAP, and `dlv connect`",
             port: Some(23_456),
             stopped_ms: 81.5,
             ephemeral: None,

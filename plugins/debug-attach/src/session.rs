@@ -1,14 +1,12 @@
 //! An attached debugger and its clients, until something ends.
 
-use crate::calm::calm;
 use crate::cli::Cli;
-use crate::delve::Delve;
-use crate::forward::serve;
 use crate::hold::{self, Fate, Hold, NotHeld, Order};
 use crate::journal;
 use crate::place::Place;
 use crate::report::{Event, Reporter};
 use crate::request::Aim;
+use crate::runtimes::{Link, Tool};
 use crate::sources::Rule;
 use devloop_core::agent::debug::HoldEnd;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
@@ -30,7 +28,7 @@ pub(crate) struct Session {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) port: u16,
     pub(crate) aim: Aim,
-    pub(crate) delve: Option<Delve>,
+    pub(crate) tool: Arc<Tool>,
 }
 
 /// What is waited for.
@@ -53,8 +51,8 @@ impl Session {
         if self.aim == Aim::Stdio {
             self.spawn(&mut clients, tokio::io::stdin(), tokio::io::stdout());
         }
-        let mut cli = match (&self.delve, self.aim) {
-            (Some(delve), Aim::Cli) => Some(Cli::start(delve, self.port, &self.rules)?),
+        let mut cli = match self.aim {
+            Aim::Cli => Some(self.tool.command_line(self.port, &self.rules)?),
             _ => None,
         };
         loop {
@@ -121,13 +119,18 @@ impl Session {
         W: tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let (place, rules, socket) = (Arc::clone(&self.place), Arc::clone(&self.rules), self.order.socket.clone());
-        clients.spawn(async move { serve(&place.runner, &socket, reader, writer, &rules).await });
+        let tool = Arc::clone(&self.tool);
+        clients.spawn(async move {
+            let link = Link { runner: &place.runner, socket: &socket, rules: &rules };
+            tool.serve(link, reader, writer).await
+        });
     }
 
     /// After the last client.
     async fn calm(&self) -> Result<()> {
-        match calm(&self.place.runner, &self.order.socket).await {
-            Ok(breakpoints) => self.reporter.tell(&Event::Left { breakpoints }),
+        let link = Link { runner: &self.place.runner, socket: &self.order.socket, rules: &self.rules };
+        match self.tool.calm(link).await {
+            Ok(breakpoints) => self.reporter.tell(&Event::Left { breakpoints: breakpoints.unwrap_or(0) }),
             // The debugger may be gone, which is told by itself.
             Err(error) => {
                 tracing::info!(%error, "could not remove the breakpoints that a client left");

@@ -1,6 +1,7 @@
 //! A program with the debug information that the one in the container lacks: the
 //! same build, known by its build id (`NT_GNU_BUILD_ID`, ld(1)).
 
+use crate::place::Place;
 use devloop_core::symbols::gnu_build_id;
 use devloop_core::{CommandError, ErrorContext, Result};
 use object::Object;
@@ -27,6 +28,18 @@ pub(crate) async fn read(path: &Path, wanted: Option<&str>) -> Result<Symbols> {
             .with_hint("name the very file that the container's program was made of, before it was stripped")
     })?;
     Ok(Symbols { path: path.to_owned(), content })
+}
+
+/// Brings it to where the process is; answers its path there.
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) async fn bring(place: &Place, symbols: &Symbols) -> Result<String> {
+    let path = place.symbols(&blake3::hash(&symbols.content).to_hex()[..16]);
+    place.runner.write_file(&path, &symbols.content).await.map_err(|error| {
+        CommandError::new(format!("could not bring {} to the debugger", symbols.path.display())).caused_by(CommandError::from(error))
+    })?;
+    Ok(path)
 }
 
 fn fits(content: &[u8], wanted: Option<&str>) -> Result<(), String> {

@@ -16,15 +16,25 @@ use tokio::sync::Mutex;
 /// Where the agent is in its image.
 pub(super) const ENTRYPOINT: &str = "/devloop-agent";
 
-/// A static program that the agent's image has, too.
+/// Files that the agent's image has, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Companion {
     /// The image's name then.
     pub image: String,
-    /// The program on this machine.
-    pub program: PathBuf,
+    /// They.
+    pub files: Vec<CompanionFile>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompanionFile {
+    /// The file on this machine.
+    pub source: PathBuf,
     /// Its path in the image.
     pub path: String,
+    /// Whether it is a program that has to run without any other file, which is
+    /// made sure of.
+    pub is_alone: bool,
 }
 
 /// The agent's image for the pods of a cluster. It is brought to each place once,
@@ -44,7 +54,7 @@ impl AgentImages {
         Self { client, named, companion: None, provided: Arc::default() }
     }
 
-    /// The same with another program in the image.
+    /// The same with other files in the image.
     #[must_use]
     pub fn with(mut self, companion: Companion) -> Self {
         self.companion = Some(companion);
@@ -114,15 +124,15 @@ impl AgentImages {
         let made = tokio::task::spawn_blocking(move || {
             let program = binary::find()?;
             let mut content = binary::read(&program)?;
-            let mut binaries = vec![(program.as_path(), ENTRYPOINT)];
-            if let Some(companion) = &companion {
-                let path = &companion.program;
+            let (mut binaries, mut others) = (vec![(program.as_path(), ENTRYPOINT)], Vec::new());
+            for CompanionFile { source: path, path: to, is_alone } in companion.iter().flat_map(|companion| &companion.files) {
                 content.extend(std::fs::read(path).map_err(|source| AgentError::Source { path: path.clone(), source })?);
-                binaries.push((path, &companion.path));
+                let files = if *is_alone { &mut binaries } else { &mut others };
+                files.push((path.as_path(), to.as_str()));
             }
             let reference = format!("{}/{name}:{}", image::REGISTRY, binary::short_hash(&content));
             let cache = Directories::from_env().map_err(AgentError::Image)?.cache;
-            image::static_binaries(&cache, &reference, &binaries).map_err(|error| AgentError::Image(CommandError::from(error)))
+            image::static_binaries(&cache, &reference, &binaries, &others).map_err(|error| AgentError::Image(CommandError::from(error)))
         });
         made.await.map_err(|error| AgentError::Start(io::Error::other(error)))?
     }

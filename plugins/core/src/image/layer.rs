@@ -23,10 +23,12 @@ pub(super) enum Entry {
     Link { target: Vec<u8> },
 }
 
-/// A layer with one file, `to` in the image.
-pub(super) fn of_file(source: &Path, to: &str, executable: bool) -> Result<Plan, ImageError> {
+/// A layer with files, each with its path in the image.
+pub(super) fn of_files(files: &[(&Path, &str)], executable: bool) -> Result<Plan, ImageError> {
     let mut plan = Plan::new();
-    insert(&mut plan, to.trim_start_matches('/').as_bytes(), Entry::File { source: source.to_owned(), executable });
+    for (source, to) in files {
+        insert(&mut plan, to.trim_start_matches('/').as_bytes(), Entry::File { source: (*source).to_owned(), executable });
+    }
     Ok(plan)
 }
 

@@ -230,7 +230,7 @@ pub fn assemble(cache: &Path, spec: &ImageSpec, ingredients: &Ingredients<'_>) -
     let store = Store::open(cache)?;
     let mut plans = spec.files.iter().map(|mapping| layer::of_mapping(root, mapping)).collect::<Result<Vec<_>, _>>()?;
     if let Some((path, to, _)) = &program {
-        plans.push(layer::of_file(path, to, true)?);
+        plans.push(layer::of_files(&[(*path, to.as_str())], true)?);
     }
     let mut own = plans.iter().map(|plan| store.add(plan)).collect::<Result<Vec<_>, _>>()?;
     if !layer::overlap(&plans) {
@@ -280,15 +280,15 @@ fn check_interpreter(path: &Path, program: &elf::Program, spec: &ImageSpec, base
 /// # Errors
 /// [`ImageError`].
 pub fn single_binary(cache: &Path, reference: &str, binary: &Path, entrypoint: &str) -> Result<Image, ImageError> {
-    static_binaries(cache, reference, &[(binary, entrypoint)])
+    static_binaries(cache, reference, &[(binary, entrypoint)], &[])
 }
 
-/// Makes an image of nothing but static binaries, each with its path in it, under
-/// a fixed reference. The first one is run.
+/// Makes an image of static binaries and any other files, each with its path in it,
+/// under a fixed reference. The first binary is run.
 ///
 /// # Errors
 /// [`ImageError`].
-pub fn static_binaries(cache: &Path, reference: &str, binaries: &[(&Path, &str)]) -> Result<Image, ImageError> {
+pub fn static_binaries(cache: &Path, reference: &str, binaries: &[(&Path, &str)], others: &[(&Path, &str)]) -> Result<Image, ImageError> {
     let store = Store::open(cache)?;
     let (mut layers, mut architecture) = (Vec::new(), String::new());
     for (binary, path) in binaries {
@@ -301,7 +301,10 @@ pub fn static_binaries(cache: &Path, reference: &str, binaries: &[(&Path, &str)]
             return Err(refused(format!("it is for {}, the others are for {architecture}", program.architecture)));
         }
         architecture = program.architecture;
-        layers.push(store.add(&layer::of_file(binary, path, true)?)?);
+        layers.push(store.add(&layer::of_files(&[(*binary, *path)], true)?)?);
+    }
+    if !others.is_empty() {
+        layers.push(store.add(&layer::of_files(others, true)?)?);
     }
     // See `assemble`: what changes less often is mostly the larger.
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));

@@ -235,13 +235,13 @@ impl Write for Receiving {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer::of_file;
+    use super::super::layer::of_files;
     use super::*;
 
     fn add(store: &Store, folder: &Path, content: &str) -> Layer {
         let path = folder.join("file");
         std::fs::write(&path, content).unwrap();
-        store.add(&of_file(&path, "/file", false).unwrap()).unwrap()
+        store.add(&of_files(&[(path.as_path(), "/file")], false).unwrap()).unwrap()
     }
 
     fn age(layer: &Layer, seconds: u64) {

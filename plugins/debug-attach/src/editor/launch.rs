@@ -68,9 +68,9 @@ fn input(value: &Value) -> CstInputValue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry;
     use super::super::tests::settings;
     use super::*;
+    use crate::runtimes::entry;
 
     #[test]
     fn other_entries_and_comments_stay() {

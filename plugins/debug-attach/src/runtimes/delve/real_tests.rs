@@ -1,12 +1,12 @@
 //! All but the cluster: a real Go program, the real debugger and agent, with this
 //! machine as the node.
 
-use crate::calm::calm;
+use super::calm::calm;
 use crate::dap::{Framing, framed};
-use crate::delve;
-use crate::forward::serve;
 use crate::hold::{Fate, Hold, NotHeld, Order};
 use crate::place;
+use crate::runtimes::Link;
+use crate::runtimes::delve;
 use crate::sources::{self, Sources};
 use devloop_core::Context;
 use devloop_core::agent::debug::{GoProgram, HoldEnd, HoldFailure, Sources as SourceFiles};
@@ -162,15 +162,15 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         place => place.unwrap(),
     };
     let (_switch, shutdown) = Shutdown::manual();
-    let delve = delve::obtain(&Context { ui: Ui::stderr(Volume::Quiet), shutdown }).await.unwrap();
+    let kit = delve::kit(&Context { ui: Ui::stderr(Volume::Quiet), shutdown }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
     let app = App::start(&root);
     let process = app.process();
     let sources = sources_of(&place.runner, process, &root).await;
     assert_eq!((sources.own_found, sources.own_all, sources.found), (1, 1, sources.all), "{sources:?}");
-    let debugger = place::bring(&place, &delve).await.unwrap();
-    let order = Order { debugger, socket: place.socket(process.pid), process, symbols: None };
+    let program = place.bring(Some(&kit), delve::FILE).await.unwrap();
+    let order = Order { socket: place.socket(process.pid), process, debugger: vec!["delve".to_owned(), program] };
     let mut hold = Hold::start(&place.runner, &order).await.unwrap();
     let (end_tx, end_rx) = tokio::sync::oneshot::channel::<()>();
     let held = tokio::spawn(async move {
@@ -191,7 +191,10 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);
         let (runner, socket, rules) = (place.runner.clone(), order.socket.clone(), sources.rules.clone());
-        let serving = tokio::spawn(async move { serve(&runner, &socket, reader, writer, &rules).await });
+        let serving = tokio::spawn(async move {
+            let link = Link { runner: &runner, socket: &socket, rules: &rules };
+            delve::serve(link, reader, writer).await
+        });
         let mut editor = Editor { stream: ours, framing: Framing::default(), next: 0 };
         editor.ask("initialize", json!({"adapterID": "go"})).await;
         editor.stream.write_all(&framed(br#"{"seq":90,"type":"request","command":"attach","arguments":{}}"#)).await.unwrap();

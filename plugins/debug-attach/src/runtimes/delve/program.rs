@@ -1,4 +1,4 @@
-//! Delve, built from its Go module once and kept in devloop's cache.
+//! Delve's program: built from its Go module once, kept in devloop's cache.
 
 use devloop_core::environment::Directories;
 use devloop_core::files::FileLock;
@@ -12,25 +12,17 @@ const VERSION: &str = "1.27.2";
 const MODULE: &str = "github.com/go-delve/delve/cmd/dlv";
 /// Names a Delve to use in place of one that is built.
 const VARIABLE: &str = "DEVLOOP_DLV";
-
-/// Delve's program on this machine, and the start of its content's hash.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Delve {
-    pub(crate) path: PathBuf,
-    pub(crate) hash: String,
-}
-
 /// Finds Delve, or builds it.
 ///
 /// # Errors
 /// When the named one is not there, or it can't be built.
-pub(crate) async fn obtain(context: &Context) -> Result<Delve> {
+pub(super) async fn obtain(context: &Context) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
         let path = PathBuf::from(named);
         if !path.is_file() {
             return Err(CommandError::new(format!("{VARIABLE} names {}, which is no file", path.display())));
         }
-        return hashed(path).await;
+        return Ok(path);
     }
     let folder = Directories::from_env()?.cache.join("debuggers");
     let path = folder.join(format!("dlv-{VERSION}-linux-{}", std::env::consts::ARCH));
@@ -44,24 +36,15 @@ pub(crate) async fn obtain(context: &Context) -> Result<Delve> {
             step.done(format!("built Delve {VERSION}"));
         }
     }
-    hashed(path).await
+    Ok(path)
 }
 
 /// Where it would come from, for `--dry-run`.
-pub(crate) fn describe() -> String {
+pub(in crate::runtimes) fn describe() -> String {
     match std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
         Some(named) => format!("Delve, from {}", Path::new(&named).display()),
         None => format!("Delve {VERSION}"),
     }
-}
-
-async fn hashed(path: PathBuf) -> Result<Delve> {
-    let hash = tokio::task::spawn_blocking({
-        let path = path.clone();
-        move || std::fs::read(path).map(|content| blake3::hash(&content).to_hex()[..16].to_owned())
-    });
-    let hash = hash.await.context("could not read Delve")?.with_context(|| format!("could not read {}", path.display()))?;
-    Ok(Delve { path, hash })
 }
 
 /// Without C, so that it runs in an image built upon nothing.

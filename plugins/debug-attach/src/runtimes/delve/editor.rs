@@ -1,10 +1,30 @@
-//! Settings to copy. Pure. The command says where the sources are, so they don't
-//! have to.
+//! What editors are told. Pure. The command says where the sources are, so the
+//! settings to copy don't have to.
 
-use super::Settings;
+use super::protocol::substitutions;
 use crate::args::EditorArg;
+use crate::editor::Settings;
+use serde_json::{Value, json};
 
-pub(super) fn text(editor: EditorArg, settings: &Settings) -> String {
+/// What VS Code's Go extension takes
+/// (<https://github.com/golang/vscode-go/wiki/debugging>).
+pub(crate) fn entry(settings: &Settings) -> Value {
+    let mut entry = json!({
+        "name": settings.name,
+        "type": "go",
+        "request": "attach",
+        "mode": "remote",
+        "host": "127.0.0.1",
+        "port": settings.port,
+    });
+    if !settings.rules.is_empty() {
+        entry["substitutePath"] = substitutions(&settings.rules);
+    }
+    entry
+}
+
+/// Settings to copy.
+pub(crate) fn text(editor: EditorArg, settings: &Settings) -> String {
     let Settings { name, port, .. } = settings;
     match editor {
         // https://zed.dev/docs/debugger
@@ -34,6 +54,6 @@ mod tests {
     #[test]
     fn each_editor_has_its_own() {
         let all = [EditorArg::Zed, EditorArg::Neovim, EditorArg::Helix, EditorArg::Jetbrains];
-        insta::assert_snapshot!(all.map(|editor| text(editor, &super::super::tests::settings())).join("\n\n"));
+        insta::assert_snapshot!(all.map(|editor| text(editor, &crate::editor::tests::settings())).join("\n\n"));
     }
 }
