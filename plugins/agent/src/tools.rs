@@ -30,9 +30,13 @@ mod profile;
 #[cfg(target_os = "linux")]
 mod registers;
 #[cfg(target_os = "linux")]
+mod shell;
+#[cfg(target_os = "linux")]
 mod snapshot;
 #[cfg(target_os = "linux")]
 mod target_memory;
+#[cfg(target_os = "linux")]
+mod toolbox;
 #[cfg(target_os = "linux")]
 mod unwind;
 
@@ -201,6 +205,42 @@ pub enum FileAnswer {
     /// All of it was sent.
     Done,
     /// It can't be had.
+    Failed(Refusal),
+}
+
+/// What is told to a program in a toolbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShellInput {
+    /// It is to read this.
+    Bytes(ByteString),
+    /// The size of its terminal.
+    Size {
+        /// In letters.
+        columns: u16,
+        /// In lines.
+        rows: u16,
+    },
+    /// There is no more to read.
+    End,
+    /// The client is still there; said every [`crate::debug::HEARTBEAT`].
+    Beat,
+}
+
+/// What comes of a program in a toolbox: started, what it says, and ended; or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShellOutput {
+    /// It runs.
+    Started,
+    /// It said this.
+    Bytes(ByteString),
+    /// It said this on stderr.
+    Complaint(ByteString),
+    /// It ended.
+    Ended {
+        /// With this code; 128 and the number of the signal when it was killed.
+        code: u8,
+    },
+    /// It could not be started.
     Failed(Refusal),
 }
 

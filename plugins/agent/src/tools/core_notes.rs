@@ -126,10 +126,15 @@ mod tests {
         let mapping = Mapping { start: 0x1000, end: 0x2000, offset: 0x3000, inode: 1, name: "/app".to_owned(), ..Mapping::default() };
         let bytes = notes(&process, &[mapping], 4096);
         let mut found = Vec::new();
-        let reader = object::read::elf::NoteIterator::<object::elf::FileHeader64<object::Endianness>>::new(object::Endianness::default(), 4, &bytes);
+        let reader =
+            object::read::elf::NoteIterator::<object::elf::FileHeader64<object::Endianness>>::new(object::Endianness::default(), 4, &bytes);
         let mut reader = reader.unwrap();
         while let Some(note) = reader.next().unwrap() {
-            found.push((String::from_utf8_lossy(note.name()).into_owned(), note.n_type(object::Endianness::default()), note.desc().to_vec()));
+            found.push((
+                String::from_utf8_lossy(note.name()).into_owned(),
+                note.n_type(object::Endianness::default()),
+                note.desc().to_vec(),
+            ));
         }
         let kinds: Vec<u32> = found.iter().map(|(_, kind, _)| *kind).collect();
         assert_eq!(kinds, [PRSTATUS, PRPSINFO, AUXV, FILE, 2, 0x202, PRSTATUS, 2, 0x202]);

@@ -139,7 +139,8 @@ fn await_stop(thread: i32, deadline: Instant) -> Result<bool, Failure> {
             Ok(Some(Change::Executed | Change::SystemCall)) => drop(ptrace::resume(thread, Resume::Freely, 0)),
             Ok(Some(Change::Exited | Change::Killed(_))) | Err(_) => return Ok(false),
             Ok(None) if Instant::now() >= deadline => {
-                let message = format!("thread {thread} did not stop within {} s; is its container frozen, or its disk gone?", LIMIT.as_secs());
+                let message =
+                    format!("thread {thread} did not stop within {} s; is its container frozen, or its disk gone?", LIMIT.as_secs());
                 return Err(Failure::new(ErrorKind::TimedOut, message));
             }
             Ok(None) => {

@@ -32,8 +32,6 @@ pub(super) fn read(thread: i32, set: u32) -> Result<Vec<u8>, Errno> {
 /// Where a stopped thread is.
 pub(super) fn point(thread: i32) -> Result<Point, Errno> {
     let bytes = read(thread, GENERAL)?;
-    let word = |index: usize| {
-        bytes.get(index * 8..index * 8 + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes)
-    };
+    let word = |index: usize| bytes.get(index * 8..index * 8 + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
     Ok(arch::general(word))
 }
