@@ -54,7 +54,7 @@ int main(void) {
 struct Victim {
     child: Child,
     program: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Victim {
@@ -67,7 +67,7 @@ impl Victim {
         let mut child = Command::new(&program).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = [0; 6];
         child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        Self { child, program, _folder: folder }
+        Self { child, program, folder }
     }
 
     fn words(&self) -> [String; 2] {
@@ -134,11 +134,16 @@ impl Drop for Tool {
 }
 
 /// Writes a core file; answers the microseconds that the victim stood still.
-fn core(victim: &Victim, more: &[&str], path: &Path) -> u64 {
+fn core(victim: &Victim, path: &Path) -> u64 {
     let [pid, start] = victim.words();
-    let mut tool = Tool::start(&[&["core", &pid, &start], more].concat());
-    assert!(matches!(tool.next(), Some(CoreAnswer::Planned { content, threads: 4, is_slow: false }) if content > 3 << 20));
-    victim.runs_on();
+    let mut tool = Tool::start(&["core", &pid, &start]);
+    let (threads, stopped) = write_core(&mut tool, path);
+    assert_eq!(threads, 4);
+    stopped
+}
+
+fn write_core(tool: &mut Tool, path: &Path) -> (u32, u64) {
+    assert!(matches!(tool.next(), Some(CoreAnswer::Planned { content: 1.., threads: 1.., is_slow: false })));
     tool.tell(b".");
     let file = File::create(path).unwrap();
     loop {
@@ -148,9 +153,8 @@ fn core(victim: &Victim, more: &[&str], path: &Path) -> u64 {
                 file.write_all_at(&piece.into_bytes().unwrap(), offset).unwrap();
             }
             CoreAnswer::Done { size, threads, stopped_micros } => {
-                assert_eq!(threads, 4);
                 file.set_len(size).unwrap();
-                return stopped_micros;
+                return (threads, stopped_micros);
             }
             other => panic!("{other:?}"),
         }
@@ -172,7 +176,7 @@ fn a_core_file_is_read_by_gdb() {
     let victim = Victim::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("core");
-    assert!(core(&victim, &[], &path) > 0);
+    assert!(core(&victim, &path) > 0);
     victim.runs_on();
     let commands = ["info threads", "thread apply all bt", "p marker", "p on_heap[3145727]", "info registers rip pc", "x/i $pc"];
     let said = gdb(&victim, &path, &commands);
@@ -330,4 +334,62 @@ fn a_toolbox_goes_with_its_client() {
     tool.child.wait().unwrap();
     assert!(!Path::new(&format!("/proc/{shell}")).exists());
     victim.runs_on();
+}
+
+const GO_SOURCE: &str = r#"package main
+
+import (
+	"fmt"
+	"time"
+)
+
+func worker(number int, done chan int) { done <- number + <-done }
+
+func main() {
+	word, done := "a word on the stack of main", make(chan int)
+	go worker(7, done)
+	fmt.Println("ready")
+	for {
+		time.Sleep(time.Hour)
+		fmt.Println(word)
+	}
+}
+"#;
+
+/// Delve is built for it, once.
+#[test]
+fn a_core_file_is_read_by_delve() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("go.mod"), "module example.com/tiny\n\ngo 1.21\n").unwrap();
+    std::fs::write(folder.path().join("main.go"), GO_SOURCE).unwrap();
+    let go = || {
+        let mut go = Command::new("go");
+        go.current_dir(folder.path()).env("CGO_ENABLED", "0").env_remove("GOFLAGS");
+        go
+    };
+    assert!(go().args(["build", "-o", "victim", "."]).status().unwrap().success());
+    let program = folder.path().join("victim");
+    let mut child = Command::new(&program).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let victim = Victim { child, program, folder };
+    let [pid, start] = victim.words();
+    let mut tool = Tool::start(&["core", &pid, &start, "--sparing"]);
+    let path = victim.folder.path().join("core");
+    write_core(&mut tool, &path);
+    let mut delve = Command::new("go")
+        .args(["run", "-trimpath", "github.com/go-delve/delve/cmd/dlv@v1.27.2", "core"])
+        .args([&victim.program, &path])
+        .arg("--allow-non-terminal-interactive=true")
+        .current_dir("/")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOFLAGS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    delve.stdin.take().unwrap().write_all(b"goroutines\ngoroutine 1 frame 2 locals\ngoroutine 1 bt\nexit\n").unwrap();
+    let output = delve.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("main.worker") && said.contains("main.main") && said.contains("time.Sleep"), "{said}");
+    assert!(said.contains("main.go:15"), "{said}");
 }

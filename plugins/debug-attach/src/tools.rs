@@ -100,7 +100,7 @@ async fn reach(context: &Context, request: &Request, found: &Found, toolbox: Opt
         let node = cluster.nodes.iter().find(|node| Some(node.name()) == chosen.node.as_deref());
         return place::on_node(node.ok_or_else(|| CommandError::new("the node is gone"))?).await;
     }
-    let place = place::in_pod(context, request, cluster, chosen, pod, toolbox.map_or(&[], std::slice::from_ref)).await?;
+    let place = place::in_pod(context, request, cluster, chosen, pod, toolbox.map(std::slice::from_ref).unwrap_or_default()).await?;
     if let Some(line) = place.introduce() {
         context.ui.say(line);
     }

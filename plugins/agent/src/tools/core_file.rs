@@ -27,7 +27,7 @@ const GROWTH: u64 = 4 << 20;
 
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     pub(super) process: ProcessId,
     /// Whether the agent's memory is limited together with that of the app.
     pub(super) is_sparing: bool,

@@ -58,7 +58,9 @@ impl Frozen {
             for thread in new {
                 match await_stop(thread, deadline) {
                     Ok(true) => frozen.threads.push(thread),
-                    Ok(false) => drop(ended.insert(thread)),
+                    Ok(false) => {
+                        ended.insert(thread);
+                    }
                     // It is traced, and so let go with the others.
                     Err(failure) => {
                         frozen.threads.push(thread);
@@ -135,8 +137,12 @@ fn await_stop(thread: i32, deadline: Instant) -> Result<bool, Failure> {
         match ptrace::poll(thread) {
             Ok(Some(Change::Stopped)) => return Ok(true),
             // It came before the interruption; that one still follows.
-            Ok(Some(Change::Signal(signal))) => drop(ptrace::resume(thread, Resume::Freely, signal)),
-            Ok(Some(Change::Executed | Change::SystemCall)) => drop(ptrace::resume(thread, Resume::Freely, 0)),
+            Ok(Some(Change::Signal(signal))) => {
+                let _ = ptrace::resume(thread, Resume::Freely, signal);
+            }
+            Ok(Some(Change::Executed | Change::SystemCall)) => {
+                let _ = ptrace::resume(thread, Resume::Freely, 0);
+            }
             Ok(Some(Change::Exited | Change::Killed(_))) | Err(_) => return Ok(false),
             Ok(None) if Instant::now() >= deadline => {
                 let message =

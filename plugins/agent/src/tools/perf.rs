@@ -169,10 +169,11 @@ impl Ring {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, where the kernel likes.
         let base = unsafe { libc::mmap(ptr::null_mut(), page * (PAGES + 1), protection, libc::MAP_SHARED, event.as_raw_fd(), 0) };
-        match NonNull::new(base.cast()) {
-            Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { _event: event, base, page, record: Vec::new() }),
-            _ => Err(io::Error::last_os_error()),
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("there is nothing at the start of memory"))?;
+        Ok(Self { _event: event, base, page, record: Vec::new() })
     }
 
     /// Hands over each record: its kind, and what follows its header.

@@ -29,7 +29,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// What to look at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     pub(super) process: ProcessId,
     pub(super) duration: Duration,
     /// Samples in a second of processor time.

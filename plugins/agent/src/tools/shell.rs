@@ -32,7 +32,7 @@ const PIECE: usize = 32 * 1024;
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     pub(super) process: ProcessId,
     pub(super) toolbox: Toolbox,
     /// Columns and rows of the client's terminal, where it has one.

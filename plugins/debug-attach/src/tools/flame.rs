@@ -23,7 +23,7 @@ struct Node {
     children: BTreeMap<String, Node>,
 }
 
-/// The image; `title` is above it, `unit` what samples are counted as.
+/// The image; `title` is above it.
 pub(super) fn svg(title: &str, stacks: &[Stack], names: &Names) -> String {
     let root = tree(stacks, names);
     let depth = f64::from(u32::try_from(depth(&root)).unwrap_or(u32::MAX));

@@ -46,7 +46,7 @@ pub(super) async fn run(subject: &Subject<'_>, duration: Duration, out: Option<&
     };
     write(&profile, &pprof::encode(&measured).context("could not encode the profile")?)?;
     write(&graph, flame::svg(&title, &taken.stacks, &names).as_bytes())?;
-    report(subject, &taken, &names, period, [&profile, &graph])
+    report(subject, &taken, &names, period, [profile.as_path(), graph.as_path()])
 }
 
 async fn sample(subject: &Subject<'_>, duration: Duration) -> Result<Taken> {

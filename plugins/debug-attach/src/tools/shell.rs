@@ -36,7 +36,7 @@ pub(super) async fn run(subject: &Subject<'_>, kit: Option<&Kit>, command: &[Str
     let folder = place.toolbox();
     let mut arguments = vec!["shell"];
     arguments.extend((place.way == Way::Pod).then_some("--beside"));
-    arguments.extend([&pid, &start, &busybox, &folder, &shown, &kind, "--"].map(String::as_str as fn(&String) -> &str));
+    arguments.extend([&*pid, &*start, &*busybox, &*folder, &*shown, &*kind, "--"]);
     arguments.extend(if command.is_empty() { vec!["sh"] } else { command.iter().map(String::as_str).collect() });
     let (stdin, mut messages) = place.runner.start(&arguments).await?.split();
     match tokio::time::timeout(PATIENCE, messages.next::<ShellOutput>()).await.map_err(|_| AgentError::TimedOut(PATIENCE))?? {
