@@ -136,12 +136,10 @@ fn await_stop(thread: i32, deadline: Instant) -> Result<bool, Failure> {
     loop {
         match ptrace::poll(thread) {
             Ok(Some(Change::Stopped)) => return Ok(true),
-            // It came before the interruption; that one still follows.
-            Ok(Some(Change::Signal(signal))) => {
-                let _ = ptrace::resume(thread, Resume::Freely, signal);
-            }
-            Ok(Some(Change::Executed | Change::SystemCall)) => {
-                let _ = ptrace::resume(thread, Resume::Freely, 0);
+            // Any stop takes the place of the interruption, which is asked for again.
+            Ok(Some(change @ (Change::Signal(_) | Change::Executed | Change::SystemCall))) => {
+                let signal = if let Change::Signal(signal) = change { signal } else { 0 };
+                let _ = ptrace::interrupt(thread).and_then(|()| ptrace::resume(thread, Resume::Freely, signal));
             }
             Ok(Some(Change::Exited | Change::Killed(_))) | Err(_) => return Ok(false),
             Ok(None) if Instant::now() >= deadline => {

@@ -3,9 +3,9 @@
 //! Go program has.
 
 use super::symbolize::Frame;
-use addr2line::gimli::{self, EndianRcSlice, LittleEndian, SectionId};
 use addr2line::{Context, demangle_auto};
 use flate2::read::ZlibDecoder;
+use gimli::{EndianRcSlice, LittleEndian, SectionId};
 use object::read::CompressionFormat;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SymbolKind};
