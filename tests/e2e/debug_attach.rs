@@ -5,6 +5,8 @@
 mod interpreted;
 mod native;
 
+mod tools;
+
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -24,6 +26,9 @@ const GREETING: &str = "hello from go-web";
 /// The statement that answers a request, and the one after it.
 const STATEMENT: &str = "fmt.Fprintln(answer, greeting)";
 
+/// On a cluster, in a way to the container.
+type Test = fn(Cluster, &'static str);
+
 /// Each way on each cluster where that makes a difference.
 pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
     let ways: &[&'static str] = match cluster {
@@ -33,13 +38,14 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
     };
     let mut cases = Vec::new();
     for way in ways.iter().copied() {
-        let mut add = |name: &str, test: fn(Cluster, &'static str)| {
+        let mut add = |name: &str, test: Test| {
             cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
         };
         add("a_breakpoint_by_its_local_path_is_hit_and_left", breakpoint);
         add("whatever_ends_it_the_app_runs_on", ends);
         add("it_is_an_editors_adapter_on_stdin", stdio);
         add("what_blocks_is_named", faults);
+        tools::add(&mut add);
         if way == "api" {
             add("a_restricted_namespace_is_respected", restricted);
         }

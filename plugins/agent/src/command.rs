@@ -26,6 +26,7 @@ use crate::process::Proc;
 use crate::protocol::{ProcessId, encode};
 use crate::server::{Place, ServeError, serve};
 use crate::supervise;
+use crate::tools::command::{self, Tool};
 
 const USAGE: &str = "usage: devloop-agent [serve [--beside] [--undo FOLDER] | supervise [--grace SECONDS] -- PROGRAM ARGS... | copy-to PATH | logs | inspect [--beside] CONTAINER | sources PID START | fetch PID START | hold SOCKET PID START DEBUGGER WORDS... | connect SOCKET | receive PATH | idle SECONDS | --version]";
 const EXIT_USAGE: u8 = 2;
@@ -116,7 +117,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 Err(error) => status(Err(error.into())),
             }
         }
-        _ => usage(),
+        Some(words) => match Tool::parse(words) {
+            Some(tool) => status(streams().and_then(|(input, output)| tool.run(input, output)).map_err(Into::into)),
+            None => usage(),
+        },
+        None => usage(),
     }
 }
 
@@ -127,7 +132,7 @@ fn wrong(message: &str) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    let _ = writeln!(io::stderr(), "{USAGE}");
+    let _ = writeln!(io::stderr(), "{USAGE}\n   or: devloop-agent [{}]", command::USAGE);
     ExitCode::from(EXIT_USAGE)
 }
 

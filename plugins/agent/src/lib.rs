@@ -14,8 +14,8 @@
 //! it a program), `trace` (ptrace), `swap` (another program in a process), `restart` and `signal` (processes), `undo`
 //! (what was there before); and beside all that [`supervise`] (a container's
 //! first process) with `copy` (how it comes into the container), [`logs`] (the log
-//! files of a node's containers) and [`debug`] (a debugger for a process, which
-//! goes with its client).
+//! files of a node's containers), [`debug`] (a debugger for a process, which
+//! goes with its client) and [`tools`] (what can be known of a process without one).
 //!
 //! Architecture invariant: a path in a container is resolved by
 //! `root::ContainerRoot` and nowhere else.
@@ -30,6 +30,7 @@
 
 pub mod debug;
 pub mod protocol;
+pub mod tools;
 
 #[cfg(target_os = "linux")]
 mod bases;

@@ -8,7 +8,7 @@ mod arch;
 #[path = "trace/arch_x86_64.rs"]
 mod arch;
 pub(crate) mod memory;
-mod ptrace;
+pub(crate) mod ptrace;
 pub(crate) mod tracee;
 
 use nix::sys::signal::{SigSet, SigmaskHow};

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::tools::args::LookArgs;
 use clap::{Parser, ValueEnum};
 use devloop_core::args::{ClusterArgs, GlobalArgs, OutputArgs, ViaArgs};
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ pub struct Args {
     /// How the debugger is used.
     #[command(flatten)]
     pub use_args: UseArgs,
+    /// What is looked at without one.
+    #[command(flatten)]
+    pub look_args: LookArgs,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -60,7 +64,7 @@ pub struct Args {
     /// User of the ephemeral container where the namespace forbids root, if the pod does not name its own
     #[arg(long, value_name = "UID", help_heading = "Cluster options")]
     pub user: Option<i64>,
-    /// Image with /devloop-agent and /dlv or /gdbserver/gdbserver for the way through the API, as the nodes can pull it
+    /// Image with /devloop-agent and /dlv, /gdbserver/gdbserver or, for --shell, /busybox for the way through the API, as the nodes can pull it
     #[arg(long, value_name = "IMAGE", env = "DEVLOOP_DEBUG_IMAGE", hide_env_values = true, help_heading = "Cluster options")]
     pub debug_image: Option<String>,
     /// How much is said.
@@ -140,6 +144,12 @@ Examples:
 
   # A program that was stripped, with its symbols from here
   kubectl debug-attach web --symbols ./bin/web
+
+  # Without a debugger: a core file, a CPU profile, all stacks, a toolbox
+  kubectl debug-attach web --core=web.core
+  kubectl debug-attach web --profile 10s --out web
+  kubectl debug-attach web --snapshot
+  kubectl debug-attach web --shell -- netstat -ltn
 
 Where the node is on this machine (kind, the embedded cluster), the debugger runs
 on the node and nothing in the pod changes. Elsewhere it runs in an ephemeral

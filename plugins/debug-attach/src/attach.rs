@@ -29,12 +29,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the process is.
-struct Found {
-    cluster: Cluster,
-    pod: Pod,
-    chosen: Chosen,
-    way: Way,
-    why: &'static str,
+pub(crate) struct Found {
+    pub(crate) cluster: Cluster,
+    pub(crate) pod: Pod,
+    pub(crate) chosen: Chosen,
+    pub(crate) way: Way,
+    pub(crate) why: &'static str,
 }
 
 pub(crate) async fn run(context: &Context, request: Request) -> Result<ExitStatus> {
@@ -85,7 +85,7 @@ async fn begin(context: &Context, request: &Request, restart: &mut Option<Restar
     attach(context, request, &found, place, candidate, powers, debugger, phases).await.map(Some)
 }
 
-async fn find(request: &Request) -> Result<Found> {
+pub(crate) async fn find(request: &Request) -> Result<Found> {
     let cluster = cluster::connect(&request.cluster).await?;
     let selection = resolve(&cluster.client, &cluster.namespace, &request.target).await?;
     let pods = selection.pods(&cluster.client, &cluster.namespace).await?;
@@ -122,7 +122,7 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
     lines
 }
 
-async fn reach(context: &Context, request: &Request, found: &Found) -> Result<Place> {
+pub(crate) async fn reach(context: &Context, request: &Request, found: &Found) -> Result<Place> {
     let Found { cluster, pod, chosen, way, .. } = found;
     match way {
         Way::Node => {
@@ -135,17 +135,15 @@ async fn reach(context: &Context, request: &Request, found: &Found) -> Result<Pl
                 None => runtimes::kits(context).await,
             };
             let place = place::in_pod(context, request, cluster, chosen, pod, &kits).await?;
-            if let Some(container) = &place.container {
-                let how = if container.is_reused { "using" } else { "started" };
-                let name = &container.name;
-                context.ui.say(format!("{how} ephemeral container {name}; Kubernetes can't remove it from the pod, and it is used again"));
+            if let Some(line) = place.introduce() {
+                context.ui.say(line);
             }
             Ok(place)
         }
     }
 }
 
-async fn inspect(place: &Place, chosen: &Chosen) -> Result<(Vec<Candidate>, Powers)> {
+pub(crate) async fn inspect(place: &Place, chosen: &Chosen) -> Result<(Vec<Candidate>, Powers)> {
     let mut arguments = vec!["inspect"];
     if place.way == Way::Pod {
         arguments.push("--beside");

@@ -8,7 +8,8 @@
 //! and what became of it) -> `session` (the loop) with `forward` and `dap` (clients
 //! come, speak and go) and `cli`. `sources` finds out which folder here is which of
 //! the program, `editor` writes or shows settings, `ports` gives a target its port,
-//! `report` says what happens and `journal` keeps it.
+//! `report` says what happens and `journal` keeps it. `tools` looks at a process without a
+//! debugger.
 //!
 //! Architecture invariant: nothing here can end the process that is debugged, and
 //! whatever ends this command leaves it running.
@@ -36,6 +37,7 @@ mod runtimes;
 mod session;
 mod sources;
 mod symbols;
+mod tools;
 
 pub use args::Args;
 
@@ -47,5 +49,9 @@ use request::Request;
 /// # Errors
 /// When the request, the cluster, the process or the kernel are against it.
 pub async fn run(context: Context, args: Args) -> Result<ExitStatus> {
-    attach::run(&context, Request::new(args)?).await
+    let request = Request::new(args)?;
+    match &request.look {
+        Some(look) => tools::run(&context, &request, look).await,
+        None => attach::run(&context, request).await,
+    }
 }

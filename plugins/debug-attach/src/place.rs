@@ -8,7 +8,7 @@ use devloop_core::cluster::Cluster;
 use devloop_core::ephemeral::{self, EphemeralError, Program};
 use devloop_core::node::Node;
 use devloop_core::{CommandError, Context, Result};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 /// To trace; to read and write the files of `/proc` that are another user's (`auxv`,
 /// `mem`); and to halt another user's process, which Delve does by a signal.
@@ -79,6 +79,25 @@ impl Place {
         Ok(format!("{folder}/{file}"))
     }
 
+    /// What is to be said of the ephemeral container.
+    pub(crate) fn introduce(&self) -> Option<String> {
+        let Ephemeral { name, is_reused } = self.container.as_ref()?;
+        let how = if *is_reused { "using" } else { "started" };
+        Some(format!("{how} ephemeral container {name}; Kubernetes can't remove it from the pod, and it is used again"))
+    }
+
+    /// Whether memory that is used here may be missed by the app: what runs in a pod is
+    /// limited together with it, once all of its containers are.
+    pub(crate) fn is_sparing(&self, pod: &Pod) -> bool {
+        let limit = |container: &Container| container.resources.as_ref()?.limits.as_ref()?.get("memory").cloned();
+        self.way == Way::Pod && pod.spec.as_ref().is_some_and(|spec| spec.containers.iter().all(|container| limit(container).is_some()))
+    }
+
+    /// Where a toolbox goes.
+    pub(crate) fn toolbox(&self) -> String {
+        format!("{}/toolbox", self.folder)
+    }
+
     /// Where symbols go.
     pub(crate) fn symbols(&self, hash: &str) -> String {
         self.file(&format!("symbols-{hash}"))
@@ -88,6 +107,11 @@ impl Place {
     pub(crate) fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.folder)
     }
+}
+
+/// What the ephemeral container may do, for messages.
+pub(crate) fn capabilities() -> String {
+    CAPABILITIES.join(", ")
 }
 
 /// Puts the agent on the node.

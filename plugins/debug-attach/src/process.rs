@@ -139,6 +139,25 @@ pub(crate) fn needs_restart(candidate: &Candidate) -> bool {
     matches!(&candidate.runtime, Runtime::Jvm(machine) if !machine.takes_debugger)
 }
 
+/// The process that was asked for, else the app, whatever it is made by.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn choose_any(candidates: &[Candidate], pid: Option<u32>) -> Result<&Candidate> {
+    match (pid, candidates.iter().find(|candidate| candidate.is_app).or(candidates.first())) {
+        (None, Some(app)) => Ok(app),
+        _ => choose(candidates, pid),
+    }
+}
+
+/// Whether a process may be looked at as things are.
+///
+/// # Errors
+/// When not, with the fix.
+pub(crate) fn check_any(candidate: &Candidate, powers: Powers) -> Result<()> {
+    obstacle(candidate, powers).map_or(Ok(()), Err)
+}
+
 /// The debugger for it, if one may be attached as things are.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! What was asked for, checked.
 
 use crate::args::{Args, EditorArg};
+use crate::tools::args::Look;
 use devloop_core::args::{ClusterArgs, Via};
 use devloop_core::output::Format;
 use devloop_core::target::Target;
@@ -15,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) container: Option<String>,
     pub(crate) pid: Option<u32>,
     pub(crate) aim: Aim,
+    /// What is looked at without a debugger, in place of that.
+    pub(crate) look: Option<Look>,
     pub(crate) dry_run: bool,
     /// Whether pods may be started again for the debugger.
     pub(crate) restart: bool,
@@ -84,6 +87,7 @@ impl Request {
             container: args.container,
             pid: args.pid,
             aim,
+            look: Look::new(args.look_args)?,
             dry_run: args.dry_run,
             restart: args.use_args.restart,
             output: args.output.output,

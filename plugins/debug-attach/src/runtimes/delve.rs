@@ -2,7 +2,9 @@
 //! attached, serves any number of clients, and speaks DAP and a JSON-RPC of its own.
 
 pub(super) mod calm;
+mod client;
 pub(super) mod editor;
+pub(crate) mod goroutines;
 mod program;
 mod protocol;
 #[cfg(test)]
