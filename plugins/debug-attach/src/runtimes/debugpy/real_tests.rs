@@ -46,7 +46,7 @@ const FIRST: [(&str, &str); 5] = [
     ("waits for a connection", "listener = socket.create_server((\"127.0.0.1\", 0))\nlistener.accept()"),
     ("waits for one of several", "select.select([], [], [])"),
     ("waits for another thread", "threading.enumerate()[-1].join()"),
-    ("computes", "while True:\n    pass"),
+    ("computes", "while True:\n    sum(range(10_000))\n    time.sleep(0.001)"),
 ];
 
 struct App {
