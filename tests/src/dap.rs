@@ -145,6 +145,24 @@ impl Dap {
         (thread, stack["stackFrames"][0].clone())
     }
 
+    /// Steps until the thread is at another line; answers that frame. A line may have
+    /// several places in the code, each with its breakpoint.
+    ///
+    /// # Panics
+    /// When it does not stop again.
+    #[track_caller]
+    pub fn next_line(&mut self, thread: u64, line: usize) -> Value {
+        loop {
+            self.ask("next", json!({"threadId": thread}));
+            self.event("stopped");
+            let stack = self.ask("stackTrace", json!({"threadId": thread, "startFrame": 0, "levels": 1}));
+            let frame = stack["stackFrames"][0].clone();
+            if frame["line"] != line {
+                return frame;
+            }
+        }
+    }
+
     /// A variable in a frame.
     ///
     /// # Panics

@@ -40,7 +40,7 @@ struct Recipe {
 
 /// Whether the image of an example is made here.
 pub fn has_recipe(example: &str) -> bool {
-    ["go-web", "node-web", "python-web", "static-site", "shell-loop"].contains(&example)
+    ["go-web", "java-web", "node-web", "python-web", "static-site", "shell-loop"].contains(&example)
 }
 
 /// Makes the image of an example from a copy of its folder; answers the archive

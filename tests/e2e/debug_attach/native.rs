@@ -182,8 +182,7 @@ fn breakpoint(cluster: Cluster, way: &'static str, subject: Subject) {
     let stack = editor.ask("stackTrace", json!({"threadId": thread, "startFrame": 1, "levels": 1}));
     let value = editor.variable(&stack["stackFrames"][0], subject.outer.0);
     assert!(value["value"].as_str().unwrap().contains(subject.outer.1), "{value}");
-    editor.ask("next", json!({"threadId": thread}));
-    let (_, after) = editor.stopped("step");
+    let after = editor.next_line(thread, stage.line());
     assert_eq!(after["line"], stage.line() + 1, "{after}");
     editor.ask("continue", json!({"threadId": thread}));
     assert!(request.join().unwrap().is_ok());
