@@ -2,6 +2,7 @@
 //! machine as the node.
 
 use super::{kit, program, rewritten};
+use crate::dap::framed;
 use crate::forward;
 use crate::hold::{Fate, Hold, Order};
 use crate::place::Place;
@@ -12,9 +13,11 @@ use devloop_core::agent::debug::HoldEnd;
 use devloop_core::node::process_start_time;
 use devloop_core::shutdown::Shutdown;
 use devloop_core::ui::{Ui, Volume};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use tokio::io::AsyncWriteExt;
 
 /// What the first thread does when the debugger comes, and a function that another
 /// thread calls again and again.
@@ -84,6 +87,12 @@ impl Drop for App {
     }
 }
 
+/// Says something and does not wait for the answer.
+async fn say(editor: &mut Editor, command: &str, arguments: Value) {
+    let message = json!({"seq": 90, "type": "request", "command": command, "arguments": arguments}).to_string();
+    editor.stream.write_all(&framed(message.as_bytes())).await.unwrap();
+}
+
 /// A client that stops the other thread and vanishes.
 async fn debug(place: &Place, socket: &str, file: &Path) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
@@ -94,7 +103,12 @@ async fn debug(place: &Place, socket: &str, file: &Path) {
             async move { forward::serve(&runner, &socket, reader, writer, |content| rewritten(content, &[]), str::to_owned).await },
         );
     let mut editor = Editor::over(ours);
-    editor.attach(file, LINE).await;
+    editor.ask("initialize", json!({"adapterID": "debugpy"})).await;
+    say(&mut editor, "attach", json!({})).await;
+    editor.event("initialized").await;
+    // It may stop before these are answered: the other thread works all the time.
+    say(&mut editor, "setBreakpoints", json!({"source": {"path": file}, "breakpoints": [{"line": LINE}]})).await;
+    say(&mut editor, "configurationDone", json!({})).await;
     assert!(editor.value_at_stop(file, "double").await.parse::<u64>().is_ok_and(|value| value % 2 == 0));
     drop(editor);
     serving.await.unwrap().unwrap();
