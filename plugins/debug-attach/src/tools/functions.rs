@@ -166,7 +166,7 @@ mod tests {
         let last = frames.last().unwrap();
         assert!(last.function.ends_with("functions::tests::here"), "{frames:?}");
         assert!(last.file.as_ref().unwrap().ends_with("tools/functions.rs") && last.line > 0, "{frames:?}");
-        assert_eq!(functions.at(1), []);
+        assert_eq!(functions.at(u64::MAX / 2), []);
     }
 
     #[test]
