@@ -132,11 +132,11 @@ fn take(proc: &Proc, process: ProcessId) -> Result<Taken, Failure> {
     let image = image(&notes(&described, &mappings, page), &segments, page).ok_or_else(|| {
         Failure::new(ErrorKind::Unsupported, format!("process {} has {} mappings, too many for a core file", process.pid, segments.len()))
     })?;
-    let place = |((segment, parts), offset): ((&Segment, Vec<(u64, u64)>), &u64)| {
-        let (start, offset) = (segment.mapping.start, *offset);
-        parts.into_iter().map(move |(from, to)| Run { address: from, offset: offset + (from - start), length: to - from })
-    };
-    let runs = segments.iter().zip(used).zip(&image.offsets).flat_map(place).collect();
+    let mut runs = Vec::new();
+    for ((segment, parts), offset) in segments.iter().zip(used).zip(&image.offsets) {
+        let start = segment.mapping.start;
+        runs.extend(parts.into_iter().map(|(from, to)| Run { address: from, offset: offset + (from - start), length: to - from }));
+    }
     Ok(Taken { frozen, memory, image, runs })
 }
 

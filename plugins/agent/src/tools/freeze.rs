@@ -49,8 +49,6 @@ impl Frozen {
                     ended.insert(thread);
                 }
             }
-            // After the first was seized, not before: a traced process keeps its pid.
-            proc.check(process)?;
             let waiting = std::mem::take(&mut frozen.threads);
             let (held, new): (Vec<i32>, Vec<i32>) = waiting.into_iter().partition(|thread| known.contains(thread));
             frozen.threads = held;
@@ -71,6 +69,8 @@ impl Frozen {
             if let Some(failure) = late {
                 return Err(failure);
             }
+            // After they were seized, not before: a traced process keeps its pid.
+            proc.check(process)?;
         }
         if frozen.threads.is_empty() { Err(Failure::vanished(process.pid)) } else { Ok(frozen) }
     }

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 
 use super::output::Output;
@@ -91,10 +92,13 @@ impl Running {
                 None
             }
         };
+        let none = SigSet::empty();
         // SAFETY: this program has one thread, so that nothing is locked in the child.
         unsafe {
             command.pre_exec(move || {
                 setsid()?;
+                // The agent leaves signals of terminals to its client; this one has its own.
+                none.thread_set_mask()?;
                 if has_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
                     return Err(io::Error::last_os_error());
                 }
