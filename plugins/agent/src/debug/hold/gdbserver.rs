@@ -162,7 +162,7 @@ impl Serving {
             receive(&mut self.server, &mut self.from_server)?;
             while let Some(piece) = self.from_server.pop() {
                 let bytes = match piece {
-                    Piece::Packet(content) => packet(&self.talk.to_client(content)),
+                    Piece::Packet(content) => packet(&self.talk.for_client(content)),
                     Piece::Interrupt => continue,
                     Piece::Other(bytes) => bytes,
                 };
@@ -178,7 +178,7 @@ impl Serving {
                         self.client.write_all(&packet(b"OK"))?;
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    Piece::Packet(content) => packet(&self.talk.to_server(content)),
+                    Piece::Packet(content) => packet(&self.talk.for_server(content)),
                     // gdbserver would interrupt the whole group of the process by a
                     // signal that ends those that it does not trace.
                     Piece::Interrupt => {
@@ -254,7 +254,7 @@ impl Serving {
         loop {
             while let Some(piece) = self.from_server.pop() {
                 if let Piece::Packet(content) = piece {
-                    return Ok(self.talk.to_client(content));
+                    return Ok(self.talk.for_client(content));
                 }
             }
             let left = patience.saturating_sub(started.elapsed());

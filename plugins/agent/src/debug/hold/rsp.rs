@@ -81,7 +81,7 @@ impl Talk {
     }
 
     /// What gdbserver gets for what the debugger says.
-    pub(super) fn to_server(&mut self, content: Vec<u8>) -> Vec<u8> {
+    pub(super) fn for_server(&mut self, content: Vec<u8>) -> Vec<u8> {
         let starts = |prefix: &[u8]| content.starts_with(prefix);
         if starts(b"qSupported") {
             self.names_processes = contains(&content, b"multiprocess+");
@@ -111,7 +111,7 @@ impl Talk {
     }
 
     /// What the debugger gets for what gdbserver says.
-    pub(super) fn to_client(&mut self, content: Vec<u8>) -> Vec<u8> {
+    pub(super) fn for_client(&mut self, content: Vec<u8>) -> Vec<u8> {
         let first = content.first();
         self.is_running &= !matches!(first, Some(b'T' | b'S' | b'W' | b'X' | b'N'));
         if first == Some(&b'T') { without_registers(&content) } else { content }
@@ -148,11 +148,11 @@ mod tests {
     use super::*;
 
     fn sent(talk: &mut Talk, content: &str) -> String {
-        String::from_utf8(talk.to_server(content.as_bytes().to_vec())).unwrap()
+        String::from_utf8(talk.for_server(content.as_bytes().to_vec())).unwrap()
     }
 
     fn said(talk: &mut Talk, content: &str) -> String {
-        String::from_utf8(talk.to_client(content.as_bytes().to_vec())).unwrap()
+        String::from_utf8(talk.for_client(content.as_bytes().to_vec())).unwrap()
     }
 
     #[test]
@@ -220,8 +220,8 @@ mod tests {
             framing.push(&bytes);
             while let Some(piece) = framing.pop() {
                 if let Piece::Packet(content) = piece {
-                    talk.to_server(content.clone());
-                    talk.to_client(content);
+                    talk.for_server(content.clone());
+                    talk.for_client(content);
                 }
             }
         }
