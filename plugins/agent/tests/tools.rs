@@ -343,12 +343,12 @@ import (
 	"time"
 )
 
-func worker(number int, done chan int) { done <- number + <-done }
+func worker(number int, done chan int) { done <- 0; done <- number }
 
 func main() {
 	word, done := "a word on the stack of main", make(chan int)
 	go worker(7, done)
-	fmt.Println("ready")
+	fmt.Println("ready", <-done)
 	for {
 		time.Sleep(time.Hour)
 		fmt.Println(word)

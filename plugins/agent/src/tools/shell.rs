@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::setsid;
 
 use super::output::Output;
@@ -99,6 +99,10 @@ impl Running {
                 setsid()?;
                 // The agent leaves signals of terminals to its client; this one has its own.
                 none.thread_set_mask()?;
+                // What started the agent may have ignored them.
+                for key in [Signal::SIGINT, Signal::SIGQUIT] {
+                    signal(key, SigHandler::SigDfl)?;
+                }
                 if has_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
                     return Err(io::Error::last_os_error());
                 }
@@ -253,7 +257,7 @@ impl Running {
     fn end(&mut self) {
         let group = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         // Not reaped, so its number is still its own.
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGHUP);
+        let _ = nix::sys::signal::killpg(group, Signal::SIGHUP);
         let ended = Instant::now();
         while ended.elapsed() < LAST_WORDS {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -261,7 +265,7 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
