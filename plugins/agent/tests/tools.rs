@@ -343,6 +343,7 @@ import (
 	"time"
 )
 
+//go:noinline
 func worker(number int, done chan int) { done <- 0; done <- number }
 
 func main() {
@@ -391,5 +392,5 @@ fn a_core_file_is_read_by_delve() {
     let output = delve.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("main.worker") && said.contains("main.main") && said.contains("time.Sleep"), "{said}");
-    assert!(said.contains("main.go:15"), "{said}");
+    assert!(said.contains("main.go:16"), "{said}");
 }
