@@ -156,7 +156,8 @@ fn workspace() {
     assert_eq!(affected(), "orders\nstock\n");
     devloop_core::files::remove_all(&app.0.folder.join(".git")).unwrap();
     let rebuilt = app.rebuild(&["--push", &place()]);
-    assert!(rebuilt.iter().all(|service| service["rolledOut"] == true), "{rebuilt:?}");
+    // One whose program comes out the same all the same stays.
+    assert_eq!(rebuilt[1]["rolledOut"], true, "{rebuilt:?}");
     app.serves("stock", "/", "stock of our market: 4 apples");
 }
 
