@@ -225,9 +225,10 @@ fn ends(cluster: Cluster, way: &'static str) {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
     kill(Pid::from_raw(tracer.unwrap()), Signal::SIGKILL).unwrap();
-    stage.runs_on(&pod);
     drop(editor);
     session.wait_for("left");
+    // Until the agent has taken the breakpoint out, nobody handles it.
+    std::thread::sleep(Duration::from_secs(1));
     stage.runs_on(&pod);
     // The next editor finds all as it was.
     let (mut editor, thread, _, request) = stage.stop(&pod, &attached);
