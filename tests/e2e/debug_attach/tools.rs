@@ -83,7 +83,9 @@ fn cut(cluster: Cluster, way: &'static str) {
             let is_over = running.child.try_wait().unwrap().is_some();
             if begun || is_over { Ok(()) } else { Err("not yet".to_owned()) }
         });
-        running.signal(signal);
+        if running.child.try_wait().unwrap().is_none() {
+            running.signal(signal);
+        }
         running.child.wait().unwrap();
         // It was quicker, or it left nothing.
         let left: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.file_name()).collect();

@@ -152,12 +152,11 @@ fn workspace() {
     assert_eq!(affected(), "");
     app.0.edit("stock/src/main.rs", "3 apples", "4 apples");
     assert_eq!(affected(), "stock\n");
-    app.0.edit("common/src/lib.rs", "the market", "our market");
+    app.0.edit("common/src/lib.rs", "\"the market\"", "\"our market\"");
     assert_eq!(affected(), "orders\nstock\n");
     devloop_core::files::remove_all(&app.0.folder.join(".git")).unwrap();
     let rebuilt = app.rebuild(&["--push", &place()]);
-    // One whose program comes out the same all the same stays.
-    assert_eq!(rebuilt[1]["rolledOut"], true, "{rebuilt:?}");
+    assert!(rebuilt.iter().all(|service| service["rolledOut"] == true), "{rebuilt:?}");
     app.serves("stock", "/", "stock of our market: 4 apples");
 }
 
