@@ -81,6 +81,22 @@ pub(crate) fn write(path: &Path, settings: &Settings) -> Result<bool> {
     Ok(true)
 }
 
+/// The adapter that connects Neovim to our port (`:help dap-adapter` of nvim-dap).
+pub(crate) fn neovim_adapter(port: u16) -> String {
+    format!(
+        "Add to Neovim's configuration (nvim-dap):\nlocal dap = require(\"dap\")\ndap.adapters.devloop = {{ type = \"server\", host = \"127.0.0.1\", port = {port} }}"
+    )
+}
+
+/// What Helix takes for a language; `aside` is said of others, `arguments` go along
+/// with the request (<https://docs.helix-editor.com/guides/debugger.html>).
+pub(crate) fn helix(settings: &Settings, language: &str, aside: &str, arguments: &str) -> String {
+    let Settings { name, port, .. } = settings;
+    format!(
+        "Add to .helix/languages.toml{aside}, then :debug-remote 127.0.0.1:{port}:\n[[language]]\nname = \"{language}\"\n\n[language.debugger]\nname = \"devloop\"\ntransport = \"tcp\"\ncommand = \"\"\nargs = []\n\n[[language.debugger.templates]]\nname = \"{name}\"\nrequest = \"attach\"\nargs = {{{arguments}}}"
+    )
+}
+
 /// The address that opens a folder in VS Code
 /// (<https://code.visualstudio.com/docs/configure/command-line#_opening-vs-code-with-urls>).
 pub(crate) fn url(folder: &Path) -> String {

@@ -9,6 +9,7 @@ pub(crate) mod lldb;
 use crate::args::EditorArg;
 use crate::cli::Cli;
 use crate::editor::Settings;
+use crate::forward;
 use crate::kit::Kit;
 use crate::place::Place;
 use crate::request::Request;
@@ -121,8 +122,8 @@ impl Tool {
         match self {
             Self::Delve(_) => delve::serve(link, reader, writer).await,
             Self::Debugpy => debugpy::serve(link, reader, writer).await,
-            Self::Inspector => inspector::serve(link, reader, writer).await,
-            Self::Jdwp => jdwp::serve(link, reader, writer).await,
+            // What they say is between them and their clients.
+            Self::Inspector | Self::Jdwp => forward::plain(link.runner, link.socket, reader, writer).await,
             Self::Lldb(lldb) => lldb.serve(link, reader, writer).await,
         }
     }

@@ -1,15 +1,12 @@
 //! The debug agent of a Java virtual machine that was started with it: nothing is
 //! brought along.
 
-use super::Link;
 use crate::args::EditorArg;
 use crate::cli::Cli;
 use crate::editor::Settings;
-use crate::forward;
 use crate::request::{Aim, Request};
 use devloop_core::{CommandError, Result};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Command;
 
 /// What the agent is told.
@@ -19,15 +16,6 @@ pub(super) fn prepare(request: &Request) -> Result<Vec<String>> {
         return Err(error.with_hint("leave out --dap-stdio; editors have an adapter of their own, and connect it to the port"));
     }
     Ok(vec!["jdwp".to_owned()])
-}
-
-/// Passes on what a client says and hears.
-pub(super) async fn serve<R, W>(link: Link<'_>, reader: R, writer: W) -> std::io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    forward::plain(link.runner, link.socket, reader, writer).await
 }
 
 /// The command line of the Java development kit (`jdb`).

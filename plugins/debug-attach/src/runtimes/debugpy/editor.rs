@@ -3,7 +3,7 @@
 
 use super::mappings;
 use crate::args::EditorArg;
-use crate::editor::Settings;
+use crate::editor::{Settings, helix, neovim_adapter};
 use serde_json::{Value, json};
 
 /// What VS Code's extension for Python takes
@@ -29,14 +29,12 @@ pub(crate) fn text(editor: EditorArg, settings: &Settings) -> String {
         EditorArg::Zed => format!(
             "Add to .zed/debug.json:\n[\n  {{\n    \"label\": \"{name}\",\n    \"adapter\": \"Debugpy\",\n    \"request\": \"attach\",\n    \"connect\": {{ \"host\": \"127.0.0.1\", \"port\": {port} }}\n  }}\n]"
         ),
-        // :help dap-adapter, :help dap-configuration of nvim-dap
+        // :help dap-configuration of nvim-dap
         EditorArg::Neovim => format!(
-            "Add to Neovim's configuration (nvim-dap):\nlocal dap = require(\"dap\")\ndap.adapters.devloop = {{ type = \"server\", host = \"127.0.0.1\", port = {port} }}\ndap.configurations.python = dap.configurations.python or {{}}\ntable.insert(dap.configurations.python, {{ type = \"devloop\", name = \"{name}\", request = \"attach\" }})"
+            "{}\ndap.configurations.python = dap.configurations.python or {{}}\ntable.insert(dap.configurations.python, {{ type = \"devloop\", name = \"{name}\", request = \"attach\" }})",
+            neovim_adapter(*port)
         ),
-        // https://docs.helix-editor.com/guides/debugger.html
-        EditorArg::Helix => format!(
-            "Add to .helix/languages.toml, then :debug-remote 127.0.0.1:{port}:\n[[language]]\nname = \"python\"\n\n[language.debugger]\nname = \"devloop\"\ntransport = \"tcp\"\ncommand = \"\"\nargs = []\n\n[[language.debugger.templates]]\nname = \"{name}\"\nrequest = \"attach\"\nargs = {{}}"
-        ),
+        EditorArg::Helix => helix(settings, "python", "", ""),
         EditorArg::Jetbrains => format!(
             "PyCharm's own debugger is another one; versions with a run configuration for debug adapters attach to 127.0.0.1:{port} by it"
         ),

@@ -3,7 +3,7 @@
 
 use super::protocol::substitutions;
 use crate::args::EditorArg;
-use crate::editor::Settings;
+use crate::editor::{Settings, helix, neovim_adapter};
 use serde_json::{Value, json};
 
 /// What VS Code's Go extension takes
@@ -31,14 +31,12 @@ pub(crate) fn text(editor: EditorArg, settings: &Settings) -> String {
         EditorArg::Zed => format!(
             "Add to .zed/debug.json:\n[\n  {{\n    \"label\": \"{name}\",\n    \"adapter\": \"Delve\",\n    \"request\": \"attach\",\n    \"mode\": \"remote\",\n    \"tcp_connection\": {{ \"host\": \"127.0.0.1\", \"port\": {port} }}\n  }}\n]"
         ),
-        // :help dap-adapter, :help dap-configuration of nvim-dap
+        // :help dap-configuration of nvim-dap
         EditorArg::Neovim => format!(
-            "Add to Neovim's configuration (nvim-dap):\nlocal dap = require(\"dap\")\ndap.adapters.devloop = {{ type = \"server\", host = \"127.0.0.1\", port = {port} }}\ndap.configurations.go = dap.configurations.go or {{}}\ntable.insert(dap.configurations.go, {{ type = \"devloop\", name = \"{name}\", request = \"attach\", mode = \"remote\" }})"
+            "{}\ndap.configurations.go = dap.configurations.go or {{}}\ntable.insert(dap.configurations.go, {{ type = \"devloop\", name = \"{name}\", request = \"attach\", mode = \"remote\" }})",
+            neovim_adapter(*port)
         ),
-        // https://docs.helix-editor.com/guides/debugger.html
-        EditorArg::Helix => format!(
-            "Add to .helix/languages.toml, then :debug-remote 127.0.0.1:{port}:\n[[language]]\nname = \"go\"\n\n[language.debugger]\nname = \"devloop\"\ntransport = \"tcp\"\ncommand = \"\"\nargs = []\n\n[[language.debugger.templates]]\nname = \"{name}\"\nrequest = \"attach\"\nargs = {{ mode = \"remote\" }}"
-        ),
+        EditorArg::Helix => helix(settings, "go", "", " mode = \"remote\" "),
         // https://www.jetbrains.com/help/go/attach-to-running-go-processes-with-debugger.html
         EditorArg::Jetbrains => format!(
             "In Run | Edit Configurations add \"Go Remote\":\n  name: {name}\n  host: 127.0.0.1\n  port: {port}\n  on disconnect: leave it running"

@@ -2,7 +2,7 @@
 //! to the process, so the settings don't have to.
 
 use crate::args::EditorArg;
-use crate::editor::Settings;
+use crate::editor::{Settings, helix, neovim_adapter};
 use serde_json::{Value, json};
 
 /// What VS Code's extension LLDB DAP takes
@@ -25,14 +25,12 @@ pub(crate) fn text(editor: EditorArg, settings: &Settings) -> String {
         EditorArg::Zed => format!(
             "Zed starts the adapter itself. End this command, and add to .zed/settings.json:\n{{\n  \"dap\": {{\n    \"CodeLLDB\": {{ \"binary\": \"kubectl-debug_attach\", \"args\": [\"{target}\", \"--dap-stdio\"] }}\n  }}\n}}\nand to .zed/debug.json:\n[\n  {{\n    \"label\": \"{name}\",\n    \"adapter\": \"CodeLLDB\",\n    \"request\": \"attach\"\n  }}\n]"
         ),
-        // :help dap-adapter, :help dap-configuration of nvim-dap
+        // :help dap-configuration of nvim-dap
         EditorArg::Neovim => format!(
-            "Add to Neovim's configuration (nvim-dap):\nlocal dap = require(\"dap\")\ndap.adapters.devloop = {{ type = \"server\", host = \"127.0.0.1\", port = {port} }}\nfor _, language in ipairs({{ \"rust\", \"c\", \"cpp\" }}) do\n  dap.configurations[language] = dap.configurations[language] or {{}}\n  table.insert(dap.configurations[language], {{ type = \"devloop\", name = \"{name}\", request = \"attach\" }})\nend"
+            "{}\nfor _, language in ipairs({{ \"rust\", \"c\", \"cpp\" }}) do\n  dap.configurations[language] = dap.configurations[language] or {{}}\n  table.insert(dap.configurations[language], {{ type = \"devloop\", name = \"{name}\", request = \"attach\" }})\nend",
+            neovim_adapter(*port)
         ),
-        // https://docs.helix-editor.com/guides/debugger.html
-        EditorArg::Helix => format!(
-            "Add to .helix/languages.toml (or for \"c\", \"cpp\"), then :debug-remote 127.0.0.1:{port}:\n[[language]]\nname = \"rust\"\n\n[language.debugger]\nname = \"devloop\"\ntransport = \"tcp\"\ncommand = \"\"\nargs = []\n\n[[language.debugger.templates]]\nname = \"{name}\"\nrequest = \"attach\"\nargs = {{}}"
-        ),
+        EditorArg::Helix => helix(settings, "rust", " (or for \"c\", \"cpp\")", ""),
         // https://www.jetbrains.com/help/clion/dap-support.html
         EditorArg::Jetbrains => format!(
             "CLion starts the adapter itself. End this command, and add in Settings | Build, Execution, Deployment | Debugger | DAP Debuggers:\n  name: {name}\n  program: kubectl-debug_attach\n  arguments: {target} --dap-stdio\n  connection: stdin and stdout; then attach to any process with it"
