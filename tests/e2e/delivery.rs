@@ -106,8 +106,10 @@ fn collected() {
         .unwrap_or_default()
         .into_iter()
         .filter(|name| !name.contains("devloop.local/") && !name.starts_with("sha256:"))
-        // Of the pushes of the other tests, which nothing may use any more.
-        .filter(|name| !["localhost:5001/team/", "localhost:5001/other/"].iter().any(|place| name.starts_with(place)))
+        // Deliveries of the other tests by way of the registry, which nothing may use any more.
+        .filter(|name| {
+            !["localhost:5001/team/", "localhost:5001/other/", "localhost:5001/examples/"].iter().any(|place| name.starts_with(place))
+        })
         .collect();
     // One that is replaced, and whose ReplicaSet goes.
     shop().greet(&format!("to be removed on {}", current().name()));
