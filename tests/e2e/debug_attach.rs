@@ -3,8 +3,8 @@
 //! have files of their own.
 
 mod interpreted;
+mod live;
 mod native;
-
 mod tools;
 
 use crate::clusters::Cluster;
@@ -44,8 +44,13 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
         add("a_breakpoint_by_its_local_path_is_hit_and_left", breakpoint);
         add("whatever_ends_it_the_app_runs_on", ends);
         add("it_is_an_editors_adapter_on_stdin", stdio);
+        add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
+        add("what_takes_the_place_of_the_process_is_attached_to", live::replaced);
         add("what_blocks_is_named", faults);
         tools::add(&mut add);
+        if way == "node" {
+            add("probes_that_would_end_it_are_paused", live::probes);
+        }
         if way == "api" {
             add("a_restricted_namespace_is_respected", restricted);
         }
@@ -209,7 +214,7 @@ fn ends(cluster: Cluster, way: &'static str) {
     assert_eq!(status.code(), Some(1), "{}", session.describe());
     stage.runs_on(&pod);
     // The pod goes away under the debugger's hands, stopped as it is.
-    let (mut session, attached) = stage.attach(&[]);
+    let (mut session, attached) = stage.attach(&["--once"]);
     let (_editor, _, _, _request) = stop(&stage, &pod, port(&attached));
     stage.example.kubectl(&["delete", "pod", &pod.name, "--timeout=60s"]).run().ok();
     let status = eventually("the session ends", Duration::from_secs(60), || {

@@ -227,6 +227,9 @@ pub enum HoldEnd {
     Detached,
     /// The process ended.
     Exited,
+    /// The process runs another program, by execve(2) or a swap that the debugger made
+    /// way for.
+    Replaced,
     /// The debugger ended by itself; the process runs on.
     DebuggerDied(String),
 }

@@ -28,6 +28,9 @@ pub(crate) struct Stat {
     pub(crate) state: u8,
     pub(crate) parent: u32,
     pub(crate) start_time: u64,
+    /// Where its stack begins: another program of the same process has it elsewhere. 0
+    /// where that may not be known (proc_pid_stat(5)).
+    pub(crate) stack: u64,
 }
 
 /// The parts of `/proc/<pid>/status` that matter here.
@@ -242,7 +245,8 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     // Field 22; the two taken were 3 and 4.
     let start_time = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, start_time })
+    let stack = fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or(0);
+    Some(Stat { state, parent, start_time, stack })
 }
 
 pub(crate) fn parse_status(text: &str) -> Option<Status> {
@@ -338,8 +342,8 @@ mod tests {
 
     #[test]
     fn stat_with_spaces_and_parentheses_in_the_name() {
-        let text = b"42 (a) R 1 (b c)) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2 3\n";
-        assert_eq!(parse_stat(text), Some(Stat { state: b'S', parent: 7, start_time: 98765 }));
+        let text = b"42 (a) R 1 (b c)) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2 3 4 5 140733\n";
+        assert_eq!(parse_stat(text), Some(Stat { state: b'S', parent: 7, start_time: 98765, stack: 140_733 }));
     }
 
     #[test]

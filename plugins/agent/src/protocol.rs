@@ -62,7 +62,7 @@ pub use packed::{pack, unpack};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol, compared in the first exchange.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -438,4 +438,6 @@ pub enum ErrorKind {
     Protocol,
     /// Any other failure of the operating system.
     Io,
+    /// The process stands still for its debugger, as at a breakpoint.
+    Halted,
 }

@@ -7,6 +7,7 @@
 //! process are ended just before its own program is: see `children`.
 
 mod children;
+mod debugger;
 mod replace;
 
 use std::fs::File;
@@ -74,6 +75,7 @@ impl Swap {
     ) -> Result<Self, Failure> {
         let started = Instant::now();
         proc.check(process)?;
+        debugger::require_running(proc, process)?;
         let Container { root, owner, recorder } = container;
         let machine = native_machine(proc, process)?;
         let attributes = Attributes { owner, mode: ModeRule::Executable, modified: None };

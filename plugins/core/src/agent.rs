@@ -118,6 +118,11 @@ impl AgentError {
         matches!(self, Self::Refused { kind: ErrorKind::Vanished | ErrorKind::NotFound, .. })
     }
 
+    /// Whether the process stands still for its debugger, and may run on soon.
+    pub fn is_halted(&self) -> bool {
+        matches!(self, Self::Refused { kind: ErrorKind::Halted, .. })
+    }
+
     /// Whether it is about the agent's program itself: then no node or pod will
     /// have one.
     pub fn is_everywhere(&self) -> bool {
@@ -154,6 +159,7 @@ impl AgentError {
             Self::Refused { kind: ErrorKind::ReadOnly, .. } => {
                 Some("mount a writable volume there, or set `readOnlyRootFilesystem: false` for development")
             }
+            Self::Refused { kind: ErrorKind::Halted, .. } => Some("let it run on in the debugger"),
             Self::Refused { kind: ErrorKind::InUse, .. } => Some("end the other session, or wait until it has undone its changes"),
             Self::Refused { kind: ErrorKind::Seccomp, .. } => {
                 Some("let the container start under a supervisor, or relax its seccomp profile for development")

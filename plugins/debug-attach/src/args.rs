@@ -88,6 +88,12 @@ pub struct UseArgs {
     /// Start the pods again where the process takes no debugger as it is (Java); undone at the end
     #[arg(long)]
     pub restart: bool,
+    /// Start the pods again without the probes that would end a process that stands still; undone at the end
+    #[arg(long)]
+    pub pause_probes: bool,
+    /// End with the process, instead of attaching to the one that takes its place
+    #[arg(long)]
+    pub once: bool,
     /// Whose settings to write (vscode: .vscode/launch.json) or to show (all others)
     #[arg(long, value_enum, default_value_t, value_name = "EDITOR")]
     pub editor: EditorArg,
@@ -156,7 +162,11 @@ on the node and nothing in the pod changes. Elsewhere it runs in an ephemeral
 container, which Kubernetes can't remove from a pod: it is used again by the next
 run, and goes with the pod.
 
-When an editor goes away, its breakpoints are removed and the process runs on. With
+When an editor goes away, its breakpoints are removed and the process runs on. When
+`kubectl hot-reload` puts new code into the process, or the container or the pod is
+replaced, the debugger is attached to what takes its place, on the same port, and
+editors are told to start over with their breakpoints (DAP: `terminated` with
+`restart`). While the process stands at a breakpoint, hot-reload waits. With
 -o json what happens is told as events, one JSON object a line; --list is one
 document. What was done is kept in devloop's state folder, debug-attach/journal.jsonl.";
 

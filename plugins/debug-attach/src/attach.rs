@@ -2,17 +2,19 @@
 
 use crate::choose::{self, Chosen, Way};
 use crate::editor::{self, Settings, Work};
+use crate::follow;
 use crate::hold::{Hold, NotHeld, Order};
 use crate::journal;
+use crate::leases;
 use crate::place::{self, Place};
-use crate::ports;
+use crate::ports::{self, Opened};
 use crate::process::{self, Listed};
 use crate::report::{Event, Phases, Reporter, milliseconds};
 use crate::request::{Aim, Request};
 use crate::restart::{self, Restart};
 use crate::runtime::Debugger;
 use crate::runtimes::{self, Tool};
-use crate::session::Session;
+use crate::session::{Ending, Session};
 use crate::sources::Sources;
 use devloop_core::agent::debug::{Candidate, Inspected, Powers};
 use devloop_core::cluster::{self, Cluster};
@@ -29,6 +31,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the process is.
+#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) cluster: Cluster,
     pub(crate) pod: Pod,
@@ -38,20 +41,43 @@ pub(crate) struct Found {
 }
 
 pub(crate) async fn run(context: &Context, request: Request) -> Result<ExitStatus> {
-    let mut restart = None;
-    let done = match context.shutdown.guard(begin(context, &request, &mut restart)).await {
-        Ok(Some(session)) => session.run(context).await,
-        Ok(None) => Ok(ExitStatus::Success),
-        Err(error) => Err(error),
-    };
-    match restart {
+    let mut kept = Kept::default();
+    let done = all(context, &request, &mut kept).await;
+    match kept.restart {
         Some(restart) => restart.undo(context).await.and(done),
         None => done,
     }
 }
 
+/// What stays when one process takes the place of another.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) restart: Option<Restart>,
+    /// None while a session has it.
+    pub(crate) opened: Option<Opened>,
+    /// Whether there was a process before.
+    pub(crate) is_again: bool,
+}
+
+async fn all(context: &Context, request: &Request, kept: &mut Kept) -> Result<ExitStatus> {
+    let Some(mut session) = context.shutdown.guard(begin(context, request, kept)).await? else { return Ok(ExitStatus::Success) };
+    loop {
+        let gone = match session.run(context).await? {
+            Ending::Over(status) => return Ok(status),
+            Ending::Gone(gone) => gone,
+        };
+        kept.is_again = true;
+        session = match follow::next(context, request, *gone, kept).await {
+            Ok(session) => session,
+            // Nothing is attached.
+            Err(error) if error.status() == ExitStatus::Interrupted => return Ok(ExitStatus::Success),
+            Err(error) => return Err(error),
+        };
+    }
+}
+
 /// Answers a session, unless all was said already.
-async fn begin(context: &Context, request: &Request, restart: &mut Option<Restart>) -> Result<Option<Session>> {
+pub(crate) async fn begin(context: &Context, request: &Request, kept: &mut Kept) -> Result<Option<Session>> {
     let mut phases = Phases::start();
     let mut found = find(request).await?;
     phases.end("find");
@@ -60,7 +86,8 @@ async fn begin(context: &Context, request: &Request, restart: &mut Option<Restar
         output::line(&preview(request, &found).join("\n"))?;
         return Ok(None);
     }
-    if restart::recover(context, &found.cluster).await? {
+    // Later, what is on record is this run's own.
+    if !kept.is_again && restart::recover(context, &found.cluster).await? {
         found = find(request).await?;
     }
     let mut place = Arc::new(reach(context, request, &found).await?);
@@ -73,8 +100,9 @@ async fn begin(context: &Context, request: &Request, restart: &mut Option<Restar
         return Ok(None);
     }
     let mut candidate = process::choose(&candidates, request.pid)?;
-    if request.restart && process::needs_restart(candidate) {
-        Restart::start(context, request, &found.cluster, &found.chosen, candidate, restart).await?;
+    let changes = restart::changes(request, &found.chosen, candidate);
+    if kept.restart.is_none() && !changes.is_empty() {
+        Restart::start(context, request, &found.cluster, &changes, &mut kept.restart).await?;
         found = find(request).await?;
         place = Arc::new(reach(context, request, &found).await?);
         (candidates, powers) = inspect(&place, &found.chosen).await?;
@@ -82,7 +110,7 @@ async fn begin(context: &Context, request: &Request, restart: &mut Option<Restar
         phases.end("restart");
     }
     let debugger = process::check(candidate, powers, request.symbols.is_some())?;
-    attach(context, request, &found, place, candidate, powers, debugger, phases).await.map(Some)
+    attach(context, request, kept, found, place, candidate, powers, debugger, phases).await.map(Some)
 }
 
 pub(crate) async fn find(request: &Request) -> Result<Found> {
@@ -112,9 +140,7 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
             chosen.pod
         )),
     }
-    if request.restart {
-        lines.push(restart::preview(request));
-    }
+    lines.extend(restart::preview(request));
     lines.push("would stop the process for the moment of attaching, and leave it running in the end".to_owned());
     if request.aim != Aim::Stdio {
         lines.push("would open a port on 127.0.0.1".to_owned());
@@ -163,7 +189,8 @@ pub(crate) async fn inspect(place: &Place, chosen: &Chosen) -> Result<(Vec<Candi
 async fn attach(
     context: &Context,
     request: &Request,
-    found: &Found,
+    kept: &mut Kept,
+    found: Found,
     place: Arc<Place>,
     candidate: &Candidate,
     powers: Powers,
@@ -171,26 +198,30 @@ async fn attach(
     mut phases: Phases,
 ) -> Result<Session> {
     let chosen = &found.chosen;
-    let opened = match request.aim {
-        Aim::Stdio => None,
-        _ => Some(ports::open(&key(request, found), request.port).await?),
-    };
-    if let Some(taken) = opened.as_ref().and_then(|opened| opened.instead_of) {
-        context.ui.warn(format!("port {taken} of this target is taken; this time it is another"));
+    if request.aim != Aim::Stdio && kept.opened.is_none() {
+        let opened = ports::open(&key(request, &found), request.port).await?;
+        if let Some(taken) = opened.instead_of {
+            context.ui.warn(format!("port {taken} of this target is taken; this time it is another"));
+        }
+        kept.opened = Some(opened);
     }
     let (tool, words) = Tool::prepare(context, request, &place, candidate, debugger).await?;
     phases.end("deliver");
     let socket = place.socket(candidate.process.pid);
     let order = Order { socket, process: candidate.process, debugger: words };
     let step = context.ui.step(format!("attaching to process {} of {}", candidate.container_pid, chosen.pod));
-    let (held, sources) = tokio::join!(Hold::start(&place.runner, &order), tool.sources(request, &place, candidate));
+    let (held, sources, leases) = tokio::join!(
+        Hold::start(&place.runner, &order),
+        tool.sources(request, &place, candidate),
+        leases::warnings(&found.cluster, &chosen.pod),
+    );
     step.clear();
     let hold = held.map_err(|failure| match failure {
         NotHeld::Refused(reason, message) => process::explain(debugger, reason, message, candidate, powers),
         NotHeld::Agent(error) => CommandError::from(error),
     })?;
     phases.end("attach");
-    let port = opened.as_ref().map_or(0, |opened| opened.port);
+    let port = kept.opened.as_ref().map(|opened| opened.port);
     let reporter = Reporter { ui: context.ui.clone(), as_json: request.output == Format::Json };
     reporter.tell(&Event::Attached {
         pod: chosen.pod.clone(),
@@ -199,7 +230,7 @@ async fn attach(
         runtime: process::describe(&candidate.runtime),
         via: place.way.name(),
         protocols: debugger.protocols(),
-        port: opened.as_ref().map(|opened| opened.port),
+        port,
         stopped_ms: (!debugger.waits_for_clients()).then(|| milliseconds(hold.stopped)),
         ephemeral: place.container.as_ref().map(|container| container.name.clone()),
         substitute_path: sources.rules.clone(),
@@ -207,26 +238,28 @@ async fn attach(
         sources_all: sources.all,
         phases_ms: phases.all.clone(),
     })?;
+    leases.iter().for_each(|warning| context.ui.warn(warning));
     let settings = Settings {
         name: format!("{} (devloop)", request.target),
         target: request.target.to_string(),
         debugger,
-        port,
+        port: port.unwrap_or(0),
         rules: sources.rules.clone(),
     };
-    if let Err(error) = after(context, request, found, &place, candidate, &sources, &settings) {
+    if let Err(error) = after(context, request, kept.is_again, &found, &place, candidate, &sources, &settings) {
         // The debugger is attached; an editor's file is no reason to let go of it.
         context.ui.error(&error);
     }
     Ok(Session {
+        found,
         reporter,
         place,
         order,
         hold,
         rules: sources.rules.into(),
-        listener: opened.map(|opened| opened.listener),
-        port,
+        opened: kept.opened.take(),
         aim: request.aim,
+        once: request.once,
         tool: Arc::new(tool),
     })
 }
@@ -238,9 +271,11 @@ fn key(request: &Request, found: &Found) -> String {
 }
 
 /// What is said, written and opened once the debugger is attached.
+#[expect(clippy::too_many_arguments, reason = "each is what an earlier step found")]
 fn after(
     context: &Context,
     request: &Request,
+    is_again: bool,
     found: &Found,
     place: &Place,
     candidate: &Candidate,
@@ -260,7 +295,8 @@ fn after(
     }
     let (mut changed, base): (Vec<PathBuf>, _) = (Vec::new(), sources.module.as_deref().unwrap_or(&request.folder));
     let (folder, has_settings) = editor::folder(base);
-    if request.aim == Aim::Port {
+    // Editors know already.
+    if request.aim == Aim::Port && !is_again {
         match editor::plan(request.editor, &folder, has_settings, settings) {
             Work::Write(path) => {
                 if editor::write(&path, settings)? {

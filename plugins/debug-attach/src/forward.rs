@@ -1,7 +1,9 @@
 //! One client of the debugger, passed on to it.
 
 use crate::dap::{Framing, framed};
-use devloop_core::agent::{Command, Runner};
+use crate::farewell::{self, Leaving};
+use crate::runtimes::Link;
+use devloop_core::agent::Command;
 use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy};
 
@@ -12,10 +14,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 /// # Errors
 /// When the debugger can't be reached, or the client says what no client says.
 pub(crate) async fn serve<R, W>(
-    runner: &Runner,
-    socket: &str,
+    link: &Link<'_>,
     reader: R,
-    mut writer: W,
+    writer: W,
     message: impl Fn(Vec<u8>) -> Vec<u8>,
     line: impl Fn(&str) -> String,
 ) -> io::Result<()>
@@ -23,29 +24,25 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Command { stdin: to, stdout: mut from, guard: _guard, .. } = runner.start(&["connect", socket]).await.map_err(io::Error::other)?;
-    let up = pass(BufReader::new(reader), to, message, line);
-    let down = async {
-        copy(&mut from, &mut writer).await?;
-        writer.shutdown().await
-    };
-    tokio::select! {
-        result = up => result,
-        result = down => result,
-    }
+    let Command { stdin: to, stdout: from, guard: _guard, .. } =
+        link.runner.start(&["connect", link.socket]).await.map_err(io::Error::other)?;
+    let leaving = Leaving::default();
+    let up = pass(BufReader::new(reader), to, message, line, &leaving);
+    let down = farewell::down(from, writer, link.farewell.clone(), &leaving);
+    farewell::both(up, down).await
 }
 
 /// The same, with all passed on as it is.
 ///
 /// # Errors
 /// When the debugger can't be reached.
-pub(crate) async fn plain<R, W>(runner: &Runner, socket: &str, mut reader: R, mut writer: W) -> io::Result<()>
+pub(crate) async fn plain<R, W>(link: &Link<'_>, mut reader: R, mut writer: W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let Command { stdin: mut to, stdout: mut from, guard: _guard, .. } =
-        runner.start(&["connect", socket]).await.map_err(io::Error::other)?;
+        link.runner.start(&["connect", link.socket]).await.map_err(io::Error::other)?;
     let up = async { copy(&mut reader, &mut to).await.map(drop) };
     let down = async {
         copy(&mut from, &mut writer).await?;
@@ -63,6 +60,7 @@ async fn pass(
     mut to: impl AsyncWrite + Unpin,
     message: impl Fn(Vec<u8>) -> Vec<u8>,
     line: impl Fn(&str) -> String,
+    leaving: &Leaving,
 ) -> io::Result<()> {
     if reader.fill_buf().await?.first() == Some(&b'{') {
         let mut text = String::new();
@@ -77,6 +75,7 @@ async fn pass(
     let mut piece = vec![0; 16 * 1024];
     loop {
         while let Some(content) = framing.pop().map_err(io::Error::other)? {
+            leaving.note(&content);
             to.write_all(&framed(&message(content))).await?;
             to.flush().await?;
         }

@@ -6,9 +6,11 @@
 //! the way) -> `runtime` (pure: which debugger) -> `runtimes` (a file for each
 //! debugger) with `kit` and `symbols` (what is brought there) -> `hold` (attached,
 //! and what became of it) -> `session` (the loop) with `forward` and `dap` (clients
-//! come, speak and go) and `cli`. `sources` finds out which folder here is which of
+//! come, speak and go), `farewell` (and are told to come back) and `cli`; `follow` attaches to what takes the
+//! process's place. `sources` finds out which folder here is which of
 //! the program, `editor` writes or shows settings, `ports` gives a target its port,
-//! `report` says what happens and `journal` keeps it. `tools` looks at a process without a
+//! `leases` warns of what a stopped app
+//! loses, `report` says what happens and `journal` keeps it. `tools` looks at a process without a
 //! debugger.
 //!
 //! Architecture invariant: nothing here can end the process that is debugged, and
@@ -20,10 +22,13 @@ mod choose;
 mod cli;
 mod dap;
 mod editor;
+mod farewell;
+mod follow;
 mod forward;
 mod hold;
 mod journal;
 mod kit;
+mod leases;
 mod place;
 mod ports;
 mod process;

@@ -46,6 +46,11 @@ pub(crate) enum Event {
     },
     /// The connection to the debugger broke.
     Lost { reason: String },
+    /// The process is not what it was; what takes its place is attached to.
+    Gone {
+        /// Whether it runs another program, and has not ended.
+        replaced: bool,
+    },
     /// It is attached again.
     Reattached,
     /// The debugger is gone; the process runs on.
@@ -74,6 +79,8 @@ impl Event {
             Self::Left { breakpoints: 0 } => "the editor left; the process runs on".to_owned(),
             Self::Left { breakpoints } => format!("the editor left; breakpoints removed: {breakpoints}; the process runs on"),
             Self::Lost { reason } => format!("lost the connection to the debugger ({reason}); attaching again"),
+            Self::Gone { replaced: true } => "the process runs a new program; attaching to that".to_owned(),
+            Self::Gone { replaced: false } => "the process has ended; attaching to what takes its place".to_owned(),
             Self::Reattached => "attached again; editors have to connect anew".to_owned(),
             Self::Detached { repaired: 0 } => "detached; the process runs on".to_owned(),
             Self::Detached { repaired } => format!("detached; breakpoints taken out of the process: {repaired}; it runs on"),
@@ -157,6 +164,8 @@ mod tests {
             Event::Lost { reason: "the connection ended".to_owned() },
             Event::Reattached,
             Event::Detached { repaired: 0 },
+            Event::Gone { replaced: true },
+            Event::Gone { replaced: false },
             Event::Detached { repaired: 3 },
         ];
         let lines: Vec<String> =

@@ -21,6 +21,10 @@ pub(crate) struct Request {
     pub(crate) dry_run: bool,
     /// Whether pods may be started again for the debugger.
     pub(crate) restart: bool,
+    /// Whether they are started again without probes that would end a stopped process.
+    pub(crate) pause_probes: bool,
+    /// Whether it ends with the process.
+    pub(crate) once: bool,
     pub(crate) output: Format,
     pub(crate) port: Option<u16>,
     pub(crate) editor: EditorArg,
@@ -90,6 +94,9 @@ impl Request {
             look: Look::new(args.look_args)?,
             dry_run: args.dry_run,
             restart: args.use_args.restart,
+            pause_probes: args.use_args.pause_probes,
+            // The debugger's own command line ends with its connection.
+            once: args.use_args.once || aim == Aim::Cli,
             output: args.output.output,
             port: args.use_args.port.filter(|port| *port != 0),
             editor: args.use_args.editor,

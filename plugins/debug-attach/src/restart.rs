@@ -1,7 +1,8 @@
-//! Pods that are started again so that they take a debugger, for as long as the
-//! command runs: their workload gets an option, which is on record before.
+//! Pods that are started again so that they take a debugger, or outlive a breakpoint, for
+//! as long as the command runs: their workload is changed, which is on record before.
 
 use crate::choose::Chosen;
+use crate::process;
 use crate::request::Request;
 use devloop_core::agent::debug::{Candidate, Runtime};
 use devloop_core::changes::{self, Entry, Meta, Session};
@@ -36,11 +37,9 @@ impl Restart {
         context: &Context,
         request: &Request,
         cluster: &Cluster,
-        chosen: &Chosen,
-        candidate: &Candidate,
+        changes: &[Change],
         kept: &mut Option<Self>,
     ) -> Result<()> {
-        let Runtime::Jvm(machine) = &candidate.runtime else { return Ok(()) };
         let target = &request.target;
         let meta = Meta {
             context: cluster.context.clone(),
@@ -48,17 +47,11 @@ impl Restart {
             pid: std::process::id(),
             started: k8s_openapi::jiff::Timestamp::now().to_string(),
         };
-        let change = Change::AddOptions {
-            container: chosen.container.clone(),
-            variable: VARIABLE.to_owned(),
-            seen: machine.tool_options.clone(),
-            options: OPTIONS.to_owned(),
-        };
         let step = context.ui.step(format!("starting the pods of {target} again, for the debugger"));
         let journal = Session::begin(&Directories::from_env()?, &meta)?;
         let own = kept.insert(Self { cluster: cluster.clone(), journal });
         let note = |record: &Record| own.journal.note(&Entry::Workload(record.clone()));
-        workload::apply(&cluster.client, &cluster.namespace, target, &[change], note).await?;
+        workload::apply(&cluster.client, &cluster.namespace, target, changes, note).await?;
         deploy::wait_ready(cluster, target, PATIENCE, &context.shutdown).await?;
         step.done(format!("started the pods of {target} again, for the debugger"));
         Ok(())
@@ -77,8 +70,38 @@ impl Restart {
     }
 }
 
+/// What is to be changed in the workload of a process. Pure.
+pub(crate) fn changes(request: &Request, chosen: &Chosen, candidate: &Candidate) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let container = chosen.container.clone();
+    if request.pause_probes {
+        changes.push(Change::PauseProbes { container: container.clone() });
+    }
+    if let Runtime::Jvm(machine) = &candidate.runtime
+        && request.restart
+        && process::needs_restart(candidate)
+    {
+        let (seen, options) = (machine.tool_options.clone(), OPTIONS.to_owned());
+        changes.push(Change::AddOptions { container, variable: VARIABLE.to_owned(), seen, options });
+    }
+    changes
+}
+
 /// What would be done, for `--dry-run`.
-pub(crate) fn preview(request: &Request) -> String {
+pub(crate) fn preview(request: &Request) -> Vec<String> {
+    let target = &request.target;
+    let probes = format!("would start the pods of {target} again without liveness and startup probes, and once more at the end");
+    let mut lines = Vec::new();
+    if request.pause_probes {
+        lines.push(probes);
+    }
+    if request.restart {
+        lines.push(java(request));
+    }
+    lines
+}
+
+fn java(request: &Request) -> String {
     format!(
         "would start the pods of {} again with {VARIABLE}={OPTIONS} if they don't take a debugger, and once more at the end",
         request.target

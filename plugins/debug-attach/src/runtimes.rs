@@ -9,6 +9,7 @@ pub(crate) mod lldb;
 use crate::args::EditorArg;
 use crate::cli::Cli;
 use crate::editor::Settings;
+use crate::farewell::Farewell;
 use crate::forward;
 use crate::kit::Kit;
 use crate::place::Place;
@@ -30,13 +31,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a client's words go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link<'a> {
     pub(crate) runner: &'a Runner,
     /// That of the debugger, there.
     pub(crate) socket: &'a str,
     /// Where the sources are.
     pub(crate) rules: &'a [Rule],
+    /// Told when the debugger goes.
+    pub(crate) farewell: Farewell,
 }
 
 /// A debugger that is ready to be attached: it is where the process is, and what it
@@ -123,7 +126,7 @@ impl Tool {
             Self::Delve(_) => delve::serve(link, reader, writer).await,
             Self::Debugpy => debugpy::serve(link, reader, writer).await,
             // What they say is between them and their clients.
-            Self::Inspector | Self::Jdwp => forward::plain(link.runner, link.socket, reader, writer).await,
+            Self::Inspector | Self::Jdwp => forward::plain(&link, reader, writer).await,
             Self::Lldb(lldb) => lldb.serve(link, reader, writer).await,
         }
     }

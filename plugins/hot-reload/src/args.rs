@@ -179,7 +179,7 @@ Keys, on a terminal:
   r start all apps again   p pause   l logs   d how to attach a debugger   q quit
 
 Events (-o json):
-  ready, pod-added, pod-gone, synced, verified, build-started, build-failed,
+  ready, pod-added, pod-gone, synced, verified, build-started, build-failed, halted,
   built, unchanged, swapped, restarted, reloaded, error, undone, stopped; with
   generation, service, pods, files, phasesMs {watch, settle, compile, deliver,
   swap, served, total} and message, where they apply.

@@ -105,6 +105,10 @@ pub(crate) struct Lane {
     /// Of the desired one.
     retries: u32,
     pub(crate) swapping: bool,
+    /// Whether a process stood still for a debugger a moment ago.
+    halted: bool,
+    /// What was said to wait for that.
+    told_halted: Option<Hash>,
     /// The compiler's last message, while the sources don't compile.
     pub(crate) failed_build: Option<String>,
 }
@@ -132,6 +136,8 @@ impl Lane {
             bad: BTreeSet::new(),
             retries: 0,
             swapping: false,
+            halted: false,
+            told_halted: None,
             failed_build: None,
         }
     }

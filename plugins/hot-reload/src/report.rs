@@ -25,6 +25,8 @@ pub(crate) enum Happening {
     /// The build made the binary that runs already.
     Unchanged,
     Swapped,
+    /// New code waits, for a debugger has the process stand still.
+    Halted,
     /// An app was started again in place, with the files that it has.
     Restarted,
     /// An app took note of new files in its own way.
@@ -150,6 +152,7 @@ impl Report {
                 format!("{good} {service}: {message} in {} {}", count(self.pods.len(), "pod"), dim.apply_to(self.phases.describe()))
             }
             Happening::BuildStarted => format!("… {service}: building"),
+            Happening::Halted => format!("… {service}: {message} ({})", self.pods.join(", ")),
             Happening::Undone | Happening::Verified => format!("{good} {service}: {message} in {}", count(self.pods.len(), "pod")),
             Happening::Unchanged | Happening::Built => format!("{good} {service}: {message} {}", dim.apply_to(self.phases.describe())),
             Happening::BuildFailed | Happening::Error | Happening::Stopped => message.to_owned(),

@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Built { lane: usize, number: u64, outcome: Box<Result<Build, BuildError>> },
     /// Processes were replaced.
     Swapped { lane: usize, outcomes: Box<SwapOutcomes> },
+    /// A process that stood still for a debugger may run by now.
+    MayRun { lane: usize },
     /// What became of them.
     Judged { lane: usize, number: u64, trial: Trial, fates: Vec<(String, Fate)> },
     /// Which sources there are now.
@@ -271,6 +273,10 @@ impl Session {
             }
             Event::Built { lane, number, outcome } => self.built(lane, number, *outcome),
             Event::Swapped { lane, outcomes } => self.swapped(lane, *outcomes),
+            Event::MayRun { lane } => {
+                self.lanes[lane].may_run();
+                Ok(())
+            }
             Event::Judged { lane, number, trial, fates } => self.judged(lane, number, &trial, fates),
             Event::Reshaped { lane, outcome } => self.reshaped(lane, outcome),
             Event::Rewatched(outcome) => {

@@ -44,6 +44,10 @@ use crate::signal;
 
 /// How long attaching may take: some read all of the debug information first.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Asks to make way for another program of the process ([`crate::swap`]).
+pub(crate) const MAKE_WAY: Signal = Signal::SIGUSR1;
+/// How long that program may take to come.
+const REPLACING: Duration = Duration::from_secs(10);
 /// How long a debugger may tell its clients that the process is gone.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
@@ -166,6 +170,17 @@ enum Cause {
     TargetGone,
     DebuggerGone(String),
     TimedOut,
+    /// The process runs another program.
+    Replaced,
+    /// It is about to.
+    MakesWay,
+}
+
+/// What signals ask for.
+enum Asked {
+    Nothing,
+    ToEnd,
+    ToMakeWay,
 }
 
 impl<'a> Session<'a> {
@@ -182,6 +197,7 @@ impl<'a> Session<'a> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGTERM);
         mask.add(Signal::SIGCHLD);
+        mask.add(MAKE_WAY);
         // A terminal sends these to all that runs in it; the client decides.
         let mut blocked = mask;
         blocked.add(Signal::SIGINT);
@@ -217,17 +233,24 @@ impl<'a> Session<'a> {
             Ok(_) => (self.watch(tell)?, true),
             Err(cause) => (cause, false),
         };
-        let is_asked = matches!(cause, Cause::ClientGone | Cause::TimedOut);
+        let is_asked = matches!(cause, Cause::ClientGone | Cause::TimedOut | Cause::MakesWay);
+        let makes_way = matches!(cause, Cause::MakesWay);
         let end = match cause {
             Cause::TargetGone => {
                 sleep(LAST_WORDS);
                 HoldEnd::Exited
             }
+            Cause::Replaced | Cause::MakesWay => HoldEnd::Replaced,
+            // Some end when what they know is not true any more.
+            Cause::DebuggerGone(_) if self.target.is_replaced() => HoldEnd::Replaced,
             Cause::DebuggerGone(words) => HoldEnd::DebuggerDied(words),
             Cause::ClientGone => HoldEnd::Detached,
             Cause::TimedOut => HoldEnd::DebuggerDied(format!("it did not attach within {} s", PATIENCE.as_secs())),
         };
         let repaired = self.debugger.let_go(&self.target, is_asked);
+        if makes_way {
+            self.await_replacement();
+        }
         let _ = fs::remove_file(self.target.socket);
         if was_attached {
             tell(&Held::Ended { end, repaired });
@@ -236,6 +259,7 @@ impl<'a> Session<'a> {
                 HoldEnd::DebuggerDied(words) => words,
                 HoldEnd::Exited => format!("process {} ended while the debugger was being attached", self.target.process.pid),
                 HoldEnd::Detached => "nobody was left to attach it for".to_owned(),
+                HoldEnd::Replaced => format!("process {} was given another program meanwhile", self.target.process.pid),
             };
             let reason = if self.target.is_running() { self.debugger.reason_of(&message) } else { HoldFailure::Vanished };
             tell(&Held::Failed { reason, message });
@@ -290,8 +314,16 @@ impl<'a> Session<'a> {
         if end || !self.target.is_running() || self.target.is_ending() {
             return Ok(Some(Cause::TargetGone));
         }
-        if signals && self.is_told_to_end() {
-            return Ok(Some(Cause::ClientGone));
+        if self.target.is_replaced() {
+            return Ok(Some(Cause::Replaced));
+        }
+        if signals {
+            match self.asked() {
+                Asked::ToEnd => return Ok(Some(Cause::ClientGone)),
+                // Whoever stands at a breakpoint would lose sight of it.
+                Asked::ToMakeWay if !self.target.is_halted() => return Ok(Some(Cause::MakesWay)),
+                Asked::ToMakeWay | Asked::Nothing => {}
+            }
         }
         if let Some(words) = self.debugger.look(&self.target) {
             return Ok(Some(Cause::DebuggerGone(words)));
@@ -307,12 +339,26 @@ impl<'a> Session<'a> {
     }
 
     /// Takes all signals; that of a child's end is seen by [`Debugger::look`].
-    fn is_told_to_end(&self) -> bool {
-        let mut is_told = false;
+    fn asked(&self) -> Asked {
+        let mut asked = Asked::Nothing;
         while let Ok(Some(info)) = self.signals.read_signal() {
-            is_told |= info.ssi_signo == Signal::SIGTERM as u32;
+            if info.ssi_signo == Signal::SIGTERM as u32 {
+                return Asked::ToEnd;
+            }
+            if info.ssi_signo == MAKE_WAY as u32 {
+                asked = Asked::ToMakeWay;
+            }
         }
-        is_told
+        asked
+    }
+
+    /// Waits until the process runs another program, or it does not come to that: whoever
+    /// is told before would attach again too early.
+    fn await_replacement(&self) {
+        let started = Instant::now();
+        while started.elapsed() < REPLACING && self.target.is_running() && !self.target.is_replaced() {
+            sleep(Duration::from_millis(5));
+        }
     }
 }
 

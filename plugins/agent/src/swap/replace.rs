@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::io::Errno;
 
-use super::children;
+use super::{children, debugger};
 use crate::failure::Failure;
 use crate::incoming::Identity;
 use crate::process::Proc;
@@ -66,6 +66,7 @@ pub(super) struct Times {
 /// Replaces the program of `process`; on an error the old one still runs,
 /// unless the error says that the process is gone.
 pub(super) fn replace(proc: &Proc, process: ProcessId, program: &Program<'_>) -> Result<Times, Failure> {
+    debugger::make_way(proc, process)?;
     apart(|| trace(proc, process, program))
 }
 

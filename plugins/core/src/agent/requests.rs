@@ -75,7 +75,7 @@ impl Agent {
             base,
         };
         let key = Key::new(*first, destination);
-        let Transferred { reply, chunks } = self.transfer(&key, source, announce).await?;
+        let Transferred { reply, chunks } = self.transfer(&key, source, None, announce).await?;
         match reply {
             Reply { response: Response::Written { blake3: Some(written), failed }, sent: Some(sent) } if *sent.as_bytes() == written => {
                 self.sent().remember(key, sent, chunks);
@@ -164,16 +164,16 @@ impl Agent {
         swapped(self.ask(Request::Restart { process, changed }, None).await?.response)
     }
 
-    /// Replaces a running process by the program in the local file `source`,
-    /// which becomes `executable` in the container. Arguments, environment and
+    /// Replaces a running process by the program in the local file `source`, of this
+    /// hash, which becomes `executable` in the container. Arguments, environment and
     /// pid stay; its child processes are ended.
     ///
     /// # Errors
     /// When it can't be done; the old process then runs on untouched.
-    pub async fn swap(&self, process: ProcessId, source: &Path, executable: &str) -> Result<Swapped, AgentError> {
+    pub async fn swap(&self, process: ProcessId, source: &Path, hash: blake3::Hash, executable: &str) -> Result<Swapped, AgentError> {
         let announce = |size, _: &std::fs::Metadata, base| Request::Swap { process, executable: executable.into(), argv: None, size, base };
         let key = Key::new(process, executable);
-        let Transferred { reply: Reply { response, sent }, chunks } = self.transfer(&key, source, announce).await?;
+        let Transferred { reply: Reply { response, sent }, chunks } = self.transfer(&key, source, Some(hash), announce).await?;
         if response == Response::Aborted {
             return Err(AgentError::SourceChanged(source.to_owned()));
         }
@@ -237,13 +237,14 @@ impl Agent {
         &self,
         key: &Key,
         source: &Path,
+        hash: Option<blake3::Hash>,
         announce: impl Fn(u64, &std::fs::Metadata, Option<[u8; 32]>) -> Request,
     ) -> Result<Transferred, AgentError> {
         let mut known = self.sent().take(key);
         loop {
             let based = known.is_some();
             let base = known.as_ref().map(|(hash, _)| *hash.as_bytes());
-            let (body, metadata, chunks_rx) = Body::open(source, known.take().map(|(_, chunks)| chunks)).await?;
+            let (body, metadata, chunks_rx) = Body::open(source, known.take().map(|(_, chunks)| chunks), hash).await?;
             let request = announce(body.size(), &metadata, base);
             match self.ask(request, Some(body)).await {
                 Err(AgentError::Refused { kind: ErrorKind::BaseChanged, message }) if based => {

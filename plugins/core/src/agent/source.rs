@@ -53,10 +53,11 @@ type Opened = (Body, Metadata, Option<oneshot::Receiver<Chunks>>);
 impl Body {
     /// Opens a file and begins to read it. With the chunks of a version that the
     /// agent has, only what is new comes as bytes. The third of the answer is
-    /// there for large files, and tells their chunks when all was read.
-    pub(super) async fn open(path: &Path, base: Option<Chunks>) -> Result<Opened, AgentError> {
+    /// there for large files, and tells their chunks when all was read. The hash of the
+    /// file is taken from who knows it already.
+    pub(super) async fn open(path: &Path, base: Option<Chunks>, hash: Option<blake3::Hash>) -> Result<Opened, AgentError> {
         let path = path.to_owned();
-        blocking(move || open(&path, base)).await
+        blocking(move || open(&path, base, hash)).await
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -94,7 +95,7 @@ fn unreadable(path: &Path, source: io::Error) -> AgentError {
     }
 }
 
-fn open(path: &Path, base: Option<Chunks>) -> Result<Opened, AgentError> {
+fn open(path: &Path, base: Option<Chunks>, hash: Option<blake3::Hash>) -> Result<Opened, AgentError> {
     let failed = |error| unreadable(path, error);
     let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -116,7 +117,7 @@ fn open(path: &Path, base: Option<Chunks>) -> Result<Opened, AgentError> {
         return Ok((body, metadata, None));
     }
     let (chunks_tx, chunks_rx) = oneshot::channel();
-    let reader = Reader { file, stamp, piece_tx, waiting: None };
+    let reader = Reader { file, stamp, piece_tx, waiting: None, hash };
     tokio::task::spawn_blocking(move || {
         if let Some(chunks) = reader.run(base) {
             // Nobody is left to hear it if the transfer failed.
@@ -139,6 +140,8 @@ struct Reader {
     piece_tx: mpsc::Sender<Piece>,
     /// Held back, since the last piece is a special one; and to join neighbours.
     waiting: Option<Part>,
+    /// That of the whole, where it is known.
+    hash: Option<blake3::Hash>,
 }
 
 impl Reader {
@@ -158,7 +161,9 @@ impl Reader {
             let mut done = 0;
             while let Some(chunk) = chunker.next(&window[done..filled], left == 0) {
                 let bytes = &window[done..done + chunk.length];
-                whole.update(bytes);
+                if self.hash.is_none() {
+                    whole.update(bytes);
+                }
                 self.add(chunk.found, bytes)?;
                 done += chunk.length;
             }
@@ -169,7 +174,8 @@ impl Reader {
             return None;
         }
         let part = self.waiting.take()?;
-        self.piece_tx.blocking_send(Piece { part, last: Some(whole.finalize()) }).ok()?;
+        let hash = self.hash.unwrap_or_else(|| whole.finalize());
+        self.piece_tx.blocking_send(Piece { part, last: Some(hash) }).ok()?;
         Some(chunker.finish())
     }
 

@@ -79,7 +79,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    forward::serve(link.runner, link.socket, reader, writer, |content| rewritten(content, link.rules), str::to_owned).await
+    forward::serve(&link, reader, writer, |content| rewritten(content, link.rules), str::to_owned).await
 }
 
 /// Says where the sources are, unless the editor does.

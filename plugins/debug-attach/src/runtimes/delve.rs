@@ -76,7 +76,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let message = |content| protocol::rewritten(content, link.rules);
-    forward::serve(link.runner, link.socket, reader, writer, message, protocol::rewritten_line).await
+    forward::serve(&link, reader, writer, message, protocol::rewritten_line).await
 }
 
 /// Which files here the program is made of.

@@ -14,6 +14,7 @@ use super::Link;
 use crate::choose::Way;
 use crate::cli::Cli;
 use crate::dap::{Framing, framed};
+use crate::farewell::{self, Leaving};
 use crate::place::Place;
 use crate::request::{Aim, Request};
 use crate::runtime::Debugger;
@@ -65,7 +66,7 @@ impl Lldb {
     }
 
     /// Serves an editor by an adapter of its own.
-    pub(super) async fn serve<R, W>(&self, link: Link<'_>, reader: R, mut writer: W) -> io::Result<()>
+    pub(super) async fn serve<R, W>(&self, link: Link<'_>, reader: R, writer: W) -> io::Result<()>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -76,23 +77,20 @@ impl Lldb {
         // Ctrl-C in the terminal is the command's business.
         command.process_group(0);
         let mut adapter = command.spawn()?;
-        let (Some(to), Some(mut from)) = (adapter.stdin.take(), adapter.stdout.take()) else {
+        let (Some(to), Some(from)) = (adapter.stdin.take(), adapter.stdout.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let start = Start { program: &self.program.path, connect: door.connect(), rules: link.rules, commands: &self.rust };
-        let up = pass(reader, to, &start);
-        let down = async {
-            copy(&mut from, &mut writer).await?;
-            writer.shutdown().await
-        };
+        let leaving = Leaving::default();
+        let up = pass(reader, to, &start, &leaving);
+        let down = farewell::down(from, writer, link.farewell.clone(), &leaving);
         let gate = async {
             door.pass(link.runner, link.socket).await?;
             // The adapter has more to say after it let go of the process.
             std::future::pending().await
         };
         tokio::select! {
-            result = up => result,
-            result = down => result,
+            result = farewell::both(up, down) => result,
             result = gate => result,
         }
     }
@@ -180,11 +178,12 @@ async fn both_ways(stream: UnixStream, mut to: impl AsyncWrite + Unpin, mut from
 }
 
 /// Passes on what an editor says.
-async fn pass(mut reader: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, start: &Start<'_>) -> io::Result<()> {
+async fn pass(mut reader: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, start: &Start<'_>, leaving: &Leaving) -> io::Result<()> {
     let mut framing = Framing::default();
     let mut piece = vec![0; 16 * 1024];
     loop {
         while let Some(content) = framing.pop().map_err(io::Error::other)? {
+            leaving.note(&content);
             to.write_all(&framed(&start.rewritten(content))).await?;
             to.flush().await?;
         }

@@ -45,7 +45,7 @@ impl Lane {
     /// The next binary to swap to, if pods run another.
     pub(crate) fn next_swap(&mut self) -> Option<SwapOrder> {
         let (binary, trust) = self.desired.as_ref()?;
-        if self.swapping || self.reloading || *trust == Trust::Probation {
+        if self.swapping || self.reloading || self.halted || *trust == Trust::Probation {
             return None;
         }
         let (binary, trust) = (binary.clone(), *trust);
@@ -73,6 +73,7 @@ impl Lane {
 
     /// Pods run this binary now; what they ran before was alive until then.
     pub(crate) fn note_swapped(&mut self, binary: &Binary) {
+        self.told_halted = None;
         let before = self.swapped.replace(binary.clone());
         if let Some(before) = before.filter(|before| before.hash != binary.hash) {
             self.fallback = Some(before);
@@ -98,11 +99,23 @@ impl Lane {
         self.fallback = Some(binary.clone());
     }
 
-    /// Its containers were killed: those that replace them are swapped again.
+    /// Its containers were killed, or no process could be swapped yet: it is tried again.
     pub(crate) fn try_again(&mut self, hash: Hash) {
         if self.desired.as_ref().is_some_and(|(_, trust)| *trust == Trust::Probation) {
             self.set_trust(hash, Trust::Fresh);
         }
+    }
+
+    /// A process stands still for its debugger: no swap until [`Self::may_run`]. Answers
+    /// whether that is news.
+    pub(crate) fn halt(&mut self, hash: Hash) -> bool {
+        self.halted = true;
+        self.told_halted.replace(hash) != Some(hash)
+    }
+
+    /// It may run on by now.
+    pub(crate) fn may_run(&mut self) {
+        self.halted = false;
     }
 
     /// Nobody knows why it could not be swapped to: it is tried again, a few

@@ -9,13 +9,17 @@ use devloop_core::{CommandError, Result};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// How long a process that stands still for a debugger is left alone.
+const HALTED: Duration = Duration::from_millis(300);
+
 impl Session {
     pub(super) fn swapped(&mut self, lane: usize, done: SwapOutcomes) -> Result<()> {
         let SwapOutcomes { order, outcomes, started, ended } = done;
         let hash = order.binary.hash;
         let service = self.lanes[lane].facts.name.clone();
         self.lanes[lane].swapping = false;
-        let (mut judged, mut missed, mut replacing, mut in_memory) = (Vec::new(), Vec::new(), Duration::ZERO, false);
+        let (mut judged, mut missed, mut halted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut replacing, mut in_memory) = (Duration::ZERO, false);
         for (PodOutcome { pod, container_id, outcome }, receiver) in outcomes.into_iter().zip(&order.pods) {
             let attached = self.lanes[lane].attached_entry(&pod, &container_id);
             match outcome {
@@ -29,6 +33,7 @@ impl Session {
                     // Also one whose container is gone by now: perhaps that was why.
                     judged.push(SwappedPod { pod, container_id, process: swapped.process });
                 }
+                Err(error) if error.is_halted() => halted.push(pod),
                 // Perhaps the new code took the container, and the agent in it, along.
                 Err(error) if work::is_passing(&error) => missed.push(SwappedPod { pod, container_id, process: receiver.process }),
                 Err(error) => {
@@ -43,8 +48,14 @@ impl Session {
                 }
             }
         }
+        let is_halted = !halted.is_empty();
+        if is_halted {
+            self.await_debugger(lane, hash, halted)?;
+        }
         if judged.is_empty() {
-            if missed.is_empty() {
+            if missed.is_empty() && is_halted {
+                self.lanes[lane].try_again(hash);
+            } else if missed.is_empty() {
                 self.lanes[lane].give_up(hash);
             } else if !order.catching_up {
                 self.judge(lane, Trial::Missed(order.binary.clone()), missed);
@@ -67,6 +78,19 @@ impl Session {
         let message = if in_memory { "new code runs (from memory: the root is read-only)" } else { "new code runs" };
         let report = Report { generation: origin.map(|origin| origin.generation), phases, ..Report::of(Happening::Swapped, &service) };
         self.tell_when_served(lane, report.pods(pods).message(message), Some(hash))
+    }
+
+    /// Has a service's new code wait while a debugger has its process stand still.
+    fn await_debugger(&mut self, lane: usize, hash: blake3::Hash, pods: Vec<String>) -> Result<()> {
+        self.tasks.spawn(async move {
+            tokio::time::sleep(HALTED).await;
+            Event::MayRun { lane }
+        });
+        if !self.lanes[lane].halt(hash) {
+            return Ok(());
+        }
+        let report = Report::of(Happening::Halted, &self.lanes[lane].facts.name).pods(pods);
+        self.reporter.tell(&report.message("the process stands still in a debugger; new code waits until it runs on"))
     }
 
     /// Watches processes that were just replaced.

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The processors belong to the program that is on its way first.
+const SYMBOLS_LATER: Duration = Duration::from_millis(250);
+
 /// A build that went well.
 #[derive(Debug)]
 pub(crate) struct Build {
@@ -60,16 +63,23 @@ async fn run(
     let copied = tokio::task::spawn_blocking(move || keep_copy(&path, strips, &keep, &name)).await;
     let copied = copied.map_err(|error| could_not().caused_by(error))?.map_err(|error| could_not().caused_by(error))?;
     if let (Some(symbols), Stripped::TakenOut) = (symbols, copied.symbols) {
-        // For debuggers, later: nothing waits for it.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = symbols.keep(&built.path) {
-                tracing::warn!(%error, program = %built.path.display(), "the program's symbols are not kept, a debugger will lack them");
-            }
+        // For debuggers: nothing waits for it.
+        tokio::spawn(async move {
+            tokio::time::sleep(SYMBOLS_LATER).await;
+            let kept = tokio::task::spawn_blocking(move || keep_symbols(&symbols, &built.path));
+            // It says itself what went wrong.
+            let _ = kept.await;
         });
     }
     let Copied { hash, path, dep_info, .. } = copied;
     let binary = Binary { hash, path, compile, ready: Instant::now(), origin };
     Ok(Build { binary: Some(binary), dep_info, compile })
+}
+
+fn keep_symbols(symbols: &Symbols, program: &Path) {
+    if let Err(error) = symbols.keep(program) {
+        tracing::warn!(%error, program = %program.display(), "the program's symbols are not kept, a debugger will lack them");
+    }
 }
 
 /// A binary's copy.

@@ -36,11 +36,11 @@ pub(crate) async fn swap(agents: Agents, lane: usize, order: SwapOrder, executab
     let started = Instant::now();
     let one = |Receiver { pod, container, process }: &Receiver| {
         let (agent, pod, container_id, process) = (agent_of(&agents, pod).cloned(), pod.clone(), container.id.clone(), *process);
-        let (path, executable) = (&order.binary.path, &executable);
+        let (path, hash, executable) = (&order.binary.path, order.binary.hash, &executable);
         async move {
             let outcome = match agent {
                 Ok(agent) if restart == RestartBy::Supervisor => by_supervisor(&agent, process, path, executable).await,
-                Ok(agent) => agent.swap(process, path, executable).await,
+                Ok(agent) => agent.swap(process, path, hash, executable).await,
                 Err(error) => Err(error),
             };
             PodOutcome { pod, container_id, outcome }

@@ -98,7 +98,8 @@ impl Debugger for Python {
         }
         // It sees by the end of the connection that its client is gone.
         let started = Instant::now();
-        while started.elapsed() < GRACE && target.is_running() && state(&self.status).is_some_and(|(word, _)| word == "serves") {
+        let is_there = || target.is_running() && !target.is_replaced();
+        while started.elapsed() < GRACE && is_there() && state(&self.status).is_some_and(|(word, _)| word == "serves") {
             sleep(Duration::from_millis(5));
         }
         0

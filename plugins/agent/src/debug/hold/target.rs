@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use super::Refusal;
 use crate::debug::HoldFailure;
 use crate::debug::repair::repair;
+use crate::incoming::Identity;
 use crate::process::Proc;
 use crate::protocol::ProcessId;
 use crate::signal;
@@ -23,16 +24,38 @@ pub(super) struct Target<'a> {
     pub(super) socket: &'a Path,
     /// Whether it was stopped (as by Ctrl-Z) before.
     was_stopped: bool,
+    /// What it ran then.
+    program: Option<Program>,
+}
+
+/// A program as one process runs it.
+#[derive(Clone, Copy, Debug)]
+struct Program {
+    file: Identity,
+    /// See [`crate::process::Stat::stack`].
+    stack: u64,
+}
+
+impl Program {
+    fn is_other(self, than: Self) -> bool {
+        self.file != than.file || self.stack != than.stack && self.stack != 0 && than.stack != 0
+    }
 }
 
 impl<'a> Target<'a> {
     pub(super) fn new(proc: &'a Proc, process: ProcessId, socket: &'a Path) -> Self {
         let was_stopped = proc.stat(process.pid).is_ok_and(|stat| stat.state == b'T');
-        Self { proc, process, socket, was_stopped }
+        Self { proc, process, socket, was_stopped, program: program(proc, process) }
     }
 
     pub(super) fn is_running(&self) -> bool {
         self.proc.is_running(self.process)
+    }
+
+    /// Whether it runs another program by now.
+    pub(super) fn is_replaced(&self) -> bool {
+        let now = program(self.proc, self.process);
+        now.zip(self.program).is_some_and(|(now, before)| now.is_other(before))
     }
 
     /// See [`Proc::is_ending`].
@@ -99,5 +122,48 @@ impl<'a> Target<'a> {
     fn signal(&self, signal: Signal) {
         // Fails when it is gone, which is then as it is.
         let _ = signal::send_signal(self.proc, self.process, signal as i32);
+    }
+}
+
+fn program(proc: &Proc, process: ProcessId) -> Option<Program> {
+    let stack = proc.stat(process.pid).ok()?.stack;
+    let file = Identity::of_file(&proc.open_executable(process.pid).ok()?).ok()?;
+    Some(Program { file, stack })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn another_program_is_noticed_whatever_its_file() {
+        let proc = Proc::system();
+        // The same shell again, at the end of its input.
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line; exec /bin/sh -c 'read line'"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let process = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
+        while proc.arguments(pid).unwrap().first().is_none_or(|name| name != b"/bin/sh") {
+            std::thread::yield_now();
+        }
+        let target = Target::new(&proc, process, Path::new("/nowhere"));
+        assert!(!target.is_replaced());
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"go\n").unwrap();
+        while proc.arguments(pid).unwrap().len() != 3
+            || !proc.arguments(pid).unwrap()[2].starts_with(b"read line")
+            || proc.arguments(pid).unwrap()[2].len() > 9
+        {
+            std::thread::yield_now();
+        }
+        assert!(target.is_replaced() && target.is_running());
+        drop(input);
+        child.wait().unwrap();
+        assert!(!target.is_replaced(), "one that is gone runs nothing");
     }
 }

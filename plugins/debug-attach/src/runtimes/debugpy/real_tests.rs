@@ -1,12 +1,12 @@
 //! All but the cluster: real Python programs, the real debugger and agent, with this
 //! machine as the node.
 
-use super::{kit, program, rewritten};
+use super::{kit, program, serve};
 use crate::dap::framed;
-use crate::forward;
 use crate::hold::{Fate, Hold, Order};
 use crate::place::Place;
 use crate::real::{Editor, place};
+use crate::runtimes::Link;
 use devloop_core::Context;
 use devloop_core::agent::ProcessId;
 use devloop_core::agent::debug::HoldEnd;
@@ -98,10 +98,10 @@ async fn debug(place: &Place, socket: &str, file: &Path) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(theirs);
     let (runner, socket) = (place.runner.clone(), socket.to_owned());
-    let serving =
-        tokio::spawn(
-            async move { forward::serve(&runner, &socket, reader, writer, |content| rewritten(content, &[]), str::to_owned).await },
-        );
+    let serving = tokio::spawn(async move {
+        let link = Link { runner: &runner, socket: &socket, rules: &[], farewell: tokio::sync::watch::channel(None).1 };
+        serve(link, reader, writer).await
+    });
     let mut editor = Editor::over(ours);
     editor.ask("initialize", json!({"adapterID": "debugpy"})).await;
     say(&mut editor, "attach", json!({})).await;

@@ -96,7 +96,7 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         let (reader, writer) = tokio::io::split(theirs);
         let (runner, socket, rules) = (place.runner.clone(), order.socket.clone(), sources.rules.clone());
         let serving = tokio::spawn(async move {
-            let link = Link { runner: &runner, socket: &socket, rules: &rules };
+            let link = Link { runner: &runner, socket: &socket, rules: &rules, farewell: tokio::sync::watch::channel(None).1 };
             delve::serve(link, reader, writer).await
         });
         let (mut editor, file) = (Editor::over(ours), root.join("main.go"));

@@ -57,7 +57,7 @@ fn editor(place: &Arc<Place>, lldb: &Arc<Lldb>, socket: &str) -> (Editor, JoinHa
     let (reader, writer) = tokio::io::split(theirs);
     let (place, lldb, socket) = (Arc::clone(place), Arc::clone(lldb), socket.to_owned());
     let serving = tokio::spawn(async move {
-        let link = Link { runner: &place.runner, socket: &socket, rules: &[] };
+        let link = Link { runner: &place.runner, socket: &socket, rules: &[], farewell: tokio::sync::watch::channel(None).1 };
         lldb.serve(link, reader, writer).await
     });
     (Editor::over(ours), serving)
