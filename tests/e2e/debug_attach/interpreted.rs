@@ -24,12 +24,12 @@ const SOON: Duration = Duration::from_secs(30);
 struct App {
     name: &'static str,
     file: &'static str,
-    /// A statement that runs for each request.
+    /// A statement that runs for each request of the test's, and for no probe.
     statement: &'static str,
 }
 
 const PYTHON: App = App { name: "python-web", file: "src/app.py", statement: "self.send_response(200)" };
-const NODE: App = App { name: "node-web", file: "src/server.js", statement: "if (pathname === '/version')" };
+const NODE: App = App { name: "node-web", file: "src/server.js", statement: "response.end(`${greeting}" };
 const JAVA: App = App { name: "java-web", file: "src/Web.java", statement: "exchange.sendResponseHeaders(200, length);" };
 
 /// Each way where that makes a difference.

@@ -40,8 +40,10 @@ impl Delve {
             // It wants to keep a configuration, and must not find one.
             .env("HOME", target.socket.parent().unwrap_or(target.socket))
             // The process stands still while Delve reads what there is to know of its
-            // program, and a fifth of that was spent on collecting garbage.
-            .env("GOGC", "400")
+            // program, and a fifth of that was spent on collecting garbage: none before it
+            // has grown to this.
+            .env("GOGC", "off")
+            .env("GOMEMLIMIT", "256MiB")
             .stdin(Stdio::null());
         // SIGTERM: it detaches in good order then.
         let program = Program::start(&mut command, Some(Signal::SIGTERM), Streams::Both)?;
