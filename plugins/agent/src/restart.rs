@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::process::Proc;
 use crate::protocol::{ByteString, ProcessId, Swapped, Undone};
 use crate::root::{Container, ContainerPath, ContainerRoot};
-use crate::swap::Again;
+use crate::swap::{Again, Halt};
 use crate::undo::{Recorder, Store};
 
 /// Between a container's first process and its application there are a few
@@ -85,6 +85,7 @@ pub(crate) fn restart(proc: &Proc, process: ProcessId, container: &Container, pr
         path: &ContainerPath::parse(&executable.path.into())?,
         arguments: &proc.arguments(process.pid)?,
         recorder: &container.recorder,
+        halt: Halt::Stays,
     };
     let from_memory = executable.in_memory || !again.is_installed();
     let mut swapped = if from_memory { again.copied(&proc.open_executable(process.pid)?)? } else { again.executed()? };
@@ -119,6 +120,7 @@ pub(crate) fn undo(proc: &Proc, store: &Store, process: ProcessId, programs: Pro
             path: &ContainerPath::parse(&program.path)?,
             arguments: &arguments,
             recorder: &Recorder::none(),
+            halt: Halt::Ends,
         };
         again.executed()?;
         undone.restarted = true;

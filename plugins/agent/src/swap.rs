@@ -23,6 +23,7 @@ use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, MAX_CHUNK, Phases, ProcessId, Swapped};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner, Parents, Place};
 use crate::undo::{self, Recorder};
+pub(crate) use debugger::Halt;
 use replace::{Program, Source, replace};
 
 /// A swap whose program is still being received.
@@ -129,6 +130,7 @@ impl Swap {
             path: &self.path,
             arguments: &arguments,
             recorder: &self.recorder,
+            halt: Halt::Stays,
         };
         let (in_memory, written, times, stamp) = match self.sink {
             Sink::Disk(incoming) => {
@@ -202,7 +204,7 @@ impl Previous {
         let previous =
             Self { path: self.path.clone(), arguments: proc.arguments(process.pid)?, program: proc.open_executable(process.pid)? };
         let Container { root, recorder, .. } = container;
-        let again = Again { proc, process, root, path: &self.path, arguments: &self.arguments, recorder };
+        let again = Again { proc, process, root, path: &self.path, arguments: &self.arguments, recorder, halt: Halt::Ends };
         let swapped = again.run(Source::Installed(Identity::of_file(&self.program)?))?;
         Ok((Swapped { previous_kept: true, ..swapped }, previous))
     }
@@ -217,6 +219,7 @@ pub(crate) struct Again<'a> {
     pub(crate) path: &'a ContainerPath,
     pub(crate) arguments: &'a [Vec<u8>],
     pub(crate) recorder: &'a Recorder,
+    pub(crate) halt: Halt,
 }
 
 impl Again<'_> {
@@ -254,7 +257,7 @@ impl Again<'_> {
             path: ByteString(self.proc.executable(self.process.pid)?.path),
             arguments: self.proc.arguments(self.process.pid)?.into_iter().map(ByteString).collect(),
         })?;
-        replace(self.proc, self.process, &program).map_err(|failure| {
+        replace(self.proc, self.process, &program, self.halt).map_err(|failure| {
             let cancelled = if first { self.recorder.not_replaced(self.process) } else { Ok(()) };
             match cancelled {
                 Ok(()) => failure,

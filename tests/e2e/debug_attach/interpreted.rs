@@ -40,6 +40,9 @@ pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
             cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
         };
         add("python_stops_at_a_breakpoint_and_runs_on", python);
+        if way == "node" {
+            add("python_starts_anew_under_its_debugger", python_anew);
+        }
         add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);
         add("java_is_started_again_for_a_debugger_and_once_more", java);
     }
@@ -195,6 +198,29 @@ fn stop_python(stage: &Stage, pod: &Pod, port: u16) -> (Dap, u64, Value, JoinHan
     let request = stage.ask(pod);
     let (thread, frame) = editor.stopped("breakpoint");
     (editor, thread, frame, request)
+}
+
+/// The debugger comes back to a program that was started again in place.
+fn python_anew(cluster: Cluster, way: &'static str) {
+    let stage = Stage::new(cluster, way, PYTHON);
+    let pod = stage.example.pod();
+    let mut reload = stage.example.hot_reload(&["--via", way]);
+    let (mut session, attached) = stage.attach(&[]);
+    let (mut editor, thread, _, request) = stop_python(&stage, &pod, port(&attached));
+    editor.ask("continue", json!({"threadId": thread}));
+    stage.answers(request);
+    stage.example.edit("src/greeting.py", "hello from python-web", "hello from python-web, anew");
+    reload.wait_for("restarted");
+    assert_eq!(editor.event("terminated")["restart"], true);
+    assert_eq!(session.wait_for("gone")["replaced"], true);
+    assert_eq!(session.wait_for("attached")["port"], attached["port"]);
+    let (mut editor, thread, frame, request) = stop_python(&stage, &pod, port(&attached));
+    assert_eq!(frame["line"], stage.line(), "{frame}");
+    editor.ask("continue", json!({"threadId": thread}));
+    assert!(request.join().unwrap().unwrap().contains("hello from python-web, anew"));
+    assert!(session.end(Signal::SIGINT).success());
+    assert!(reload.end(Signal::SIGINT).success());
+    stage.runs_on(&pod);
 }
 
 fn node(cluster: Cluster, way: &'static str) {

@@ -64,6 +64,10 @@ pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
             cases.push(Named::new(name, move || breakpoint(cluster, way, subject)));
         }
         cases.push(Named::new(format!("debug_attach::by_{way}::whatever_ends_lldb_the_app_runs_on"), move || ends(cluster, way)));
+        if way == "node" {
+            let name = "debug_attach::by_node::rust_is_swapped_under_lldb";
+            cases.push(Named::new(name, move || swap(cluster, way)));
+        }
         if way == "api" {
             let name = "debug_attach::by_api::a_restricted_namespace_is_respected_by_lldb";
             cases.push(Named::new(name, move || restricted(cluster, way)));
@@ -235,6 +239,40 @@ fn ends(cluster: Cluster, way: &'static str) {
     editor.ask("continue", json!({"threadId": thread}));
     assert!(request.join().unwrap().is_ok());
     session.end(Signal::SIGINT);
+    stage.runs_on(&pod);
+}
+
+/// New code waits for who stands at a breakpoint, and the debugger comes back to it.
+fn swap(cluster: Cluster, way: &'static str) {
+    let stage = Stage::new(cluster, way, RUST);
+    let pod = stage.example.pod();
+    let greet = |from: &str, to: &str| stage.example.edit("src/greeting.rs", from, to);
+    let mut reload = stage.example.hot_reload(&["--via", way]);
+    greet("hello from shop", "the first greeting");
+    reload.wait_until("swap to what was saved", |event| event["event"] == "swapped" && event["generation"].is_u64());
+    let (mut session, attached) = stage.attach();
+    let (mut editor, thread, _, request) = stage.stop(&pod, &attached);
+    greet("the first greeting", "the second greeting");
+    reload.wait_for("halted");
+    // The line has several places in the code.
+    editor.next_line(thread, stage.line());
+    editor.ask("continue", json!({"threadId": thread}));
+    assert!(request.join().unwrap().unwrap().contains("the first greeting"));
+    reload.wait_for("swapped");
+    assert_eq!(editor.event("terminated")["restart"], true);
+    assert_eq!(session.wait_for("gone")["replaced"], true);
+    assert_eq!(session.wait_for("attached")["port"], attached["port"]);
+    let (mut editor, thread, frame, request) = stage.stop(&pod, &attached);
+    assert_eq!(frame["line"], stage.line(), "{frame}");
+    editor.next_line(thread, stage.line());
+    editor.ask("continue", json!({"threadId": thread}));
+    assert!(request.join().unwrap().unwrap().contains("the second greeting"));
+    drop(editor);
+    session.wait_for("left");
+    // Nobody is connected, and nothing is in the way of the undoing.
+    assert!(reload.end(Signal::SIGINT).success());
+    session.wait_for("attached");
+    assert!(session.end(Signal::SIGINT).success());
     stage.runs_on(&pod);
 }
 

@@ -46,6 +46,8 @@ use crate::signal;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Asks to make way for another program of the process ([`crate::swap`]).
 pub(crate) const MAKE_WAY: Signal = Signal::SIGUSR1;
+/// The same, for an undoing: also while the process stands still for its debugger.
+pub(crate) const MAKE_WAY_AT_ONCE: Signal = Signal::SIGUSR2;
 /// How long that program may take to come.
 const REPLACING: Duration = Duration::from_secs(10);
 /// How long a debugger may tell its clients that the process is gone.
@@ -181,6 +183,7 @@ enum Asked {
     Nothing,
     ToEnd,
     ToMakeWay,
+    ToMakeWayAtOnce,
 }
 
 impl<'a> Session<'a> {
@@ -198,6 +201,7 @@ impl<'a> Session<'a> {
         mask.add(Signal::SIGTERM);
         mask.add(Signal::SIGCHLD);
         mask.add(MAKE_WAY);
+        mask.add(MAKE_WAY_AT_ONCE);
         // A terminal sends these to all that runs in it; the client decides.
         let mut blocked = mask;
         blocked.add(Signal::SIGINT);
@@ -320,6 +324,7 @@ impl<'a> Session<'a> {
         if signals {
             match self.asked() {
                 Asked::ToEnd => return Ok(Some(Cause::ClientGone)),
+                Asked::ToMakeWayAtOnce => return Ok(Some(Cause::MakesWay)),
                 // Whoever stands at a breakpoint would lose sight of it.
                 Asked::ToMakeWay if !self.target.is_halted() => return Ok(Some(Cause::MakesWay)),
                 Asked::ToMakeWay | Asked::Nothing => {}
@@ -344,6 +349,9 @@ impl<'a> Session<'a> {
         while let Ok(Some(info)) = self.signals.read_signal() {
             if info.ssi_signo == Signal::SIGTERM as u32 {
                 return Asked::ToEnd;
+            }
+            if info.ssi_signo == MAKE_WAY_AT_ONCE as u32 {
+                return Asked::ToMakeWayAtOnce;
             }
             if info.ssi_signo == MAKE_WAY as u32 {
                 asked = Asked::ToMakeWay;

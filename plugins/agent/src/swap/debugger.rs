@@ -6,7 +6,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::debug::hold::MAKE_WAY;
+use crate::debug::hold::{MAKE_WAY, MAKE_WAY_AT_ONCE};
 use crate::failure::Failure;
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, ProcessId};
@@ -15,23 +15,47 @@ use crate::signal;
 /// For a debugger to take its breakpoints out and let go.
 const PATIENCE: Duration = Duration::from_secs(8);
 const NAP: Duration = Duration::from_millis(1);
+/// Debuggers stop a process for moments of their own.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// What becomes of a process that stands still for its debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// It stays so, and the new program has to wait.
+    Stays,
+    /// It ends: what is to be undone is.
+    Ends,
+}
 
 /// Fails while the process stands still for its debugger.
 pub(super) fn require_running(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
-    let tracer = proc.status(process.pid)?.tracer;
-    if tracer == 0 || proc.stat(process.pid)?.state != b't' {
-        return Ok(());
-    }
+    let started = Instant::now();
+    let tracer = loop {
+        let tracer = proc.status(process.pid)?.tracer;
+        if tracer == 0 || proc.stat(process.pid)?.state != b't' {
+            return Ok(());
+        }
+        if started.elapsed() > MOMENT {
+            break tracer;
+        }
+        sleep(NAP);
+    };
     let name = String::from_utf8_lossy(&proc.read(tracer, "comm").unwrap_or_default()).trim().to_owned();
     Err(Failure::new(ErrorKind::Halted, format!("process {} stands still for its debugger (process {tracer}, {name})", process.pid)))
 }
 
 /// Has a debugger let go, unless it is one that can't be asked, which the kernel will
 /// tell.
-pub(super) fn make_way(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
-    require_running(proc, process)?;
+pub(super) fn make_way(proc: &Proc, process: ProcessId, halt: Halt) -> Result<(), Failure> {
+    let signal = match halt {
+        Halt::Stays => {
+            require_running(proc, process)?;
+            MAKE_WAY
+        }
+        Halt::Ends => MAKE_WAY_AT_ONCE,
+    };
     let Some(keeper) = keeper(proc, process) else { return Ok(()) };
-    signal::send_signal(proc, keeper, MAKE_WAY as i32)?;
+    signal::send_signal(proc, keeper, signal as i32)?;
     let started = Instant::now();
     while proc.status(process.pid)?.tracer != 0 {
         if started.elapsed() > PATIENCE {
@@ -76,6 +100,7 @@ mod tests {
         let pid = std::process::id();
         let own = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
         require_running(&proc, own).unwrap();
-        make_way(&proc, own).unwrap();
+        make_way(&proc, own, Halt::Stays).unwrap();
+        make_way(&proc, own, Halt::Ends).unwrap();
     }
 }

@@ -19,7 +19,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::io::Errno;
 
-use super::{children, debugger};
+use super::children;
+use super::debugger::{self, Halt};
 use crate::failure::Failure;
 use crate::incoming::Identity;
 use crate::process::Proc;
@@ -65,8 +66,8 @@ pub(super) struct Times {
 
 /// Replaces the program of `process`; on an error the old one still runs,
 /// unless the error says that the process is gone.
-pub(super) fn replace(proc: &Proc, process: ProcessId, program: &Program<'_>) -> Result<Times, Failure> {
-    debugger::make_way(proc, process)?;
+pub(super) fn replace(proc: &Proc, process: ProcessId, program: &Program<'_>, halt: Halt) -> Result<Times, Failure> {
+    debugger::make_way(proc, process, halt)?;
     apart(|| trace(proc, process, program))
 }
 
