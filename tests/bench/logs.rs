@@ -19,6 +19,7 @@ const HISTORY_LINES: usize = 60_000;
 const FOLLOW_PODS: usize = 10;
 const FOLLOW_LINES_A_SECOND: usize = 20_000;
 const FOLLOW_TIME: Duration = Duration::from_secs(20);
+const LONG_FOLLOW_TIME: Duration = Duration::from_secs(600);
 /// The embedded node takes 110 pods, so that there are ten containers in each.
 const MANY_PODS: usize = 50;
 const MANY_CONTAINERS: usize = 10;
@@ -99,18 +100,27 @@ pub(crate) fn history(runs: usize, on: On) -> Figures {
     figures
 }
 
+/// An environment whose pods write 20,000 lines a second.
+fn followed(on: On) -> Environment {
+    let environment = up(on);
+    // As many as are due by the clock, whatever writing and sleeping take.
+    let each_hundredth = FOLLOW_LINES_A_SECOND / FOLLOW_PODS / 100;
+    let now = "read up rest < /proc/uptime; now=${up%.*}${up#*.}";
+    let script = format!(
+        "{now}; begin=$now; j=0; while :; do {now}; due=$(((now-begin)*{each_hundredth})); while [ $j -lt $due ]; do echo request $j served in 12ms; j=$((j+1)); done; sleep 0.02; done"
+    );
+    pods(&environment, FOLLOW_PODS, 1, &script);
+    environment
+}
+
 /// 20,000 lines a second over 10 pods: how long after the runtime took a line it
 /// is read from us.
 pub(crate) fn follow(runs: usize, on: On) -> Figures {
-    let environment = up(on);
-    let burst = FOLLOW_LINES_A_SECOND / FOLLOW_PODS / 50;
-    let script =
-        format!("while :; do j=0; while [ $j -lt {burst} ]; do echo request $j served in 12ms; j=$((j+1)); done; sleep 0.02; done");
-    pods(&environment, FOLLOW_PODS, 1, &script);
+    let environment = followed(on);
     let mut figures = Figures::default();
     for _ in 0..runs {
         for (name, order) in [("ordered", "--window=150ms"), ("unordered", "--unordered")] {
-            let run = follow_once(&environment, order);
+            let run = follow_once(&environment, order, FOLLOW_TIME);
             if name == "ordered" {
                 figures.samples.push(run.latency)
             } else {
@@ -130,35 +140,52 @@ pub(crate) fn follow(runs: usize, on: On) -> Figures {
     figures
 }
 
+/// The same in order for ten minutes: whether the memory grows.
+pub(crate) fn follow_long(runs: usize, on: On) -> Figures {
+    let environment = followed(on);
+    let mut figures = Figures::default();
+    for _ in 0..runs {
+        let run = follow_once(&environment, "--window=150ms", LONG_FOLLOW_TIME);
+        figures.samples.push(run.latency);
+        let names = ["lines/s", "processor %", "RSS MB at the beginning", "RSS MB after ten minutes"];
+        figures.more.extend(names.into_iter().zip([run.rate, run.processor, run.memory_before, run.memory]));
+    }
+    environment.clear();
+    figures
+}
+
 struct Followed {
     /// Median, in milliseconds.
     latency: f64,
+    /// Resident memory when counting began, in MB; below, when it ended.
+    memory_before: f64,
     rate: f64,
     processor: f64,
     memory: f64,
 }
 
-fn follow_once(environment: &Environment, order: &str) -> Followed {
+fn follow_once(environment: &Environment, order: &str, time: Duration) -> Followed {
     let arguments = ["--context", &environment.context(), "-l", "app=bench", "--tail", "0", "-o", "json", "--only-log-lines", order];
     let mut running = environment.plugin("kubectl-logs_tail", arguments).start();
     let mut lines = BufReader::new(running.child.stdout.take().unwrap()).lines();
     // What comes first is late by the start.
     let begin = Instant::now() + Duration::from_secs(3);
     let (mut latencies, mut ticks) = (Vec::new(), None);
-    let mut counted = Instant::now();
+    let (mut counted, mut memory_before) = (Instant::now(), 0.0);
     for line in lines.by_ref().map_while(Result::ok) {
         if Instant::now() < begin {
             continue;
         }
         if ticks.is_none() {
             ticks = Some(processor_ticks(&running.child));
+            memory_before = memory(&running.child);
             counted = Instant::now();
         }
         // The stamp is first in the object.
         let stamp = line.strip_prefix("{\"timestamp\":\"").and_then(|rest| rest.split('"').next()).unwrap();
         let age = Timestamp::now().duration_since(stamp.parse().unwrap());
         latencies.push(age.as_secs_f64() * 1000.0);
-        if counted.elapsed() > FOLLOW_TIME {
+        if counted.elapsed() > time {
             break;
         }
     }
@@ -166,6 +193,7 @@ fn follow_once(environment: &Environment, order: &str) -> Followed {
     let used = processor_ticks(&running.child) - ticks.unwrap();
     Followed {
         latency: percentile(&latencies, 50.0),
+        memory_before,
         rate: latencies.len() as f64 / seconds,
         processor: used / seconds,
         memory: memory(&running.child),

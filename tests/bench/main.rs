@@ -52,7 +52,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 22] = [
+const BENCHMARKS: [Benchmark; 23] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -96,6 +96,7 @@ const BENCHMARKS: [Benchmark; 22] = [
         1,
         Measure::Anywhere(logs::follow),
     ),
+    ("logs-follow-long", "the same in order for ten minutes: the memory", 1, Measure::Anywhere(logs::follow_long)),
     ("logs-many", "500 containers in 50 pods -> the first line of each, next to `kubectl logs`", 3, Measure::Anywhere(logs::many)),
     (
         "attach",

@@ -44,11 +44,13 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
         add("a_breakpoint_by_its_local_path_is_hit_and_left", breakpoint);
         add("whatever_ends_it_the_app_runs_on", ends);
         add("it_is_an_editors_adapter_on_stdin", stdio);
-        add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
-        add("what_takes_the_place_of_the_process_is_attached_to", live::replaced);
         add("what_blocks_is_named", faults);
         tools::add(&mut add);
-        if way == "node" {
+        if live::is_for(cluster) {
+            add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
+            add("what_takes_the_place_of_the_process_is_attached_to", live::replaced);
+        }
+        if live::is_for(cluster) && way == "node" {
             add("probes_that_would_end_it_are_paused", live::probes);
         }
         if way == "api" {

@@ -1,6 +1,7 @@
 //! `kubectl debug-attach` on Python, Node and Java, with real clients of their
 //! debuggers.
 
+use super::live;
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -40,7 +41,7 @@ pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
             cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
         };
         add("python_stops_at_a_breakpoint_and_runs_on", python);
-        if way == "node" {
+        if way == "node" && live::is_for(cluster) {
             add("python_starts_anew_under_its_debugger", python_anew);
         }
         add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);

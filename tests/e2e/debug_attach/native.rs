@@ -1,6 +1,7 @@
 //! `kubectl debug-attach` on Rust and C++: stripped, in images from scratch, not root;
 //! the C++ one with a root that can't be written. With LLDB's own adapter.
 
+use super::live;
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -64,7 +65,7 @@ pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
             cases.push(Named::new(name, move || breakpoint(cluster, way, subject)));
         }
         cases.push(Named::new(format!("debug_attach::by_{way}::whatever_ends_lldb_the_app_runs_on"), move || ends(cluster, way)));
-        if way == "node" {
+        if way == "node" && live::is_for(cluster) {
             let name = "debug_attach::by_node::rust_is_swapped_under_lldb";
             cases.push(Named::new(name, move || swap(cluster, way)));
         }
