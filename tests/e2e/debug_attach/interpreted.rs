@@ -212,9 +212,7 @@ fn python_anew(cluster: Cluster, way: &'static str) {
     stage.answers(request);
     stage.example.edit("src/greeting.py", "hello from python-web", "hello from python-web, anew");
     reload.wait_for("restarted");
-    assert_eq!(editor.event("terminated")["restart"], true);
-    assert_eq!(session.wait_for("gone")["replaced"], true);
-    assert_eq!(session.wait_for("attached")["port"], attached["port"]);
+    live::starts_over(editor, &mut session, true, &attached);
     let (mut editor, thread, frame, request) = stop_python(&stage, &pod, port(&attached));
     assert_eq!(frame["line"], stage.line(), "{frame}");
     editor.ask("continue", json!({"threadId": thread}));

@@ -20,7 +20,7 @@ pub(super) fn is_for(cluster: Cluster) -> bool {
 
 /// The editor is told to start over, and the debugger is attached to what came.
 #[track_caller]
-fn starts_over(mut editor: Dap, session: &mut Session, was_replaced: bool, attached: &Value) -> Value {
+pub(super) fn starts_over(mut editor: Dap, session: &mut Session, was_replaced: bool, attached: &Value) -> Value {
     assert_eq!(editor.event("terminated")["restart"], true, "{editor:?}");
     assert_eq!(session.wait_for("gone")["replaced"], was_replaced);
     let again = session.wait_for("attached");
@@ -87,9 +87,8 @@ pub(super) fn replaced(cluster: Cluster, way: &'static str) {
     assert!(session.end(Signal::SIGINT).success());
     stage.runs_on(&next);
     // Nothing comes after a pod that nobody replaces.
-    let (session, _) = stage.attach(&[]);
+    let (mut session, _) = stage.attach(&[]);
     stage.example.kubectl(&["scale", "deployment/go-web", "--replicas=0"]).run().ok();
-    let mut session = session;
     assert_eq!(session.wait_for("gone")["replaced"], false);
     assert!(session.end(Signal::SIGINT).success());
 }

@@ -260,9 +260,7 @@ fn swap(cluster: Cluster, way: &'static str) {
     editor.ask("continue", json!({"threadId": thread}));
     assert!(request.join().unwrap().unwrap().contains("the first greeting"));
     reload.wait_for("swapped");
-    assert_eq!(editor.event("terminated")["restart"], true);
-    assert_eq!(session.wait_for("gone")["replaced"], true);
-    assert_eq!(session.wait_for("attached")["port"], attached["port"]);
+    live::starts_over(editor, &mut session, true, &attached);
     let (mut editor, thread, frame, request) = stage.stop(&pod, &attached);
     assert_eq!(frame["line"], stage.line(), "{frame}");
     editor.next_line(thread, stage.line());
