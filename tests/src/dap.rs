@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An editor's side of a debug session.
 pub struct Dap {
@@ -84,7 +84,7 @@ impl Dap {
     pub fn ask(&mut self, command: &str, arguments: Value) -> Value {
         let number = self.send(command, arguments);
         let answer = self.wait(command, |message| message["type"] == "response" && message["request_seq"] == number);
-        assert_eq!(answer["success"], true, "{command}: {answer}");
+        assert_eq!(answer["success"], true, "{command}: {answer}; messages so far: {:#?}", self.seen);
         answer["body"].clone()
     }
 

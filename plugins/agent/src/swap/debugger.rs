@@ -54,13 +54,22 @@ pub(super) fn make_way(proc: &Proc, process: ProcessId, halt: Halt) -> Result<()
         }
         Halt::Ends => MAKE_WAY_AT_ONCE,
     };
-    let Some(keeper) = keeper(proc, process) else { return Ok(()) };
-    signal::send_signal(proc, keeper, signal as i32)?;
     let started = Instant::now();
+    let mut asked: Option<Instant> = None;
     while proc.status(process.pid)?.tracer != 0 {
+        if asked.is_none_or(|asked| asked.elapsed() > MOMENT) {
+            if asked.is_some() && halt == Halt::Stays {
+                // It came upon a breakpoint in the last moment.
+                require_running(proc, process)?;
+            }
+            let Some(keeper) = keeper(proc, process) else { return Ok(()) };
+            // Again: it doesn't listen while the process stands still, be it for the moment
+            // of a step. It may be gone by now, as it should.
+            let _ = signal::send_signal(proc, keeper, signal as i32);
+            asked = Some(Instant::now());
+        }
         if started.elapsed() > PATIENCE {
-            // It came upon a breakpoint in the last moment.
-            return require_running(proc, process);
+            return Ok(());
         }
         sleep(NAP);
     }

@@ -9,6 +9,11 @@ use crate::sources::Rule;
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Waits until LLDB has taken note that the process stands still, for 10 s at most. The
+/// adapter up to version 19 calls it "unloaded" before, and gives up at once: what it
+/// connects by does not wait for its own thread that takes events.
+const SETTLED: &str = "script import lldb, time; settled = any(lldb.debugger.GetSelectedTarget().GetProcess().GetState() != lldb.eStateUnloaded or time.sleep(0.005) for _ in range(2000))";
+
 /// How LLDB begins.
 #[derive(Debug)]
 pub(super) struct Start<'a> {
@@ -32,7 +37,7 @@ impl Start<'_> {
                 }
             }
             arguments["program"] = json!(self.program);
-            arguments["attachCommands"] = json!([self.connect]);
+            arguments["attachCommands"] = json!([self.connect, SETTLED]);
             let own = arguments["initCommands"].as_array().cloned().unwrap_or_default();
             arguments["initCommands"] = self.commands.iter().map(|command| json!(command)).chain(own).collect();
             let is_told = arguments["sourceMap"].as_array().is_some_and(|map| !map.is_empty());
@@ -82,7 +87,7 @@ mod tests {
         };
         let wanted = json!({
             "program": "/home/dev/my shop/target/debug/shop",
-            "attachCommands": ["process connect x"],
+            "attachCommands": ["process connect x", SETTLED],
             "initCommands": ["type category enable Rust"],
             "sourceMap": [["/build", "/home/dev/my shop"]],
         });
