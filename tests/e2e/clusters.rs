@@ -5,7 +5,9 @@ use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::toolbox;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// A cluster that tests run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,15 +120,24 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// How many tests ran on each cluster.
+/// How many tests ran on each cluster, and how long.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    counts: Mutex<BTreeMap<Cluster, (u32, u32)>>,
+    counts: Mutex<BTreeMap<Cluster, Count>>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    ran: u32,
+    passed: u32,
+    /// Of each suite, which is what a test's name begins with.
+    times: BTreeMap<String, Duration>,
 }
 
 impl Tally {
     /// Runs a test on a cluster and counts it.
-    pub(crate) fn run(&self, cluster: Cluster, test: impl FnOnce()) {
+    pub(crate) fn run(&self, cluster: Cluster, name: &str, test: impl FnOnce()) {
+        let started = Instant::now();
         if current() != cluster {
             // What is deployed there, while it is up.
             crate::hot_reload::leave();
@@ -141,9 +152,18 @@ impl Tally {
                 }
             }
         }
-        self.counts.lock().unwrap().entry(cluster).or_default().0 += 1;
-        test();
-        self.counts.lock().unwrap().entry(cluster).or_default().1 += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(test));
+        {
+            let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let count = counts.entry(cluster).or_default();
+            count.ran += 1;
+            count.passed += u32::from(outcome.is_ok());
+            let suite = name.split("::").next().unwrap_or(name);
+            *count.times.entry(suite.to_owned()).or_default() += started.elapsed();
+        }
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
     }
 
     /// Whether each of these clusters had tests, none of them left out silently.
@@ -161,8 +181,10 @@ impl fmt::Display for Tally {
         let counts = self.counts.lock().unwrap();
         writeln!(formatter, "\nTests on each cluster:")?;
         for cluster in Cluster::ALL {
-            let (ran, passed) = counts.get(&cluster).copied().unwrap_or_default();
-            writeln!(formatter, "  {:<9} {ran} ran, {passed} passed", cluster.name())?;
+            let Some(Count { ran, passed, times }) = counts.get(&cluster) else { continue };
+            let total = times.values().sum::<Duration>().as_secs();
+            let times: Vec<String> = times.iter().map(|(suite, time)| format!("{suite} {}", time.as_secs())).collect();
+            writeln!(formatter, "  {:<9} {ran} ran, {passed} passed in {total} s ({})", cluster.name(), times.join(", "))?;
         }
         writeln!(formatter)
     }

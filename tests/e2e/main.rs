@@ -133,7 +133,7 @@ fn main() -> ExitCode {
         for Named { name, test } in cases(cluster) {
             let tally = Arc::clone(&tally);
             let trial = Trial::test(format!("{}::{name}", cluster.name()), move || {
-                tally.run(cluster, test);
+                tally.run(cluster, &name, test);
                 Ok(())
             });
             trials.push(trial);

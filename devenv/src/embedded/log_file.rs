@@ -1,7 +1,8 @@
 //! A component's log: appended to, rotated by size, a bounded number kept.
 
+use devloop_core::logs::{LocalLog, rotated};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes after which a log is rotated.
@@ -41,18 +42,12 @@ impl LogFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         for number in (1..KEPT).rev() {
-            rename_if_there(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
+            rename_if_there(&rotated(&self.path, number), &rotated(&self.path, number + 1))?;
         }
-        rename_if_there(&self.path, &numbered(&self.path, 1))?;
+        rename_if_there(&self.path, &rotated(&self.path, 1))?;
         *self = Self::with_max_size(&self.path, self.max_size)?;
         Ok(())
     }
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -62,28 +57,9 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// The last `count` lines of a log, the rotated one before it included where
-/// the current one is too short.
+/// The last `count` lines of a log; none of one that can't be read.
 pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    last_lines_before(path, u64::MAX, count)
-}
-
-/// The same of a log's first `length` bytes, whatever is added to it meanwhile.
-pub(crate) fn last_lines_before(path: &Path, length: u64, count: usize) -> Vec<String> {
-    let read = |path: &Path| {
-        let mut bytes = Vec::new();
-        // A log that isn't there has no lines.
-        let _ = File::open(path).and_then(|file| file.take(length).read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let current = read(path);
-    let mut lines: Vec<String> = current.lines().map(str::to_owned).collect();
-    if lines.len() < count {
-        let older = std::fs::read(numbered(path, 1)).unwrap_or_default();
-        let older = String::from_utf8_lossy(&older);
-        lines.splice(0..0, older.lines().map(str::to_owned));
-    }
-    lines.split_off(lines.len().saturating_sub(count))
+    LocalLog::open(path).and_then(|mut log| log.last_lines(count)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,6 +79,6 @@ mod tests {
         names.sort();
         assert_eq!(names, ["etcd.log", "etcd.log.1", "etcd.log.2", "etcd.log.3"]);
         assert_eq!(last_lines(&path, 3), ["line 017", "line 018", "line 019"]);
-        assert_eq!(last_lines_before(&path, "line 018\n".len() as u64, 2), ["line 017", "line 018"]);
+        assert_eq!(last_lines(&folder.path().join("none.log"), 3), [""; 0]);
     }
 }

@@ -86,7 +86,7 @@ pub(crate) enum Event {
     /// The user wants something.
     Key(Key),
     /// What pods said of late.
-    Logs { pod: String, outcome: Result<String, kube::Error> },
+    Logs { pod: String, outcome: Result<Vec<String>> },
     /// An agent is gone.
     AgentEnded { place: Place, number: u64, reason: String },
     /// An agent was started, or not.
@@ -287,7 +287,7 @@ impl Session {
             Event::Key(key) => self.key(key),
             Event::Logs { pod, outcome } => {
                 match outcome {
-                    Ok(text) => self.reporter.say(&format!("── {pod}\n{}", text.trim_end())),
+                    Ok(lines) => self.reporter.say(format!("── {pod}\n{}", lines.join("\n")).trim_end()),
                     Err(error) => self.reporter.warn(&format!("the log of {pod} can't be read: {error}")),
                 }
                 Ok(())

@@ -1,7 +1,7 @@
 //! `kubectl debug-attach` on Python, Node and Java, with real clients of their
 //! debuggers.
 
-use super::live;
+use super::{is_in_full, live, ways};
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// An example, and where the app is to stop.
 #[derive(Clone, Copy)]
@@ -33,15 +33,14 @@ const PYTHON: App = App { name: "python-web", file: "src/app.py", statement: "se
 const NODE: App = App { name: "node-web", file: "src/server.js", statement: "response.end(`${greeting}" };
 const JAVA: App = App { name: "java-web", file: "src/Web.java", statement: "exchange.sendResponseHeaders(200, length);" };
 
-/// Each way where that makes a difference.
-pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
+pub(super) fn cases(cluster: Cluster) -> Vec<Named> {
     let mut cases = Vec::new();
-    for way in ways.iter().copied() {
+    for way in ways(cluster).iter().copied() {
         let mut add = |name: &str, test: fn(Cluster, &'static str)| {
             cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
         };
         add("python_stops_at_a_breakpoint_and_runs_on", python);
-        if way == "node" && live::is_for(cluster) {
+        if way == "node" && is_in_full(cluster, way) {
             add("python_starts_anew_under_its_debugger", python_anew);
         }
         add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);

@@ -13,11 +13,6 @@ use std::time::Duration;
 
 const SOURCE: &str = "cmd/web/greeting.go";
 
-/// Several nodes, and one that can't be reached, make no difference here.
-pub(super) fn is_for(cluster: Cluster) -> bool {
-    matches!(cluster, Cluster::Embedded | Cluster::Kind)
-}
-
 /// The editor is told to start over, and the debugger is attached to what came.
 #[track_caller]
 pub(super) fn starts_over(mut editor: Dap, session: &mut Session, was_replaced: bool, attached: &Value) -> Value {

@@ -1,7 +1,7 @@
 //! `kubectl debug-attach` on Rust and C++: stripped, in images from scratch, not root;
 //! the C++ one with a root that can't be written. With LLDB's own adapter.
 
-use super::live;
+use super::{is_in_full, live, ways};
 use crate::clusters::Cluster;
 use crate::{Named, shared};
 use devloop_tests::dap::Dap;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// An example, and what of it is debugged.
 #[derive(Clone, Copy, Debug)]
@@ -56,22 +56,22 @@ const CPP: Subject = Subject {
     outer: ("connection", ""),
 };
 
-/// Each way on each cluster where that makes a difference.
-pub(super) fn cases(cluster: Cluster, ways: &[&'static str]) -> Vec<Named> {
+pub(super) fn cases(cluster: Cluster) -> Vec<Named> {
     let mut cases = Vec::new();
-    for way in ways.iter().copied() {
-        for subject in [RUST, CPP] {
-            let name = format!("debug_attach::by_{way}::{}_stops_at_its_local_path_and_runs_on", subject.name.replace('-', "_"));
-            cases.push(Named::new(name, move || breakpoint(cluster, way, subject)));
-        }
-        cases.push(Named::new(format!("debug_attach::by_{way}::whatever_ends_lldb_the_app_runs_on"), move || ends(cluster, way)));
-        if way == "node" && live::is_for(cluster) {
-            let name = "debug_attach::by_node::rust_is_swapped_under_lldb";
-            cases.push(Named::new(name, move || swap(cluster, way)));
-        }
+    for way in ways(cluster).iter().copied() {
+        let mut add = |name: &str, test: fn(Cluster, &'static str)| {
+            cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
+        };
+        add("shop_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, RUST));
+        add("cpp_web_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, CPP));
         if way == "api" {
-            let name = "debug_attach::by_api::a_restricted_namespace_is_respected_by_lldb";
-            cases.push(Named::new(name, move || restricted(cluster, way)));
+            add("a_restricted_namespace_is_respected_by_lldb", restricted);
+        }
+        if is_in_full(cluster, way) {
+            add("whatever_ends_lldb_the_app_runs_on", ends);
+            if way == "node" {
+                add("rust_is_swapped_under_lldb", swap);
+            }
         }
     }
     cases

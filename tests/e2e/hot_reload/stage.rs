@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long something may take that usually takes a moment.
-pub(super) const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(90);
 
 /// The way to the containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub use workload::Workload;
 use super::assess::{Cause, Verdict};
 use crate::cluster::Cluster;
 use crate::error::{CommandError, Result};
+use crate::logs;
 use crate::shutdown::Shutdown;
 use crate::target::{Kind, PodSelection, Target, resolve};
 use crate::ui::human_duration;
@@ -22,13 +23,16 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as ClusterEvent, Pod};
-use kube::api::{DynamicObject, ListParams, LogParams};
+use kube::api::{DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use observed::{Observed, Update};
 use std::time::Duration;
+
+/// Lines of a crashed container's log that are shown.
+const SHOWN_LINES: u32 = 10;
 
 /// A rollout that came to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,13 +160,12 @@ async fn failed(cluster: &Cluster, target: &Target, message: String, cause: Caus
 
 /// The end of a crashed container's log; empty when there is none.
 async fn last_lines(cluster: &Cluster, pod: &str, container: &str) -> Vec<String> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     for previous in [true, false] {
-        let params = LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(10), ..LogParams::default() };
-        if let Ok(log) = api.logs(pod, &params).await
-            && !log.trim().is_empty()
+        let lines = logs::last_lines(&cluster.client, &cluster.namespace, pod, container, previous, SHOWN_LINES).await;
+        if let Ok(lines) = lines
+            && lines.iter().any(|line| !line.trim().is_empty())
         {
-            return log.lines().map(str::to_owned).collect();
+            return lines;
         }
     }
     Vec::new()

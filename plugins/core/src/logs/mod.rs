@@ -3,7 +3,7 @@
 //! [`follow_pods`] watches the pods of some selections and reads each of their
 //! containers with a task of its own; `follow` is one such reader, `connection` what
 //! it does with one connection; [`read_pods`] reads what is there and ends;
-//! [`last_lines`] gives the end of one log. What to read next ([`decide`]), what was
+//! [`last_lines`] gives the end of one log; [`LocalLog`] is one of a file here. What to read next ([`decide`]), what was
 //! read before ([`Resume`]), which lines go on (`sieve`) and which readers to start
 //! ([`plan()`]) are pure. Events are handed on by the batch.
 //!
@@ -30,6 +30,7 @@ mod follow;
 mod happenings;
 mod instance;
 mod line;
+mod local;
 mod merge;
 mod node_reader;
 mod on_node;
@@ -56,6 +57,7 @@ pub use fetch::last_lines;
 pub use happenings::Happening;
 pub use instance::{ContainerKind, Instance, InstanceState, NamedContainer, Observed, PodState, Step, containers, decide};
 pub use line::LINE_LIMIT;
+pub use local::{LocalLog, rotated};
 pub use owners::{Object, find_object};
 pub use plan::{Action, ContainerKey, plan};
 pub use pods::follow_pods;

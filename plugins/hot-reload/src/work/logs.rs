@@ -2,16 +2,12 @@
 
 use crate::session::Event;
 use devloop_core::cluster::Cluster;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::LogParams;
+use devloop_core::logs::last_lines;
 
 /// Lines of each pod.
-const LINES: i64 = 20;
+const LINES: u32 = 20;
 
 pub(crate) async fn logs(cluster: Cluster, pod: String, container: String) -> Event {
-    let pods: Api<Pod> = Api::namespaced(cluster.client, &cluster.namespace);
-    let parameters = LogParams { container: Some(container), tail_lines: Some(LINES), ..LogParams::default() };
-    let outcome = pods.logs(&pod, &parameters).await;
+    let outcome = last_lines(&cluster.client, &cluster.namespace, &pod, &container, false, LINES).await;
     Event::Logs { pod, outcome }
 }

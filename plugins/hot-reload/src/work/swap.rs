@@ -6,11 +6,11 @@ use crate::pods;
 use crate::session::Event;
 use devloop_core::agent::{Agent, AgentError, Phases, ProcessId, RESTART_SIGNAL, Swapped};
 use devloop_core::cluster::Cluster;
+use devloop_core::logs::last_lines;
 use devloop_core::project::RestartBy;
 use futures::future;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::LogParams;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const PROBATION: Duration = Duration::from_secs(2);
 const LOG_TRIES: u32 = 20;
 const LOG_PAUSE: Duration = Duration::from_millis(250);
 /// Lines of a pod's log that are shown when its process ended.
-const LOG_LINES: i64 = 10;
+const LOG_LINES: u32 = 10;
 
 /// What swapping came to.
 #[derive(Debug)]
@@ -166,13 +166,15 @@ async fn last_words(cluster: &Cluster, pod: &str, container: &str, container_id:
             return Some(LastWords { log: String::new(), was_killed: true });
         };
         if let Some(ended) = pods::end_of(&found, container, container_id) {
-            let parameters = LogParams {
-                container: Some(container.to_owned()),
-                previous: ended.is_previous,
-                tail_lines: Some(LOG_LINES),
-                ..LogParams::default()
-            };
-            let log = pods.logs(pod, &parameters).await.unwrap_or_default().trim_end().to_owned();
+            let lines = last_lines(&cluster.client, &cluster.namespace, pod, container, ended.is_previous, LOG_LINES).await;
+            let log = lines
+                .unwrap_or_default()
+                .join(
+                    "
+",
+                )
+                .trim_end()
+                .to_owned();
             return Some(LastWords { log, was_killed: ended.was_killed });
         }
         tokio::time::sleep(LOG_PAUSE).await;
