@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that can't be made must not look like one")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the result is the output")]
 
+mod arrivals;
 mod attach;
 mod figures;
 mod files;

@@ -18,12 +18,17 @@ pub(crate) fn ms(duration: Duration) -> f64 {
 /// Asks until the answer holds `wanted`; answers how long that took.
 pub(crate) fn until_served(address: &str, path: &str, wanted: &str, since: Instant) -> Duration {
     loop {
-        if get(address, path).is_ok_and(|answer| answer.contains(wanted)) {
+        if serves(address, path, wanted) {
             return since.elapsed();
         }
         assert!(since.elapsed() < Duration::from_secs(120), "{address}{path} never answered {wanted:?}");
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Whether the answer holds `wanted`.
+pub(crate) fn serves(address: &str, path: &str, wanted: &str) -> bool {
+    get(address, path).is_ok_and(|answer| answer.contains(wanted))
 }
 
 fn get(address: &str, path: &str) -> std::io::Result<String> {

@@ -2,14 +2,17 @@
 //! to what people do by hand; a rebuild of many services without a change; and the
 //! memory that a large image takes.
 
+use crate::arrivals::Arrivals;
 use crate::figures::Figures;
 use crate::load::random;
 use crate::measure::{On, environment, ms, until_served};
+use crate::route::Route;
 use devloop_core::image;
 use devloop_core::project::{FileMapping, ImageSpec};
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::program::Program;
 use devloop_tests::shop::Shop;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,10 +21,15 @@ const BASE_BYTES: u64 = 200 << 20;
 const CHANGED_BYTES: u64 = 20 << 20;
 const PORT: u16 = 30_081;
 const PEER_PORT: u16 = 30_082;
+/// Where the app itself listens, and what it is asked for.
+const POD_PORT: u16 = 8080;
+const MARKER: &str = "/assets/marker.txt";
 const PEER_BASE: &str = "devloop-bench-shop-base:1";
 const PEER: &str = "devloop-bench-shop";
 
-/// Ours and the peer's in turn, on one kind cluster.
+/// Ours and the peer's in turn, on one kind cluster: until the new pod itself serves
+/// what changed, and until the Service does, which is the kubelet's next look at the
+/// pod's readiness and kube-proxy's next round later.
 pub(crate) fn changed(runs: usize) -> Figures {
     let environment = environment(On::Embedded).on(Engine::Kind { workers: 0 });
     environment.up();
@@ -29,29 +37,39 @@ pub(crate) fn changed(runs: usize) -> Figures {
     ours.change("first");
     ours.rebuild();
     let peer = Peer::new(&environment, &ours.shop.folder);
-    let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
-    let node = environment.kubectl(["get", "nodes", "-o", path]).run().ok();
-    let (own_address, peer_address) = (format!("{node}:{PORT}"), format!("{node}:{PEER_PORT}"));
+    let path = "jsonpath={.items[0].metadata.name} {.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
+    let answer = environment.kubectl(["get", "nodes", "-o", path]).run().ok();
+    let (name, node) = answer.split_once(' ').unwrap();
+    let _route = Route::to_pods(&environment);
+    let until_served = |port: u16, text: &str, work: &dyn Fn()| {
+        let arrivals = Arrivals::at(name);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let pod = scope.spawn(move || arrivals.until_one_serves(POD_PORT, MARKER, text, started));
+            work();
+            let service = until_served(&format!("{node}:{port}"), MARKER, text, started);
+            (ms(pod.join().unwrap()), ms(service))
+        })
+    };
     let mut figures = Figures::default();
     let mut peers = Vec::new();
     for run in 0..=runs {
         let text = format!("run {run} of ours");
         ours.change(&text);
-        let started = Instant::now();
-        let report = ours.rebuild();
-        let took = until_served(&own_address, "/assets/marker.txt", &text, started);
+        let report = RefCell::default();
+        let (pod, service) = until_served(PORT, &text, &|| *report.borrow_mut() = ours.rebuild());
         let text = format!("run {run} of the peer");
         peer.change(&text);
-        let started = Instant::now();
-        peer.build_and_load(run);
-        let other = until_served(&peer_address, "/assets/marker.txt", &text, started);
+        let (peer_pod, peer_service) = until_served(PEER_PORT, &text, &|| peer.build_and_load(run));
         // The first one meets cold caches on both sides.
         if run > 0 {
-            figures.samples.push(ms(took));
-            for (phase, value) in report["services"][0]["phasesMs"].as_object().unwrap() {
+            figures.samples.push(pod);
+            figures.phase("until its Service serves it", service);
+            for (phase, value) in report.take()["services"][0]["phasesMs"].as_object().unwrap() {
                 figures.phase(phase, value.as_f64().unwrap());
             }
-            peers.push(ms(other));
+            figures.phase("until the peer's Service does", peer_service);
+            peers.push(peer_pod);
         }
     }
     figures.peer = Some(("docker build, kind load, kubectl set image", peers));
