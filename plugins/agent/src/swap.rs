@@ -23,7 +23,7 @@ use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, MAX_CHUNK, Phases, ProcessId, Swapped};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner, Parents, Place};
 use crate::undo::{self, Recorder};
-pub(crate) use debugger::Halt;
+pub(crate) use debugger::{Halt, require_running};
 use replace::{Program, Source, replace};
 
 /// A swap whose program is still being received.
@@ -76,7 +76,7 @@ impl Swap {
     ) -> Result<Self, Failure> {
         let started = Instant::now();
         proc.check(process)?;
-        debugger::require_running(proc, process)?;
+        require_running(proc, process)?;
         let Container { root, owner, recorder } = container;
         let machine = native_machine(proc, process)?;
         let attributes = Attributes { owner, mode: ModeRule::Executable, modified: None };

@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const NAP: Duration = Duration::from_millis(1);
 /// Debuggers stop a process for moments of their own.
 const MOMENT: Duration = Duration::from_millis(200);
+/// A process that is stepped through runs for less at a time, mostly.
+const STEADY: Duration = Duration::from_millis(500);
+/// After this long it is not stepped through: whoever steps stops to look.
+const UNSTEADY: Duration = Duration::from_secs(5);
 
 /// What becomes of a process that stands still for its debugger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,31 +31,61 @@ pub(crate) enum Halt {
     Ends,
 }
 
-/// Fails while the process stands still for its debugger.
-pub(super) fn require_running(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
-    let started = Instant::now();
-    let tracer = loop {
+/// Fails while the process stands still for its debugger, and between two steps of who
+/// steps through it: it has to have run for a while, unless nobody traces it.
+pub(crate) fn require_running(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
+    let mut watch = Watch::new(Instant::now());
+    loop {
         let tracer = proc.status(process.pid)?.tracer;
-        if tracer == 0 || proc.stat(process.pid)?.state != b't' {
+        if tracer == 0 {
             return Ok(());
         }
-        if started.elapsed() > MOMENT {
-            break tracer;
+        let stands_still = proc.stat(process.pid)?.state == b't';
+        match watch.look(stands_still, Instant::now()) {
+            None => sleep(NAP),
+            Some(true) => return Ok(()),
+            Some(false) => {
+                let name = String::from_utf8_lossy(&proc.read(tracer, "comm").unwrap_or_default()).trim().to_owned();
+                let message = format!("process {} stands still for its debugger (process {tracer}, {name})", process.pid);
+                return Err(Failure::new(ErrorKind::Halted, message));
+            }
         }
-        sleep(NAP);
-    };
-    let name = String::from_utf8_lossy(&proc.read(tracer, "comm").unwrap_or_default()).trim().to_owned();
-    Err(Failure::new(ErrorKind::Halted, format!("process {} stands still for its debugger (process {tracer}, {name})", process.pid)))
+    }
+}
+
+/// Looks at a process that is traced, until it is known what it does. Pure.
+struct Watch {
+    begun: Instant,
+    /// Whether it stood still at the last look, and since when it did that or ran.
+    last: Option<(bool, Instant)>,
+}
+
+impl Watch {
+    fn new(begun: Instant) -> Self {
+        Self { begun, last: None }
+    }
+
+    /// Takes a look; answers whether it runs, once that is known.
+    fn look(&mut self, stands_still: bool, now: Instant) -> Option<bool> {
+        let since = match self.last {
+            Some((before, since)) if before == stands_still => since,
+            _ => now,
+        };
+        self.last = Some((stands_still, since));
+        let needed = if stands_still { MOMENT } else { STEADY };
+        if now - since > needed {
+            return Some(!stands_still);
+        }
+        // It comes and goes, as at a breakpoint with a condition, which nobody stands at.
+        (now - self.begun > UNSTEADY).then_some(true)
+    }
 }
 
 /// Has a debugger let go, unless it is one that can't be asked, which the kernel will
-/// tell.
+/// tell. Who does not end a halt has made sure before that there is none.
 pub(super) fn make_way(proc: &Proc, process: ProcessId, halt: Halt) -> Result<(), Failure> {
     let signal = match halt {
-        Halt::Stays => {
-            require_running(proc, process)?;
-            MAKE_WAY
-        }
+        Halt::Stays => MAKE_WAY,
         Halt::Ends => MAKE_WAY_AT_ONCE,
     };
     let started = Instant::now();
@@ -101,6 +135,22 @@ mod tests {
         assert!(is_keeper(&words("/x/devloop-agent hold /x/12.sock 12 345 delve /x/dlv"), 12));
         assert!(!is_keeper(&words("/x/devloop-agent hold /x/12.sock 12 345 delve /x/dlv"), 13));
         assert!(!is_keeper(&words("/x/devloop-agent connect /x/12.sock 12"), 12) && !is_keeper(&words("bash"), 12));
+    }
+
+    #[test]
+    fn who_steps_through_a_process_is_not_taken_for_one_that_lets_it_run() {
+        let begun = Instant::now();
+        // Looks, a millisecond apart, at what stands still where this says so.
+        let looks = |stands_still: &dyn Fn(u64) -> bool| {
+            let mut watch = Watch::new(begun);
+            let mut look = |at: u64| Some((watch.look(stands_still(at), begun + Duration::from_millis(at))?, at));
+            (0..10_000).find_map(&mut look).unwrap()
+        };
+        assert_eq!(looks(&|_| false), (true, 501));
+        assert_eq!(looks(&|_| true), (false, 201));
+        assert_eq!(looks(&|at| !(100..300).contains(&at)), (false, 501), "a step");
+        assert_eq!(looks(&|at| at < 100), (true, 601), "a moment of the debugger's own");
+        assert_eq!(looks(&|at| at % 100 < 50), (true, 5001), "it comes and goes");
     }
 
     #[test]
