@@ -41,7 +41,8 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
         if way == "api" {
             add("a_restricted_namespace_is_respected", restricted);
         }
-        if is_in_full(cluster, way) {
+        let in_full = is_in_full(cluster, way);
+        if in_full {
             add("whatever_ends_it_the_app_runs_on", ends);
             add("it_is_an_editors_adapter_on_stdin", stdio);
             add("what_blocks_is_named", faults);
@@ -52,12 +53,12 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
                 add("probes_that_would_end_it_are_paused", live::probes);
             }
         }
-    }
-    // Of several nodes, one has the process, and through nothing but the API it is as by
-    // that of any cluster.
-    if matches!(cluster, Cluster::Embedded | Cluster::Kind) {
-        cases.extend(interpreted::cases(cluster));
-        cases.extend(native::cases(cluster));
+        // Of several nodes, one has the process, and through nothing but the API it is as by
+        // that of any cluster.
+        if matches!(cluster, Cluster::Embedded | Cluster::Kind) {
+            interpreted::add(&mut add, way, in_full);
+            native::add(&mut add, way, in_full);
+        }
     }
     cases
 }

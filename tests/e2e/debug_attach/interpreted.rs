@@ -1,9 +1,9 @@
 //! `kubectl debug-attach` on Python, Node and Java, with real clients of their
 //! debuggers.
 
-use super::{is_in_full, live, ways};
+use super::{Test, live};
 use crate::clusters::Cluster;
-use crate::{Named, shared};
+use crate::shared;
 use devloop_tests::dap::Dap;
 use devloop_tests::example::{Example, Pod};
 use devloop_tests::inspector::Inspector;
@@ -33,20 +33,13 @@ const PYTHON: App = App { name: "python-web", file: "src/app.py", statement: "se
 const NODE: App = App { name: "node-web", file: "src/server.js", statement: "response.end(`${greeting}" };
 const JAVA: App = App { name: "java-web", file: "src/Web.java", statement: "exchange.sendResponseHeaders(200, length);" };
 
-pub(super) fn cases(cluster: Cluster) -> Vec<Named> {
-    let mut cases = Vec::new();
-    for way in ways(cluster).iter().copied() {
-        let mut add = |name: &str, test: fn(Cluster, &'static str)| {
-            cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
-        };
-        add("python_stops_at_a_breakpoint_and_runs_on", python);
-        if way == "node" && is_in_full(cluster, way) {
-            add("python_starts_anew_under_its_debugger", python_anew);
-        }
-        add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);
-        add("java_is_started_again_for_a_debugger_and_once_more", java);
+pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, in_full: bool) {
+    add("python_stops_at_a_breakpoint_and_runs_on", python);
+    if way == "node" && in_full {
+        add("python_starts_anew_under_its_debugger", python_anew);
     }
-    cases
+    add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);
+    add("java_is_started_again_for_a_debugger_and_once_more", java);
 }
 
 /// The example, deployed.

@@ -1,9 +1,9 @@
 //! `kubectl debug-attach` on Rust and C++: stripped, in images from scratch, not root;
 //! the C++ one with a root that can't be written. With LLDB's own adapter.
 
-use super::{is_in_full, live, ways};
+use super::{Test, live};
 use crate::clusters::Cluster;
-use crate::{Named, shared};
+use crate::shared;
 use devloop_tests::dap::Dap;
 use devloop_tests::example::{Example, Pod};
 use devloop_tests::proxy::Proxy;
@@ -56,25 +56,18 @@ const CPP: Subject = Subject {
     outer: ("connection", ""),
 };
 
-pub(super) fn cases(cluster: Cluster) -> Vec<Named> {
-    let mut cases = Vec::new();
-    for way in ways(cluster).iter().copied() {
-        let mut add = |name: &str, test: fn(Cluster, &'static str)| {
-            cases.push(Named::new(format!("debug_attach::by_{way}::{name}"), move || test(cluster, way)));
-        };
-        add("shop_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, RUST));
-        add("cpp_web_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, CPP));
-        if way == "api" {
-            add("a_restricted_namespace_is_respected_by_lldb", restricted);
-        }
-        if is_in_full(cluster, way) {
-            add("whatever_ends_lldb_the_app_runs_on", ends);
-            if way == "node" {
-                add("rust_is_swapped_under_lldb", swap);
-            }
+pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, in_full: bool) {
+    add("shop_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, RUST));
+    add("cpp_web_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, CPP));
+    if way == "api" {
+        add("a_restricted_namespace_is_respected_by_lldb", restricted);
+    }
+    if in_full {
+        add("whatever_ends_lldb_the_app_runs_on", ends);
+        if way == "node" {
+            add("rust_is_swapped_under_lldb", swap);
         }
     }
-    cases
 }
 
 /// An example, deployed.
