@@ -165,8 +165,7 @@ pub(super) async fn send(
     include: &[bool],
     progress: &Progress,
 ) -> Result<u64, DeliverError> {
-    let (to_write, identity, include) = (package.clone(), package.identity(), include.to_owned());
-    containerd.import(observed, &identity, progress, move |out| to_write.write(&include, out)).await
+    containerd.import(observed, package, include, progress).await
 }
 
 #[cfg(test)]

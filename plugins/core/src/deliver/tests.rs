@@ -11,15 +11,57 @@ struct Server {
     folder: tempfile::TempDir,
     child: Child,
     node: Node,
+    way: Way,
 }
 
+/// How it is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Api,
+    Ctr,
+}
+
+/// Each of these tests, by each way.
+macro_rules! both_ways {
+    ($($name:ident),+ $(,)?) => {
+        mod by_api {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Way::Api).await;
+            })+
+        }
+        mod by_ctr {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Way::Ctr).await;
+            })+
+        }
+    };
+}
+
+both_ways!(
+    only_what_is_missing_is_sent_and_nothing_twice,
+    the_same_image_under_another_name_is_only_named,
+    a_partial_archive_that_is_refused_leaves_nothing_and_is_followed_by_the_whole,
+    a_name_leads_to_the_old_image_until_the_new_one_can_run,
+    a_delivery_that_is_dropped_leaves_no_image,
+    a_full_disk_is_told_and_leaves_no_image,
+    archives_of_others_are_loaded_when_they_are_whole,
+    folders_and_compressed_layers_are_loaded,
+    nodes_fail_alone,
+    a_foreign_architecture_is_refused_by_both_names,
+    a_node_gets_its_own_of_several_platforms,
+    what_was_delivered_is_listed_and_taken_away_and_nothing_else,
+    of_a_base_that_the_node_has_nothing_is_read_or_sent
+);
+
 impl Server {
-    async fn start() -> Option<Self> {
-        Self::start_with(None).await
+    async fn start(way: Way) -> Option<Self> {
+        Self::start_with(way, None).await
     }
 
     /// With a disk of so many bytes, if given.
-    async fn start_with(disk: Option<u64>) -> Option<Self> {
+    async fn start_with(way: Way, disk: Option<u64>) -> Option<Self> {
         let installed = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
         if !nix::unistd::geteuid().is_root() || !installed("containerd") || !installed("ctr") || !installed("nsenter") {
             eprintln!("skipped: needs root, containerd and nsenter");
@@ -47,7 +89,7 @@ impl Server {
         // This process stands for the node: its namespaces are ours.
         let init_pid = i32::try_from(std::process::id()).unwrap();
         let node = Node::embedded("test", init_pid);
-        let server = Self { folder, child, node };
+        let server = Self { folder, child, node, way };
         for _ in 0..200 {
             if server.containerd().observe(&[]).await.is_ok() {
                 return Some(server);
@@ -58,7 +100,8 @@ impl Server {
     }
 
     fn containerd(&self) -> Containerd<'_> {
-        Containerd::at(&self.node, self.folder.path().join("socket").display().to_string())
+        let containerd = Containerd::at(&self.node, self.folder.path().join("socket").display().to_string());
+        if self.way == Way::Ctr { containerd.without_api() } else { containerd }
     }
 
     /// An image of two layers: a folder and a binary.
@@ -124,9 +167,8 @@ fn only_here() -> bool {
     cfg!(target_arch = "x86_64")
 }
 
-#[tokio::test]
-async fn only_what_is_missing_is_sent_and_nothing_twice() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn only_what_is_missing_is_sent_and_nothing_twice(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let one = server.image("one", "a");
     let first = deliver(&server, &one).await.unwrap();
     assert_eq!((first.sent_layers, first.total_layers, first.already_present), (2, 2, false));
@@ -140,9 +182,8 @@ async fn only_what_is_missing_is_sent_and_nothing_twice() {
     assert_eq!(deliver(&server, &server.image("two", "b")).await.unwrap().sent_layers, 2);
 }
 
-#[tokio::test]
-async fn the_same_image_under_another_name_is_only_named() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn the_same_image_under_another_name_is_only_named(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let mut image = server.image("one", "a");
     deliver(&server, &image).await.unwrap();
     image.reference = "docker.io/library/shop:other".into();
@@ -151,9 +192,8 @@ async fn the_same_image_under_another_name_is_only_named() {
     assert!(deliver(&server, &image).await.unwrap().already_present);
 }
 
-#[tokio::test]
-async fn a_partial_archive_that_is_refused_leaves_nothing_and_is_followed_by_the_whole() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn a_partial_archive_that_is_refused_leaves_nothing_and_is_followed_by_the_whole(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let containerd = server.containerd();
     let image = server.image("one", "a");
     let package = Package::of_image(&image);
@@ -166,9 +206,8 @@ async fn a_partial_archive_that_is_refused_leaves_nothing_and_is_followed_by_the
     assert_eq!((delivery.sent_layers, delivery.already_present), (2, false));
 }
 
-#[tokio::test]
-async fn a_name_leads_to_the_old_image_until_the_new_one_can_run() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn a_name_leads_to_the_old_image_until_the_new_one_can_run(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let (old, mut new) = (server.image("one", "a"), server.image("two", "b"));
     deliver(&server, &old).await.unwrap();
     new.reference.clone_from(&old.reference);
@@ -178,22 +217,20 @@ async fn a_name_leads_to_the_old_image_until_the_new_one_can_run() {
     assert!(deliver(&server, &old).await.unwrap().already_present);
 }
 
-#[tokio::test]
-async fn a_delivery_that_is_dropped_leaves_no_image() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn a_delivery_that_is_dropped_leaves_no_image(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let image = server.image("one", &"payload ".repeat(4 << 20));
     for milliseconds in [1, 40, 80, 120, 160] {
         drop(tokio::time::timeout(Duration::from_millis(milliseconds), deliver(&server, &image)).await);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let observed = server.containerd().observe(&[]).await.unwrap();
+        let observed = server.containerd().observe(&[Package::of_image(&image).identity()]).await.unwrap();
         assert_eq!(observed.names.len(), observed.images.len(), "after {milliseconds} ms");
     }
     deliver(&server, &image).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_full_disk_is_told_and_leaves_no_image() {
-    let Some(server) = Server::start_with(Some(24 << 20)).await.filter(|_| only_here()) else { return };
+async fn a_full_disk_is_told_and_leaves_no_image(way: Way) {
+    let Some(server) = Server::start_with(way, Some(24 << 20)).await.filter(|_| only_here()) else { return };
     let small = server.image("one", "a");
     deliver(&server, &small).await.unwrap();
     let large = server.image("one", &"payload ".repeat(2 << 20));
@@ -202,9 +239,8 @@ async fn a_full_disk_is_told_and_leaves_no_image() {
     assert_eq!(names(&server).await, [small.reference.clone(), small.config_digest()]);
 }
 
-#[tokio::test]
-async fn archives_of_others_are_loaded_when_they_are_whole() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn archives_of_others_are_loaded_when_they_are_whole(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let image = server.image("one", "a");
     let path = server.folder.path().join("image.tar");
     image.write_archive(&[], std::fs::File::create(&path).unwrap()).unwrap();
@@ -229,9 +265,8 @@ async fn archives_of_others_are_loaded_when_they_are_whole() {
     assert!(deliver(&server, &image).await.unwrap().already_present);
 }
 
-#[tokio::test]
-async fn folders_and_compressed_layers_are_loaded() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn folders_and_compressed_layers_are_loaded(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let image = server.image("one", "a");
     let (tar, layout) = (server.folder.path().join("image.tar"), server.folder.path().join("layout"));
     image.write_archive(&[], std::fs::File::create(&tar).unwrap()).unwrap();
@@ -254,14 +289,13 @@ async fn folders_and_compressed_layers_are_loaded() {
     other.finish().unwrap();
     // Its layers are unpacked already, however they are packed.
     assert_eq!(load_file(&server, &tar).await.unwrap().sent_layers, 0);
-    let fresh = Server::start().await.unwrap();
+    let fresh = Server::start(way).await.unwrap();
     assert_eq!(load_file(&fresh, &tar).await.unwrap().sent_layers, 2);
     assert!(names(&fresh).await.contains(&"docker.io/library/shop:zip".to_owned()));
 }
 
-#[tokio::test]
-async fn nodes_fail_alone() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn nodes_fail_alone(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let mut child = Command::new("true").spawn().unwrap();
     let init_pid = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
@@ -288,9 +322,8 @@ async fn a_node_that_is_gone_is_told_from_a_failing_one() {
     }
 }
 
-#[tokio::test]
-async fn a_foreign_architecture_is_refused_by_both_names() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn a_foreign_architecture_is_refused_by_both_names(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("binary"), program(243, "")).unwrap();
     let image = image::single_binary(folder.path(), "devloop.local/pause:1", &folder.path().join("binary"), "/pause").unwrap();
@@ -303,9 +336,8 @@ async fn a_foreign_architecture_is_refused_by_both_names() {
     assert!(names(&server).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_node_gets_its_own_of_several_platforms() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn a_node_gets_its_own_of_several_platforms(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let own = server.image("one", "a");
     let foreign = Image { architecture: "riscv64".into(), manifest_digest: "sha256:foreign".into(), ..server.image("two", "b") };
     let set = ImageSet::of("shop", vec![foreign.clone(), own.clone()]).unwrap();
@@ -361,9 +393,8 @@ fn an_archive_that_was_cut_short_never_ends_well() {
     assert_eq!(last + 1, all, "the index is the last entry");
 }
 
-#[tokio::test]
-async fn what_was_delivered_is_listed_and_taken_away_and_nothing_else() {
-    let Some(server) = Server::start().await else { return };
+async fn what_was_delivered_is_listed_and_taken_away_and_nothing_else(way: Way) {
+    let Some(server) = Server::start(way).await else { return };
     let (one, two) = (server.image("static", "one"), server.image("static", "two"));
     deliver(&server, &one).await.unwrap();
     deliver(&server, &two).await.unwrap();
@@ -413,9 +444,8 @@ impl image::Supplier for Nothing {
     }
 }
 
-#[tokio::test]
-async fn of_a_base_that_the_node_has_nothing_is_read_or_sent() {
-    let Some(server) = Server::start().await.filter(|_| only_here()) else { return };
+async fn of_a_base_that_the_node_has_nothing_is_read_or_sent(way: Way) {
+    let Some(server) = Server::start(way).await.filter(|_| only_here()) else { return };
     let below = server.image("one", "a");
     deliver(&server, &below).await.unwrap();
     let cache = server.folder.path().join("another cache");
@@ -439,7 +469,7 @@ async fn of_a_base_that_the_node_has_nothing_is_read_or_sent() {
     let missing = server.containerd().content(&image::digest(b"none"), &mut Vec::new()).await.unwrap_err();
     assert!(matches!(missing, DeliverError::Containerd { .. }), "{missing}");
     // Another node lacks the base, and there is nowhere to have it from.
-    let Some(other) = Server::start().await else { return };
+    let Some(other) = Server::start(way).await else { return };
     let error = crate::ui::render_error(&deliver(&other, &upon).await.unwrap_err().into());
     assert!(error.contains("lacks layers of its base") && error.contains("there is nothing"), "{error}");
     assert!(names(&other).await.is_empty());

@@ -26,7 +26,7 @@ pub use store::{blobs_in_use, remove_blobs};
 
 pub(crate) use archive::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION, append as append_file, header as tar_header, index};
 pub(crate) use blob::{Described, LAYER_TYPE, Supplier, Unobtainable};
-pub(crate) use config::manifest_of;
+pub(crate) use config::{MANIFEST_TYPE, manifest_of};
 pub(crate) use folder::layer_of_folder;
 pub(crate) use layer::{digest, digest_of_file, render as render_digest};
 pub(crate) use set::media_type;
