@@ -73,6 +73,12 @@ impl Environment {
         self.folder.join("kubeconfig")
     }
 
+    /// How nodes are reached, as `--via` has it, for tests of what does not depend on it:
+    /// which way is chosen without it is another one on every machine.
+    pub fn way(&self) -> &'static str {
+        if matches!(self.engine, Engine::Api { .. }) { "api" } else { "node" }
+    }
+
     /// Its kubeconfig context.
     pub fn context(&self) -> String {
         match self.engine {

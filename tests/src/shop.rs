@@ -37,12 +37,14 @@ impl Shop {
         ["--context".to_owned(), self.environment.context()]
     }
 
-    /// Builds, delivers and rolls out; answers what `kubectl rebuild` reports.
+    /// Builds, delivers and rolls out; answers what `kubectl rebuild` reports. Images go
+    /// by [`Environment::way`].
     ///
     /// # Panics
     /// When that fails.
     pub fn rebuild(&self) -> serde_json::Value {
-        let arguments = self.context().into_iter().chain(self.file()).chain(["-o".to_owned(), "json".to_owned()]);
+        let more = ["--via", self.environment.way(), "-o", "json"].map(str::to_owned);
+        let arguments = self.context().into_iter().chain(self.file()).chain(more);
         serde_json::from_str(&self.environment.plugin("kubectl-rebuild", arguments).run().ok()).unwrap()
     }
 

@@ -27,6 +27,10 @@ pub(crate) struct Destination {
     context: String,
 }
 
+/// The share of the usual way's time that another may take at most, to be worth going
+/// another way: what was measured varies, and images under two names take twice the room.
+const WORTH_A_CHANGE: f64 = 0.8;
+
 /// A way to the nodes.
 #[derive(Clone, Debug)]
 enum Way {
@@ -90,7 +94,7 @@ impl Destination {
     }
 
     /// Takes the cheapest of the ways that can work, by what they have cost so
-    /// far; answers a line that says so, where there was something to choose.
+    /// far, or the usual one where it is hardly dearer; answers a line that says so, where there was something to choose.
     pub(crate) async fn choose(mut self, images: &[&ImageSet]) -> (Self, Option<String>) {
         if self.ways.len() < 2 {
             tracing::info!(way = self.way().key(), "images go there, there is no other way");
@@ -105,8 +109,11 @@ impl Destination {
                 (way, estimate)
             })
             .collect();
-        // Where times are equal, as for what is there already, nothing changes.
-        estimates.sort_by_key(|(way, estimate)| (estimate.time, !rates.is_last(&way.key())));
+        // The way of last time, else the one that is taken first.
+        let usual = estimates.iter().position(|(way, _)| rates.is_last(&way.key())).unwrap_or_default();
+        let bar = estimates[usual].1.time.mul_f64(WORTH_A_CHANGE);
+        let usual = estimates[usual].0.key();
+        estimates.sort_by_key(|(way, estimate)| (way.key() != usual && estimate.time >= bar, estimate.time, way.key() != usual));
         for (way, estimate) in &estimates {
             let (bytes, measured) = (human_bytes(estimate.bytes), estimate.measured);
             tracing::info!(way = way.key(), time = human_duration(estimate.time), bytes, measured, "what a way would cost");
@@ -343,6 +350,25 @@ mod tests {
         rates.store(folder.path(), "far");
         let (_, line) = destination.clone().choose(&[&image]).await;
         insta::assert_snapshot!(line.unwrap(), @"images go by import into the node: sent there before (through registry localhost:1: about 706 ms)");
+        // A little dearer than the other is no reason to leave the usual way; much is.
+        let layer = devloop_core::image::Layer::uncompressed("sha256:n".into(), 20_000_000, "x".into());
+        let mut new = place::tests::image(vec![layer]);
+        new.digest = "sha256:new".into();
+        let ways = vec![Way::Nodes(node()), Way::Nodes([node(), node()].concat())];
+        let two = Destination { ways, ..destination.clone() };
+        let mut texts = vec![];
+        for slow in [300, 600] {
+            let mut rates = Rates::default();
+            for (way, ms) in [("nodes 2", 100), ("nodes 1", slow)] {
+                (0..16).for_each(|_| rates.learn(way, &image, 20_000_000, Duration::from_millis(ms)));
+            }
+            rates.store(folder.path(), "far");
+            texts.extend(two.clone().choose(&[&new]).await.1);
+        }
+        insta::assert_snapshot!(texts.join("\n"), @"
+        images go by import into the node: about 294 ms (by import into all 2 nodes: about 238 ms)
+        images go by import into all 2 nodes: about 238 ms (by import into the node: about 565 ms)
+        ");
         // It would be cheaper, but isn't there.
         let mut rates = Rates::default();
         rates.learn("registry localhost:1", &image, 0, Duration::ZERO);

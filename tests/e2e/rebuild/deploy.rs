@@ -38,7 +38,7 @@ impl Copy {
 
     fn program(&self, more: &[&str]) -> Program {
         let own = self.shop.context().into_iter().chain(self.shop.file()).chain(["-n".to_owned(), self.namespace.clone()]);
-        let arguments = own.chain(more.iter().map(|word| (*word).to_owned()));
+        let arguments = own.chain(["--via", shared().way()].into_iter().chain(more.iter().copied()).map(str::to_owned));
         shared().plugin("kubectl-rebuild", arguments).env("CARGO_TARGET_DIR", repository().join("target/shops/e2e/target"))
     }
 
