@@ -10,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod buildkit;
 mod clusters;
 mod debug_attach;
 mod delivery;
@@ -66,6 +67,8 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 rebuild::cases(),
                 rebuild::examples::cases(),
                 dockerfile::cases_without_engine(),
+                buildkit::cases(),
+                buildkit::cases_without_engine(),
                 delivery::cases(),
                 image_base::cases(),
                 hot_reload::cases(),
@@ -90,6 +93,8 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 rebuild::cases(),
                 rebuild::examples::cases(),
                 dockerfile::cases(),
+                buildkit::cases(),
+                buildkit::cases_with_engine(),
                 delivery::cases(),
                 image_base::cases(),
                 image_base::docker_cases(),

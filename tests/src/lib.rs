@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+pub mod buildkit;
 pub mod container;
 pub mod dap;
 pub mod docker;
