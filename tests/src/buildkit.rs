@@ -20,6 +20,8 @@ const PROGRAMS: [&str; 2] = ["buildkitd", "buildctl"];
 /// What a container needs of it: no step of the tests' Dockerfiles is a program that it
 /// would have to run, so any snapshotter will do.
 const OPTIONS: [&str; 2] = ["--oci-worker-snapshotter", "native"];
+/// The image has no other folder.
+const ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/bin"), ("TMPDIR", "/bin")];
 
 /// A daemon; ended when dropped.
 #[derive(Debug)]
@@ -86,7 +88,9 @@ pub fn import(folder: &Path) {
     let root = folder.join("rootfs.tar");
     Program::new("tar").args(["--create", "--file"]).args([&root]).args(["--directory"]).args([folder]).args(["bin"]).run().ok();
     let command = format!("CMD {OPTIONS:?}");
-    let changes = ["--change", "ENV PATH=/bin", "--change", "ENTRYPOINT [\"/bin/buildkitd\"]", "--change", &command];
+    let environment = ENVIRONMENT.map(|(name, value)| format!("ENV {name}={value}"));
+    let [path, temporary] = &environment;
+    let changes = ["--change", path, "--change", temporary, "--change", "ENTRYPOINT [\"/bin/buildkitd\"]", "--change", &command];
     docker(["import"].iter().chain(&changes).map(OsStr::new).chain([root.as_os_str(), IMAGE.as_ref()])).run().ok();
 }
 
@@ -111,7 +115,7 @@ pub fn archive(folder: &Path) -> PathBuf {
         name: "buildkit".into(),
         entrypoint: vec!["/bin/buildkitd".into()],
         cmd: OPTIONS.map(str::to_owned).into(),
-        env: [("PATH".to_owned(), "/bin".to_owned())].into(),
+        env: ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         binary: Some("/bin/toolbox".into()),
         files: vec![FileMapping { from: "bin".into(), to: "/bin".into() }],
         ..ImageSpec::default()

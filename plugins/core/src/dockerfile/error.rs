@@ -114,7 +114,9 @@ impl From<DockerfileError> for CommandError {
             DockerfileError::Read { source, .. } | DockerfileError::Context(ContextError::Read { source, .. }) => {
                 Self::new(message).caused_by(source)
             }
-            DockerfileError::Connection { source, .. } => Self::new(message).caused_by(Self::new(chain(source.as_ref()))),
+            DockerfileError::Connection { source, .. } => Self::new(message)
+                .caused_by(Self::new(chain(source.as_ref())))
+                .with_hint("see whether it runs, and is reached from here by what `build.dockerfile.builder` or DOCKER_HOST says"),
             DockerfileError::Context(ContextError::Refused { .. }) => {
                 Self::new(message).with_hint("name it in .dockerignore if the build can do without it")
             }
