@@ -1,13 +1,11 @@
 //! BuildKit's daemon: built from its module once, run on this machine, or in an image
 //! of its own.
 
-use crate::docker::docker;
+use crate::docker::import_programs;
 use crate::program::{Program, Running};
-use crate::{eventually, repository, toolbox};
-use devloop_core::image;
+use crate::{eventually, images, repository, toolbox};
 use devloop_core::project::{FileMapping, ImageSpec};
 use nix::sys::signal::Signal;
-use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,13 +83,9 @@ impl Drop for Daemon {
 /// When that fails.
 pub fn import(folder: &Path) {
     gather(folder);
-    let root = folder.join("rootfs.tar");
-    Program::new("tar").args(["--create", "--file"]).args([&root]).args(["--directory"]).args([folder]).args(["bin"]).run().ok();
-    let command = format!("CMD {OPTIONS:?}");
     let environment = ENVIRONMENT.map(|(name, value)| format!("ENV {name}={value}"));
-    let [path, temporary] = &environment;
-    let changes = ["--change", path, "--change", temporary, "--change", "ENTRYPOINT [\"/bin/buildkitd\"]", "--change", &command];
-    docker(["import"].iter().chain(&changes).map(OsStr::new).chain([root.as_os_str(), IMAGE.as_ref()])).run().ok();
+    let program = ["ENTRYPOINT [\"/bin/buildkitd\"]".to_owned(), format!("CMD {OPTIONS:?}")];
+    import_programs(folder, IMAGE, &[environment, program].concat());
 }
 
 /// Fills the folder `bin`.
@@ -120,10 +114,5 @@ pub fn archive(folder: &Path) -> PathBuf {
         files: vec![FileMapping { from: "bin".into(), to: "/bin".into() }],
         ..ImageSpec::default()
     };
-    let ingredients = image::Ingredients::of(folder).with_binary(Path::new(toolbox::BUSYBOX));
-    let mut image = image::assemble(&folder.join("cache"), &spec, &ingredients).unwrap();
-    IMAGE.clone_into(&mut image.reference);
-    let path = folder.join("buildkit.tar");
-    image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();
-    path
+    images::write(folder, &spec, Path::new(toolbox::BUSYBOX), IMAGE.to_owned())
 }

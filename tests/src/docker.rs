@@ -32,11 +32,18 @@ pub fn kind() -> PathBuf {
 /// When that fails.
 pub fn import_toolbox(folder: &Path, name: &str) {
     toolbox::archive(folder);
-    let root = folder.join("rootfs.tar");
     // The name goes into it, so that each image is one of its own.
     std::fs::write(folder.join("bin/name"), name).unwrap();
+    import_programs(folder, name, &[]);
+}
+
+/// Gives the engine an image of the folder `bin` below another, with a configuration in
+/// the words of a Dockerfile.
+pub(crate) fn import_programs(folder: &Path, name: &str, configuration: &[String]) {
+    let root = folder.join("rootfs.tar");
     Program::new("tar").args(["--create", "--file"]).args([&root]).args(["--directory"]).args([folder]).args(["bin"]).run().ok();
-    docker(["import".as_ref(), root.as_os_str(), name.as_ref()]).run().ok();
+    let changes = configuration.iter().flat_map(|line| ["--change", line]).map(OsStr::new);
+    docker(["import".as_ref()].into_iter().chain(changes).chain([root.as_os_str(), name.as_ref()])).run().ok();
 }
 
 /// A socket that passes everything on to the engine, until it is cut.

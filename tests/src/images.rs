@@ -78,10 +78,15 @@ pub fn archive(example: &str, folder: &Path) -> PathBuf {
         ports: vec![8080],
         ..ImageSpec::default()
     };
-    let ingredients = image::Ingredients::of(&images).with_binary(&recipe.runtime.program);
-    let mut image = image::assemble(&images.join("cache"), &spec, &ingredients).unwrap();
-    image.reference = reference(example);
-    let path = images.join(format!("{example}.tar"));
+    write(&images, &spec, &recipe.runtime.program, reference(example))
+}
+
+/// Makes an image of what lies in a folder; answers the archive, which is written there.
+pub(crate) fn write(folder: &Path, spec: &ImageSpec, binary: &Path, reference: String) -> PathBuf {
+    let ingredients = image::Ingredients::of(folder).with_binary(binary);
+    let mut image = image::assemble(&folder.join("cache"), spec, &ingredients).unwrap();
+    image.reference = reference;
+    let path = folder.join(format!("{}.tar", spec.name));
     image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();
     path
 }

@@ -2,8 +2,7 @@
 //! static busybox, and `get`, which looks names up: what the tests run in pods.
 
 use crate::program::Program;
-use crate::repository;
-use devloop_core::image;
+use crate::{images, repository};
 use std::path::{Path, PathBuf};
 
 /// The image's name in manifests.
@@ -46,9 +45,5 @@ pub fn archive(folder: &Path) -> PathBuf {
     let get = bin.join("get");
     let build = Program::new("go").args(["build", "-trimpath", "-o"]).args([&get]).args(["."]);
     build.current_dir(repository().join("tests/toolbox")).env("CGO_ENABLED", "0").run().ok();
-    let mut image = image::assemble(&folder.join("cache"), &spec, &image::Ingredients::of(folder).with_binary(Path::new(BUSYBOX))).unwrap();
-    IMAGE.clone_into(&mut image.reference);
-    let path = folder.join("toolbox.tar");
-    image.write_archive(&vec![true; image.layers.len()], std::fs::File::create(&path).unwrap()).unwrap();
-    path
+    images::write(folder, &spec, Path::new(BUSYBOX), IMAGE.to_owned())
 }

@@ -94,7 +94,8 @@ impl Destination {
     }
 
     /// Takes the cheapest of the ways that can work, by what they have cost so
-    /// far, or the usual one where it is hardly dearer; answers a line that says so, where there was something to choose.
+    /// far, or the usual one where it is hardly dearer; answers a line that says so,
+    /// where there was something to choose.
     pub(crate) async fn choose(mut self, images: &[&ImageSet]) -> (Self, Option<String>) {
         if self.ways.len() < 2 {
             tracing::info!(way = self.way().key(), "images go there, there is no other way");

@@ -16,10 +16,11 @@ use super::package::{Identity, Package};
 use super::progress::Progress;
 use crate::node::Node;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinHandle;
 
 /// An archive is handed over in pieces of this many bytes, so many at a time.
 const CHUNK: usize = 256 * 1024;
@@ -190,8 +191,18 @@ fn filters(wanted: &[Identity]) -> Vec<String> {
     filters
 }
 
-/// Hands what is written over to the task that feeds `ctr`. It knows nothing of
-/// whoever wanted the archive: writing fails, and `ctr` sees it cut short.
+/// What `write` writes, in pieces, and how that ends; in a thread where it may wait.
+fn pieces(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> (mpsc::Receiver<Vec<u8>>, JoinHandle<io::Result<()>>) {
+    let (chunk_tx, chunk_rx) = mpsc::channel(CHUNKS_WAITING);
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut out = BufWriter::with_capacity(CHUNK, Sending { chunk_tx });
+        write(&mut out).and_then(|()| out.flush())
+    });
+    (chunk_rx, writing)
+}
+
+/// Hands what is written over to the task that sends it. It knows nothing of whoever
+/// wanted it: writing fails, and containerd sees it cut short.
 struct Sending {
     chunk_tx: mpsc::Sender<Vec<u8>>,
 }

@@ -4,14 +4,13 @@
 //! Each program that starts on a node costs time, and `docker exec` costs more:
 //! all questions go in one command, and so do an import and what follows it.
 
-use super::{CHUNK, CHUNKS_WAITING, Containerd, Observed, PATIENCE, Sending, UNPACKING, filter, filters};
+use super::{CHUNK, Containerd, Observed, PATIENCE, UNPACKING, filter, filters, pieces};
 use crate::deliver::DeliverError;
 use crate::deliver::package::Identity;
 use crate::deliver::progress::Progress;
 use crate::node::NodeProcess;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 /// What all scripts begin with: `$1` is the socket, if it is not the usual one.
 /// Kubernetes keeps its images in the namespace `k8s.io`, unpacked as the
@@ -173,11 +172,7 @@ impl Containerd<'_> {
         let script = [PRELUDE, UNPACKED, IMPORT].concat();
         let process = self.script(&script, &arguments);
         let NodeProcess { mut stdin, mut stdout, mut stderr, ended } = self.in_time(PATIENCE, process).await?;
-        let (chunk_tx, mut chunk_rx) = mpsc::channel::<Vec<u8>>(CHUNKS_WAITING);
-        let writer = tokio::task::spawn_blocking(move || {
-            let mut out = BufWriter::with_capacity(CHUNK, Sending { chunk_tx });
-            write(&mut out).and_then(|()| out.flush())
-        });
+        let (mut chunk_rx, writer) = pieces(write);
         let send = async move {
             let mut sent = 0;
             while let Some(chunk) = chunk_rx.recv().await {

@@ -11,7 +11,7 @@ use super::messages::{
     Abort, Applied, Apply, Blob, BlobInfo, CommitSnapshot, CreateImage, CreateLease, DeleteImage, DeleteLease, Descriptor, Image, Images,
     ListImages, Mask, Mounts, PrepareSnapshot, Snapshot, UpdateBlob, UpdateImage, WriteAction, WriteBlob, Written,
 };
-use super::{CHUNK, CHUNKS_WAITING, Observed, PATIENCE, Sending, UNPACKING, filters};
+use super::{Observed, PATIENCE, UNPACKING, filters, pieces};
 use crate::deliver::package::{Identity, Package, PackedLayer};
 use crate::deliver::progress::Progress;
 use crate::image;
@@ -20,9 +20,9 @@ use futures::stream;
 use jiff::{Timestamp, ToSpan};
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
 /// What Kubernetes uses where nothing else is configured.
@@ -136,11 +136,12 @@ pub(super) async fn import(
     include: &[bool],
     progress: &Progress,
 ) -> Result<u64, Failure> {
+    let manifest = serde_json::from_slice(&package.manifest).map_err(|error| Failure::Unreadable(error.into()))?;
     let lease = format!("devloop-{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
     let expires = Timestamp::now() + i64::try_from(LEASE.as_secs()).unwrap_or(i64::MAX).seconds();
     let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expires.to_string())]);
     api.order("/containerd.services.leases.v1.Leases/Create", CreateLease { id: lease.clone(), labels }).await?;
-    let intake = Intake { api: &api.within(&lease), lease: &lease, package, identity: package.identity() };
+    let intake = Intake { api: &api.within(&lease), lease: &lease, package, manifest, identity: package.identity() };
     let outcome = async {
         let sent = intake.write(include, progress).await?;
         intake.unpack().await?;
@@ -173,14 +174,11 @@ struct Intake<'a> {
     api: &'a Api,
     lease: &'a str,
     package: &'a Package,
+    manifest: Manifest,
     identity: Identity,
 }
 
 impl Intake<'_> {
-    fn manifest(&self) -> Result<Manifest, Failure> {
-        serde_json::from_slice(&self.package.manifest).map_err(|error| Failure::Unreadable(error.into()))
-    }
-
     /// Writes the blobs; answers their size.
     async fn write(&self, include: &[bool], progress: &Progress) -> Result<u64, Failure> {
         let mut layers: Vec<&PackedLayer> = Vec::new();
@@ -209,12 +207,8 @@ impl Intake<'_> {
     }
 
     async fn write_layer(&self, layer: &PackedLayer, progress: &Progress) -> Result<(), Failure> {
-        let (chunk_tx, chunk_rx) = mpsc::channel(CHUNKS_WAITING);
         let to_read = layer.clone();
-        let reader = tokio::task::spawn_blocking(move || {
-            let mut out = BufWriter::with_capacity(CHUNK, Sending { chunk_tx });
-            to_read.copy_to(&mut out).and_then(|()| out.flush())
-        });
+        let (chunk_rx, reader) = pieces(move |out| to_read.copy_to(out));
         let (failure_tx, mut failure_rx) = oneshot::channel();
         let blank = self.piece(WriteAction::Write, &layer.digest, layer.size, 0, Vec::new());
         let pieces = stream::unfold(Some((chunk_rx, reader, failure_tx, blank, 0)), async |state| {
@@ -286,11 +280,10 @@ impl Intake<'_> {
 
     /// Unpacks what is not unpacked yet.
     async fn unpack(&self) -> Result<(), Failure> {
-        let manifest = self.manifest()?;
         let mut parent = String::new();
         for (index, chain_id) in self.identity.chain_ids.iter().enumerate() {
             if !has_snapshot(self.api, chain_id).await? {
-                let (Some(layer), Some(described)) = (self.package.layers.get(index), manifest.layers.get(index)) else {
+                let (Some(layer), Some(described)) = (self.package.layers.get(index), self.manifest.layers.get(index)) else {
                     return Err(Status::invalid_argument("the manifest has fewer layers than the configuration").into());
                 };
                 self.unpack_one(layer, &described.media_type, &parent, chain_id).await?;
@@ -350,9 +343,9 @@ impl Intake<'_> {
     /// Makes it an image: by its id, by which the kubelet's part of containerd knows it
     /// anyway, then by its names.
     async fn name(&self, is_new: bool) -> Result<(), Failure> {
-        let media_type = self.manifest()?.media_type.unwrap_or_else(|| image::MANIFEST_TYPE.to_owned());
+        let media_type = self.manifest.media_type.as_deref().unwrap_or(image::MANIFEST_TYPE);
         let manifest = &self.package.manifest;
-        let target = descriptor(&media_type, &image::digest(manifest), manifest.len() as u64);
+        let target = descriptor(media_type, &image::digest(manifest), manifest.len() as u64);
         let named = async {
             for name in [&self.identity.id].into_iter().chain(&self.identity.names) {
                 put(self.api, name, &target).await?;

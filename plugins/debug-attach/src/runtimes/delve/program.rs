@@ -125,8 +125,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// Makes Delve read what there is to know of a program before it stops the process, in
-/// place of after: a process that serves stands still for a tenth of the time. What was
-/// read is of no use where another program has taken the process over meanwhile.
+/// place of after, while it stands still. What was read is of no use where another program has taken the process over meanwhile.
 ///
 /// `None` where the text is not the one of this version. Pure.
 fn early(text: &str) -> Option<String> {
