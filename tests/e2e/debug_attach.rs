@@ -6,6 +6,7 @@ mod interpreted;
 mod live;
 mod native;
 mod tools;
+mod trace;
 
 use crate::clusters::Cluster;
 use crate::{Named, shared};
@@ -47,6 +48,7 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
             add("it_is_an_editors_adapter_on_stdin", stdio);
             add("what_blocks_is_named", faults);
             tools::add(&mut add);
+            trace::add(&mut add);
             add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
             add("what_takes_the_place_of_the_process_is_attached_to", live::replaced);
             if way == "node" {

@@ -85,6 +85,9 @@ pub struct UseArgs {
     /// Open the debugger's own command line: Delve's, LLDB's, `node inspect`, jdb
     #[arg(long)]
     pub cli: bool,
+    /// Print each call of a function, with its arguments and results, in place of opening a port (Go); repeatable
+    #[arg(long, value_name = "FUNCTION", value_parser = clap::builder::NonEmptyStringValueParser::new(), conflicts_with_all = ["list", "cli", "dap_stdio", "open", "port", "editor"])]
+    pub trace: Vec<String>,
     /// Start the pods again where the process takes no debugger as it is (Java); undone at the end
     #[arg(long)]
     pub restart: bool,
@@ -151,6 +154,9 @@ Examples:
   # A program that was stripped, with its symbols from here
   kubectl debug-attach web --symbols ./bin/web
 
+  # Who calls what, with which arguments: the process is halted for moments only
+  kubectl debug-attach web --trace 'Shop.Buy' --trace main.serve
+
   # Without a debugger: a core file, a CPU profile, all stacks, a toolbox
   kubectl debug-attach web --core=web.core
   kubectl debug-attach web --profile 10s --out web
@@ -182,7 +188,16 @@ mod tests {
 
     #[test]
     fn what_does_not_go_together_is_refused() {
-        for words in ["", "web -l app=web", "web --cli --dap-stdio", "web --list --open", "web --port 70000"] {
+        for words in [
+            "",
+            "web -l app=web",
+            "web --cli --dap-stdio",
+            "web --list --open",
+            "web --port 70000",
+            "web --trace f --cli",
+            "web --trace f --core",
+            "web --trace=",
+        ] {
             assert!(Args::try_parse_from(std::iter::once("x").chain(words.split_whitespace())).is_err(), "{words}");
         }
         assert!(Args::try_parse_from(["x", "web", "--cli", "--port", "4711"]).is_ok());

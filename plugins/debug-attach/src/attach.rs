@@ -142,8 +142,10 @@ fn preview(request: &Request, found: &Found) -> Vec<String> {
     }
     lines.extend(restart::preview(request));
     lines.push("would stop the process for the moment of attaching, and leave it running in the end".to_owned());
-    if request.aim != Aim::Stdio {
-        lines.push("would open a port on 127.0.0.1".to_owned());
+    match request.aim {
+        Aim::Stdio => {}
+        Aim::Trace => lines.push(format!("would halt it for a moment at each call of {}", request.trace.join(", "))),
+        Aim::List | Aim::Port | Aim::Cli => lines.push("would open a port on 127.0.0.1".to_owned()),
     }
     lines
 }
@@ -198,7 +200,7 @@ async fn attach(
     mut phases: Phases,
 ) -> Result<Session> {
     let chosen = &found.chosen;
-    if request.aim != Aim::Stdio && kept.opened.is_none() {
+    if !matches!(request.aim, Aim::Stdio | Aim::Trace) && kept.opened.is_none() {
         let opened = ports::open(&key(request, &found), request.port).await?;
         if let Some(taken) = opened.instead_of {
             context.ui.warn(format!("port {taken} of this target is taken; this time it is another"));
@@ -259,6 +261,7 @@ async fn attach(
         rules: sources.rules.into(),
         opened: kept.opened.take(),
         aim: request.aim,
+        trace: request.trace.clone().into(),
         once: request.once,
         tool: Arc::new(tool),
     })

@@ -10,7 +10,7 @@
 //! process's place. `sources` finds out which folder here is which of
 //! the program, `editor` writes or shows settings, `ports` gives a target its port,
 //! `leases` warns of what a stopped app
-//! loses, `report` says what happens and `journal` keeps it. `tools` looks at a process without a
+//! loses, `trace` tells of calls of functions, `report` says what happens and `journal` keeps it. `tools` looks at a process without a
 //! debugger.
 //!
 //! Architecture invariant: nothing here can end the process that is debugged, and
@@ -43,6 +43,7 @@ mod session;
 mod sources;
 mod symbols;
 mod tools;
+mod trace;
 
 pub use args::Args;
 

@@ -1,6 +1,7 @@
 //! What is said about a session: lines for people on stderr, events for tools on
 //! stdout, one JSON object a line.
 
+use crate::trace::Call;
 use devloop_core::output;
 use devloop_core::ui::{Ui, human_duration};
 use devloop_core::{CommandError, Result};
@@ -37,6 +38,15 @@ pub(crate) enum Event {
         sources_all: usize,
         phases_ms: BTreeMap<&'static str, f64>,
     },
+    /// Calls are told from now on.
+    Tracing {
+        /// The functions that the names meant.
+        functions: Vec<String>,
+    },
+    /// A function is called.
+    Call(Call),
+    /// A function comes back to its caller.
+    Return(Call),
     /// An editor came, for which the process stood still; it runs now.
     Joined { stopped_ms: f64 },
     /// An editor went away.
@@ -75,6 +85,9 @@ impl Event {
                 };
                 format!("{done}\nthe debugger listens {at} ({protocols}); Ctrl-C detaches")
             }
+            Self::Tracing { functions } => format!("tracing {}; Ctrl-C ends it", functions.join(", ")),
+            Self::Call(call) => call.text(false),
+            Self::Return(call) => call.text(true),
             Self::Joined { stopped_ms } => format!("an editor came; the process stood still for {stopped_ms:.0} ms"),
             Self::Left { breakpoints: 0 } => "the editor left; the process runs on".to_owned(),
             Self::Left { breakpoints } => format!("the editor left; breakpoints removed: {breakpoints}; the process runs on"),
@@ -97,9 +110,14 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     pub(crate) fn tell(&self, event: &Event) -> Result<()> {
-        if !self.as_json {
-            self.ui.say(event.text());
-            return Ok(());
+        match event {
+            // That is what the command is there for.
+            Event::Call(_) | Event::Return(_) if !self.as_json => return output::line(&event.text()),
+            _ if !self.as_json => {
+                self.ui.say(event.text());
+                return Ok(());
+            }
+            _ => {}
         }
         let text = serde_json::to_string(event).map_err(|error| CommandError::new("could not write JSON").caused_by(error))?;
         output::line(&text)
@@ -156,8 +174,19 @@ mod tests {
             sources_all: 12,
             phases_ms: [("total", 450.1)].into(),
         };
+        let call = |name: &str, value: &str| Call {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            function: "main.buy".to_owned(),
+            goroutine: 18,
+            values: vec![crate::trace::Named { name: name.to_owned(), value: value.to_owned() }],
+            file: "/home/dev/shop/main.go".to_owned(),
+            line: 3,
+        };
         let events = [
             attached,
+            Event::Tracing { functions: vec!["main.buy".to_owned()] },
+            Event::Call(call("name", "\"tea\"")),
+            Event::Return(call("", "6")),
             Event::Joined { stopped_ms: 120.5 },
             Event::Left { breakpoints: 0 },
             Event::Left { breakpoints: 2 },

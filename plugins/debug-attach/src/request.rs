@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) container: Option<String>,
     pub(crate) pid: Option<u32>,
     pub(crate) aim: Aim,
+    /// The functions whose calls are told.
+    pub(crate) trace: Vec<String>,
     /// What is looked at without a debugger, in place of that.
     pub(crate) look: Option<Look>,
     pub(crate) dry_run: bool,
@@ -51,6 +53,8 @@ pub(crate) enum Aim {
     Cli,
     /// An editor speaks on stdin and stdout.
     Stdio,
+    /// Calls of functions are told.
+    Trace,
 }
 
 impl Request {
@@ -76,6 +80,8 @@ impl Request {
             Aim::Cli
         } else if args.use_args.dap_stdio {
             Aim::Stdio
+        } else if !args.use_args.trace.is_empty() {
+            Aim::Trace
         } else {
             Aim::Port
         };
@@ -91,6 +97,7 @@ impl Request {
             container: args.container,
             pid: args.pid,
             aim,
+            trace: args.use_args.trace,
             look: Look::new(args.look_args)?,
             dry_run: args.dry_run,
             restart: args.use_args.restart,

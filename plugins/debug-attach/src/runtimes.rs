@@ -13,9 +13,12 @@ use crate::farewell::Farewell;
 use crate::forward;
 use crate::kit::Kit;
 use crate::place::Place;
-use crate::request::Request;
+use crate::process;
+use crate::report::Event;
+use crate::request::{Aim, Request};
 use crate::runtime::Debugger;
 use crate::sources::{self, Rule, Sources};
+use crate::trace::NotTraced;
 use delve::Delve;
 use devloop_core::agent::debug::{Candidate, Sources as SourceFiles};
 use devloop_core::agent::{AgentError, Runner};
@@ -86,6 +89,11 @@ impl Tool {
         candidate: &Candidate,
         debugger: Debugger,
     ) -> Result<(Self, Vec<String>)> {
+        if request.aim == Aim::Trace && debugger != Debugger::Delve {
+            let runtime = process::describe(&candidate.runtime);
+            return Err(CommandError::usage(format!("--trace is for Go, and process {} is {runtime}", candidate.container_pid))
+                .with_hint("leave out --trace, and set a log point in an editor (DAP: `logMessage`)"));
+        }
         match debugger {
             Debugger::Delve => {
                 let (delve, words) = Delve::prepare(context, request, place, candidate).await?;
@@ -140,6 +148,25 @@ impl Tool {
         match self {
             Self::Delve(_) => delve::calm::calm(link.runner, link.socket).await.map(Some),
             Self::Debugpy | Self::Inspector | Self::Jdwp | Self::Lldb(_) => Ok(None),
+        }
+    }
+
+    /// Tells of every call of functions with these names, until the debugger goes.
+    ///
+    /// # Errors
+    /// When that can't be done, or `tell` fails.
+    pub(crate) async fn trace(
+        &self,
+        link: &Link<'_>,
+        names: &[String],
+        tell: &(impl Fn(&Event) -> Result<()> + Sync),
+    ) -> Result<(), NotTraced> {
+        match self {
+            Self::Delve(_) => delve::trace::trace(link, names, tell).await,
+            Self::Debugpy | Self::Inspector | Self::Jdwp | Self::Lldb(_) => {
+                // Refused before.
+                Err(NotTraced::Refused(CommandError::usage("--trace is for Go")))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use crate::report::{Event, Reporter, milliseconds};
 use crate::request::Aim;
 use crate::runtimes::{Link, Tool};
 use crate::sources::Rule;
+use crate::trace;
 use devloop_core::agent::debug::HoldEnd;
 use devloop_core::{CommandError, Context, ExitStatus, Result};
 use serde_json::json;
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     /// None where the editor speaks on stdin.
     pub(crate) opened: Option<Opened>,
     pub(crate) aim: Aim,
+    /// The functions whose calls are told.
+    pub(crate) trace: Arc<[String]>,
     /// Whether it ends with the process.
     pub(crate) once: bool,
     pub(crate) tool: Arc<Tool>,
@@ -65,6 +68,7 @@ enum Happened {
     Accepted(io::Result<TcpStream>),
     ClientEnded(Result<io::Result<()>, JoinError>),
     CliEnded,
+    TraceEnded(Result<Result<()>, JoinError>),
     Told(News),
     Asked,
 }
@@ -78,6 +82,8 @@ impl Session {
     pub(crate) async fn run(mut self, context: &Context) -> Result<Ending> {
         let mut clients = JoinSet::new();
         let mut farewell = watch::Sender::default();
+        let mut traces = JoinSet::new();
+        self.trace(&mut traces, farewell.subscribe());
         if self.aim == Aim::Stdio {
             self.spawn(&mut clients, farewell.subscribe(), tokio::io::stdin(), tokio::io::stdout());
         }
@@ -92,6 +98,7 @@ impl Session {
                 accepted = accept(self.opened.as_ref()) => Happened::Accepted(accepted),
                 Some(ended) = clients.join_next() => Happened::ClientEnded(ended),
                 () = end_of(cli.as_mut()) => Happened::CliEnded,
+                Some(ended) = traces.join_next() => Happened::TraceEnded(ended),
                 news = self.hold.keep() => Happened::Told(news),
                 () = context.shutdown.requested() => Happened::Asked,
             };
@@ -116,6 +123,11 @@ impl Session {
                         self.calm(farewell.subscribe()).await?;
                     }
                 }
+                Happened::TraceEnded(Ok(Err(error))) => {
+                    self.hold.end().await;
+                    return Err(error);
+                }
+                Happened::TraceEnded(_) => {}
                 Happened::CliEnded | Happened::Asked => break,
                 Happened::Told(News::Joined(stopped)) => self.reporter.tell(&Event::Joined { stopped_ms: milliseconds(stopped) })?,
                 Happened::Told(News::Gone(Fate::Lost(reason))) => {
@@ -127,6 +139,7 @@ impl Session {
                             farewell.send_replace(Some(Next::Again));
                             farewell = watch::Sender::default();
                             self.reporter.tell(&Event::Reattached)?;
+                            self.trace(&mut traces, farewell.subscribe());
                         }
                         Ok(Some(Err(failure))) if self.once => return Err(lost(failure)),
                         Ok(_) => return self.gone(false, &farewell, clients).await,
@@ -145,6 +158,8 @@ impl Session {
             }
         }
         drop(cli);
+        // It would send the process on while the debugger lets go of it.
+        traces.shutdown().await;
         // They would see how the debugger goes.
         clients.shutdown().await;
         match self.hold.end().await {
@@ -186,6 +201,19 @@ impl Session {
         clients.spawn(async move {
             let link = Link { runner: &place.runner, socket: &socket, rules: &rules, farewell };
             tool.serve(link, reader, writer).await
+        });
+    }
+
+    /// Tells of calls, where that is what it is for.
+    fn trace(&self, traces: &mut JoinSet<Result<()>>, farewell: Farewell) {
+        if self.aim != Aim::Trace {
+            return;
+        }
+        let (place, rules, socket) = (Arc::clone(&self.place), Arc::clone(&self.rules), self.order.socket.clone());
+        let (tool, names, reporter) = (Arc::clone(&self.tool), Arc::clone(&self.trace), self.reporter.clone());
+        traces.spawn(async move {
+            let link = Link { runner: &place.runner, socket: &socket, rules: &rules, farewell };
+            trace::follow(&tool, link, &names, &reporter).await
         });
     }
 

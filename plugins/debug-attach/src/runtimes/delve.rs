@@ -9,6 +9,8 @@ mod program;
 mod protocol;
 #[cfg(test)]
 mod real_tests;
+pub(super) mod trace;
+mod values;
 
 use super::Link;
 use crate::choose::Way;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The arguments about a debugger.
-const DEBUGGER: [&str; 5] = ["list", "cli", "dap_stdio", "open", "port"];
+const DEBUGGER: [&str; 6] = ["list", "cli", "dap_stdio", "open", "port", "trace"];
 /// The longest profile.
 const LONGEST: Duration = Duration::from_secs(3600);
 

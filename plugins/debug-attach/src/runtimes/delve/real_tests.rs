@@ -2,16 +2,19 @@
 //! machine as the node.
 
 use super::calm::calm;
+use super::trace;
 use crate::hold::{Fate, Hold, News, NotHeld, Order};
 use crate::real::{self, App, Editor};
+use crate::report::Event;
 use crate::runtimes::Link;
 use crate::runtimes::delve;
 use crate::sources::{self, Sources};
-use devloop_core::Context;
+use crate::trace::Call;
 use devloop_core::agent::debug::{GoProgram, HoldEnd, HoldFailure, Sources as SourceFiles};
 use devloop_core::agent::{AgentError, ProcessId, Runner};
 use devloop_core::shutdown::Shutdown;
 use devloop_core::ui::{Ui, Volume};
+use devloop_core::{CommandError, Context};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +63,28 @@ async fn sources_of(runner: &Runner, process: ProcessId, folder: &Path) -> Sourc
     let program = GoProgram { module: "example.com/tiny".to_owned(), ..GoProgram::default() };
     let local = sources::local::gather(folder, &program.module).await;
     sources::find(&program, &files, &local, u64::MAX, |path| path.is_file().then_some(0))
+}
+
+/// Asks the app while its calls are traced; answers what it said.
+async fn traced(runner: &Runner, socket: &str, app: &App) -> String {
+    let (told_tx, mut told_rx) = tokio::sync::mpsc::unbounded_channel();
+    let (runner, socket) = (runner.clone(), socket.to_owned());
+    let tracing = tokio::spawn(async move {
+        let link = Link { runner: &runner, socket: &socket, rules: &[], farewell: tokio::sync::watch::channel(None).1 };
+        let tell = |event: &Event| told_tx.send(event.clone()).map_err(|error| CommandError::new(error.to_string()));
+        trace::trace(&link, &["Sprintf".to_owned()], &tell).await
+    });
+    assert_eq!(told_rx.recv().await, Some(Event::Tracing { functions: vec!["fmt.Sprintf".to_owned()] }));
+    let said = app.ask().join().unwrap();
+    let (Some(Event::Call(call)), Some(Event::Return(back))) = (told_rx.recv().await, told_rx.recv().await) else { panic!() };
+    let values = |call: &Call| call.values.iter().map(|value| format!("{}={}", value.name, value.value)).collect::<Vec<_>>().join(" ");
+    assert_eq!(values(&call), r#"format="answer %d" a=[]interface {}[4]"#);
+    // The standard library is optimised, whatever the program is.
+    assert_eq!(values(&back), "=(optimized out)");
+    assert_eq!((call.function.as_str(), call.goroutine), ("fmt.Sprintf", back.goroutine));
+    tracing.abort();
+    let _ = tracing.await;
+    said
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +136,7 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         assert_eq!(calm(&place.runner, &order.socket).await.unwrap(), 1);
         assert_eq!(request.join().unwrap(), format!("answer {round}"));
     }
+    assert_eq!(traced(&place.runner, &order.socket, &app).await, "answer 4");
     assert!(app.is_traced());
     end_tx.send(()).unwrap();
     match held.await.unwrap() {
@@ -118,13 +144,13 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
         other => panic!("{other:?}"),
     }
     assert!(!app.is_traced());
-    assert_eq!(app.ask().join().unwrap(), "answer 4");
+    assert_eq!(app.ask().join().unwrap(), "answer 5");
     // One that is dropped is told by nothing but the end of its input.
     drop(Hold::start(&place.runner, &order).await.unwrap());
     while app.is_traced() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(app.ask().join().unwrap(), "answer 5");
+    assert_eq!(app.ask().join().unwrap(), "answer 6");
     // And one whose process ends says so.
     let mut hold = Hold::start(&place.runner, &order).await.unwrap();
     drop(app);
