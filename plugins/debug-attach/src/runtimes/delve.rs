@@ -4,6 +4,7 @@
 pub(super) mod calm;
 mod client;
 pub(super) mod editor;
+mod edits;
 pub(crate) mod goroutines;
 mod program;
 mod protocol;

@@ -1,5 +1,6 @@
 //! Delve's program: built from its Go module once, kept in devloop's cache.
 
+use super::edits;
 use devloop_core::environment::Directories;
 use devloop_core::files::FileLock;
 use devloop_core::{CommandError, Context, ErrorContext, Result};
@@ -13,8 +14,6 @@ const VERSION: &str = "1.27.2";
 const MODULE: &str = "github.com/go-delve/delve";
 /// What of the module it takes to build it.
 const PARTS: [&str; 5] = ["cmd", "pkg", "service", "go.mod", "go.sum"];
-/// Its file that attaches to a process.
-const ATTACHING: &str = "pkg/proc/native/proc_linux.go";
 /// Names a Delve to use in place of one that is built.
 const VARIABLE: &str = "DEVLOOP_DLV";
 
@@ -31,7 +30,7 @@ pub(super) async fn obtain(context: &Context) -> Result<PathBuf> {
         return Ok(path);
     }
     let folder = Directories::from_env()?.cache.join("debuggers");
-    let path = folder.join(format!("dlv-{VERSION}-early-linux-{}", std::env::consts::ARCH));
+    let path = folder.join(format!("dlv-{VERSION}-{}-linux-{}", edits::EDITION, std::env::consts::ARCH));
     if !path.is_file() {
         std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         // Of two commands one builds it.
@@ -53,7 +52,7 @@ pub(in crate::runtimes) fn describe() -> String {
     }
 }
 
-/// Without C, so that it runs in an image built upon nothing, and with [`early`].
+/// Without C, so that it runs in an image built upon nothing, and with [`edits`].
 async fn build(folder: &Path, path: &Path) -> Result<()> {
     let place = tempfile::Builder::new().prefix(".dlv-").tempdir_in(folder).context("could not make a folder to build in")?;
     let place = place.path();
@@ -64,10 +63,7 @@ async fn build(folder: &Path, path: &Path) -> Result<()> {
         for part in PARTS {
             copy(&module.dir.join(part), &sources.join(part))?;
         }
-        let attaching = sources.join(ATTACHING);
-        let text = std::fs::read_to_string(&attaching)?;
-        let text = early(&text).ok_or_else(|| std::io::Error::other(format!("{ATTACHING} is not as expected")))?;
-        std::fs::write(attaching, text)
+        edits::apply(&sources)
     })();
     edited.context("could not copy Delve's sources")?;
     go(&["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "../dlv", "./cmd/dlv"], &sources).await?;
@@ -122,47 +118,4 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         copy(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
-}
-
-/// Makes Delve read what there is to know of a program before it stops the process, in
-/// place of after, while it stands still. What was read is of no use where another program has taken the process over meanwhile.
-///
-/// `None` where the text is not the one of this version. Pure.
-fn early(text: &str) -> Option<String> {
-    const STOPS: &str = "\tvar err error\n\tdbp.execPtraceFunc(func() { err = ptraceAttach(dbp.pid) })\n";
-    const STANDS: &str = "\ttgt, err := dbp.initialize(findExecutable(\"\", dbp.pid), debugInfoDirs)\n";
-    const BEFORE: &str = "\
-\tprogram := findExecutable(\"\", dbp.pid)
-\tread, _ := os.Stat(program)
-\tif entryPoint, err := dbp.EntryPoint(); err == nil && read != nil {
-\t\t_ = dbp.bi.LoadBinaryInfo(program, entryPoint, debugInfoDirs)
-\t}
-";
-    const AFTER: &str = "\
-\tif now, _ := os.Stat(program); read == nil || now == nil || !os.SameFile(read, now) {
-\t\t_ = dbp.bi.Close()
-\t\tdbp.bi = proc.NewBinaryInfo(\"linux\", dbp.bi.Arch.Name, true)
-\t}
-";
-    let attach = text.find("\nfunc Attach(")?;
-    let (head, body) = text.split_at(attach);
-    let stops = body.find(STOPS)?;
-    let stands = body.find(STANDS).filter(|stands| *stands > stops)?;
-    Some([head, &body[..stops], BEFORE, &body[stops..stands], AFTER, &body[stands..]].concat())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_read_before_the_process_stops() {
-        let attach = "\nfunc Attach(pid int) {\n\tvar err error\n\tdbp.execPtraceFunc(func() { err = ptraceAttach(dbp.pid) })\n\t// waits\n\
-                      \ttgt, err := dbp.initialize(findExecutable(\"\", dbp.pid), debugInfoDirs)\n}\n";
-        let text = early(&format!("package native\n{attach}")).unwrap();
-        let at = |part: &str| text.find(part).unwrap();
-        assert!(at("LoadBinaryInfo") < at("ptraceAttach") && at("// waits") < at("SameFile") && at("SameFile") < at("dbp.initialize"));
-        assert_eq!(early("package native\n"), None);
-        assert_eq!(early(&attach.replace("ptraceAttach", "attach")), None);
-    }
 }
