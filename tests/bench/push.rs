@@ -120,7 +120,7 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = devloop_tests::free_port();
         let address = format!("localhost:{port}");
         let config = folder.join("config.yml");
         let text = format!(

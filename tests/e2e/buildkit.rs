@@ -6,6 +6,8 @@ use devloop_tests::buildkit::{self, Daemon};
 use devloop_tests::docker::docker;
 use devloop_tests::eventually;
 use devloop_tests::example::Example;
+use devloop_tests::program::Program;
+use devloop_tests::ssh::Server;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -37,6 +39,14 @@ fn example(name: &str) -> Example {
     example
 }
 
+fn rebuild(example: &Example, words: &[&str]) -> Program {
+    let words = example.arguments().into_iter().chain(words.iter().map(|word| (*word).to_owned()));
+    // Where it is looked for first.
+    let own = example.folder.join("bin");
+    let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap());
+    shared().plugin("kubectl-rebuild", words).env("DOCKER_CONFIG", example.folder.join("docker")).env("PATH", path)
+}
+
 /// Rebuilds by each of these builders, which share what was built.
 fn built_by(example: &Example, builders: &[String]) {
     let mut before = "file: Dockerfile".to_owned();
@@ -46,9 +56,8 @@ fn built_by(example: &Example, builders: &[String]) {
         before = after;
         let version = format!("{} by builder {number}", example.namespace);
         example.write("version", &version);
-        let words = example.arguments().into_iter().chain(["--via", shared().way(), "-o", "json"].map(str::to_owned));
-        let program = shared().plugin("kubectl-rebuild", words).env("DOCKER_CONFIG", example.folder.join("docker"));
-        let report: Value = serde_json::from_str(&program.run().ok()).unwrap();
+        let words = ["--via", shared().way(), "-o", "json"];
+        let report: Value = serde_json::from_str(&rebuild(example, &words).run().ok()).unwrap();
         let service = &report["services"][0];
         let steps = service["steps"].as_array().unwrap_or_else(|| panic!("{service}"));
         let copied =
@@ -60,7 +69,6 @@ fn built_by(example: &Example, builders: &[String]) {
             if said.stdout.contains(&version) { Ok(()) } else { Err(format!("{builder}: {}{}", said.stdout, said.stderr)) }
         });
     }
-    example.remove();
 }
 
 fn on_this_machine() {
@@ -74,13 +82,26 @@ fn on_this_machine() {
         format!(r#"{{"Name":"far","Driver":"remote","Nodes":[{{"Name":"far0","Endpoint":"tcp://127.0.0.1:{}"}}]}}"#, daemon.port);
     std::fs::write(instances.join("far"), instance).unwrap();
     let unix = format!("unix://{}", daemon.socket.display());
-    built_by(&example, &[unix, format!("tcp://127.0.0.1:{}", daemon.port), "buildx://far".to_owned()]);
+    // What `buildctl` finds on the machine that ssh gets to.
+    let path = format!("{}:/usr/bin:/bin", buildkit::programs().display());
+    let server = Server::start(&folder.join("ssh"), &[("PATH", &path), ("BUILDKIT_HOST", &unix)]);
+    let bin = example.folder.join("bin");
+    std::os::unix::fs::symlink(server.client("user"), &bin).unwrap();
+    let ssh = format!("ssh://127.0.0.1:{}", server.port);
+    built_by(&example, &[unix, format!("tcp://127.0.0.1:{}", daemon.port), ssh.clone(), "buildx://far".to_owned()]);
     drop(daemon);
     // It is gone, and that is said.
     example.write("version", "nobody builds it");
-    let program = shared().plugin("kubectl-rebuild", example.arguments()).env("DOCKER_CONFIG", example.folder.join("docker"));
-    let error = program.run().fails_with(1);
+    let error = rebuild(&example, &[]).run().fails_with(1);
     assert!(["buildx://far", "Connection refused", "Hint: see whether it runs"].iter().all(|part| error.contains(part)), "{error}");
+    example.edit("devloop.yaml", "buildx://far", &ssh);
+    let error = rebuild(&example, &[]).run().fails_with(1);
+    assert!(error.contains(&ssh) && error.contains("connect: no such file or directory"), "{error}");
+    std::fs::remove_file(&bin).unwrap();
+    std::os::unix::fs::symlink(server.client("stranger"), &bin).unwrap();
+    let error = rebuild(&example, &[]).run().fails_with(1);
+    assert!(error.contains("Permission denied (publickey)"), "{error}");
+    example.remove();
 }
 
 fn in_the_cluster() {
@@ -97,6 +118,7 @@ fn in_the_cluster() {
     shared().apply_manifest(&manifest);
     example.kubectl(&["wait", "--for=condition=Ready", "pod/buildkitd", "--timeout=90s"]).run().ok();
     built_by(&example, &[format!("kube-pod://buildkitd?namespace={}", example.namespace)]);
+    example.remove();
 }
 
 fn in_a_container() {
@@ -114,4 +136,5 @@ fn in_a_container() {
     });
     built_by(&example, &[format!("docker-container://{name}")]);
     docker(["rm", "--force", name]).run().ok();
+    example.remove();
 }

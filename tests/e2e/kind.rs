@@ -307,7 +307,7 @@ fn two_ups() {
     let environment = own();
     let folder = environment.scratch("mounted");
     std::fs::write(folder.join("file"), "from the host").unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = devloop_tests::free_port();
     let options = [
         ["--mount".to_owned(), format!("{}:/mnt/e2e:ro", folder.display())],
         ["--port".to_owned(), format!("{port}:30080")],

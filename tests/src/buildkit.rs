@@ -3,10 +3,9 @@
 
 use crate::docker::import_programs;
 use crate::program::{Program, Running};
-use crate::{eventually, images, repository, toolbox};
+use crate::{eventually, free_port, images, repository, toolbox};
 use devloop_core::project::{FileMapping, ImageSpec};
 use nix::sys::signal::Signal;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +31,10 @@ pub struct Daemon {
 }
 
 /// The folder of its programs.
-fn programs() -> PathBuf {
+///
+/// # Panics
+/// When they can't be built.
+pub fn programs() -> PathBuf {
     let folder = repository().join("target/images/buildkit").join(VERSION);
     if PROGRAMS.iter().all(|program| folder.join(program).is_file()) {
         return folder;
@@ -57,8 +59,7 @@ impl Daemon {
     /// When it can't be built, or doesn't listen.
     pub fn start(folder: &Path) -> Self {
         let socket = folder.join("buildkitd.sock");
-        // Somebody else may take it in between; then this fails, and says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let (unix, tcp) = (format!("unix://{}", socket.display()), format!("tcp://127.0.0.1:{port}"));
         let root = folder.join("root").display().to_string();
         let program = Program::new(programs().join("buildkitd")).args(["--addr", &unix, "--addr", &tcp, "--root", &root]).args(OPTIONS);

@@ -20,6 +20,7 @@ pub mod program;
 pub mod proxy;
 pub mod session;
 pub mod shop;
+pub mod ssh;
 pub mod toolbox;
 pub mod tree;
 
@@ -34,6 +35,15 @@ pub fn repository() -> PathBuf {
 /// Where `scripts/build` puts the programs; `DEVLOOP_BIN` names another folder.
 pub fn programs() -> PathBuf {
     std::env::var_os("DEVLOOP_BIN").map_or_else(|| repository().join("target/devloop/bin"), PathBuf::from)
+}
+
+/// A port on 127.0.0.1 where nobody listens. Somebody may before it is used, which fails
+/// then, and says so.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Tries until `attempt` has an answer.
