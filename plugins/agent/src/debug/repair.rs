@@ -134,13 +134,15 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
         let proc = Proc::system();
         let pid = child.id();
-        // Until it has become `sleep`.
-        while !proc.executable(pid).is_ok_and(|executable| executable.path.ends_with(b"/sleep")) {
+        // Until it has become `sleep`, whose name is there before its code.
+        let part = loop {
+            let maps = std::fs::read_to_string(proc.path(pid, "maps")).unwrap();
+            if let Some(part) = code(&maps).into_iter().find(|part| part.path.ends_with("/sleep")) {
+                break part;
+            }
             std::thread::yield_now();
-        }
+        };
         let process = ProcessId { pid, start_time: proc.stat(pid).unwrap().start_time };
-        let maps = std::fs::read_to_string(proc.path(pid, "maps")).unwrap();
-        let part = code(&maps).into_iter().find(|part| part.path.ends_with("/sleep")).unwrap();
         let memory = OpenOptions::new().read(true).write(true).open(proc.path(pid, "mem")).unwrap();
         let place = part.address + part.length - 64;
         let mut before = [0; 8];

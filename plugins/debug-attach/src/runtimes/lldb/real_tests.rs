@@ -81,15 +81,15 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
     assert!(!app.is_traced());
     assert_eq!(app.ask().join().unwrap(), "answer 1");
     let (end_tx, mut end_rx) = tokio::sync::oneshot::channel::<()>();
+    let (joined_tx, mut joined_rx) = tokio::sync::watch::channel(0);
     let held = tokio::spawn(async move {
-        let mut joined = 0;
         loop {
             tokio::select! {
                 news = hold.keep() => match news {
-                    News::Joined(_) => joined += 1,
-                    News::Gone(fate) => return (joined, fate),
+                    News::Joined(_) => joined_tx.send_modify(|joined| *joined += 1),
+                    News::Gone(fate) => return fate,
                 },
-                _ = &mut end_rx => return (joined, hold.end().await),
+                _ = &mut end_rx => return hold.end().await,
             }
         }
     });
@@ -111,10 +111,10 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
     // One whose command ends, while the process runs upon its breakpoint.
     let (mut editor, _serving) = editor(&place, &lldb, &order.socket);
     editor.attach(&file, LINE).await;
+    joined_rx.wait_for(|joined| *joined == 3).await.unwrap();
     end_tx.send(()).unwrap();
-    let (joined, fate) = held.await.unwrap();
+    let fate = held.await.unwrap();
     assert!(matches!(fate, Fate::Ended { end: HoldEnd::Detached, repaired: 0 }), "{fate:?}");
-    assert_eq!(joined, 3);
     assert!(!app.is_traced());
     assert_eq!(app.ask().join().unwrap(), "answer 5");
 }
