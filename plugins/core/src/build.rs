@@ -5,6 +5,7 @@ mod cargo;
 mod command;
 mod dep_info;
 pub mod dependencies;
+mod flags;
 mod fresh;
 mod go;
 mod platform;

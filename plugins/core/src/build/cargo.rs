@@ -3,6 +3,7 @@
 //! so that each is shown once, when the build is over, and not at all when it goes
 //! well.
 
+use super::flags::{FlagsEnvironment, build_flags_from_config, cargo_home, config_files, mentions, with_ours};
 use super::process::{Finished, run};
 use super::{BuildError, BuiltBinary, Platform};
 use crate::error::CommandError;
@@ -17,10 +18,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
-
-/// What makes a binary run without anything beside it: no dynamic loader, no
-/// shared library.
-const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 /// Builds a binary with cargo, in `root`. Cargo and all it started end when the
 /// returned future is dropped.
@@ -93,95 +90,9 @@ fn arguments(build: &CargoBuild, triple: &str, configured: &[String], color: boo
     arguments.extend(["--target".into(), triple.into()]);
     // Joined with what the user's configuration has for this target, not
     // instead of it (https://doc.rust-lang.org/cargo/reference/config.html).
-    let flags: Vec<&str> = configured.iter().map(String::as_str).chain(FLAGS).collect();
-    let flags = serde_json::Value::from(flags);
+    let flags = serde_json::Value::from(with_ours(configured.iter().map(String::as_str), cargo_home()));
     arguments.extend(["--config".into(), format!("target.{triple}.rustflags={flags}").into()]);
     arguments
-}
-
-/// Compiler flags from the environment: they win over all configuration, so ours
-/// have to join them there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum FlagsEnvironment {
-    Unset,
-    /// `CARGO_ENCODED_RUSTFLAGS`, separated by 0x1f; wins over `RUSTFLAGS`.
-    Encoded(String),
-    /// `RUSTFLAGS`, separated by spaces.
-    Plain(String),
-}
-
-impl FlagsEnvironment {
-    fn from_env() -> Self {
-        let lossy = |name| std::env::var_os(name).map(|value: OsString| value.to_string_lossy().into_owned());
-        match (lossy("CARGO_ENCODED_RUSTFLAGS"), lossy("RUSTFLAGS")) {
-            (Some(encoded), _) => Self::Encoded(encoded),
-            (None, Some(plain)) => Self::Plain(plain),
-            (None, None) => Self::Unset,
-        }
-    }
-
-    fn with_ours(&self) -> Option<String> {
-        let theirs: Vec<&str> = match self {
-            Self::Unset => return None,
-            Self::Encoded(flags) => flags.split('\x1f').filter(|flag| !flag.is_empty()).collect(),
-            Self::Plain(flags) => flags.split_ascii_whitespace().collect(),
-        };
-        Some(theirs.into_iter().chain(FLAGS).collect::<Vec<_>>().join("\x1f"))
-    }
-}
-
-/// The user's `build.rustflags`, which cargo ignores as soon as there are flags
-/// for the target, as there are now. Empty when the user has flags for the
-/// target, too (cargo would have ignored the others anyway), or when cargo can't
-/// tell.
-async fn build_flags_from_config(root: &Path, triple: &str) -> Vec<String> {
-    if std::env::var_os("CARGO_BUILD_RUSTFLAGS").is_none() && !config_files(root).iter().any(|path| mentions(path, "rustflags")) {
-        return Vec::new();
-    }
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // `cargo config get` is not stable yet; the variable allows it all the same.
-    command.args(["-Zunstable-options", "config", "get", "--format", "json"]).env("RUSTC_BOOTSTRAP", "1");
-    command.current_dir(root).stdin(Stdio::null()).kill_on_drop(true);
-    let Ok(output) = command.output().await else { return Vec::new() };
-    let Ok(mut config) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { return Vec::new() };
-    if let Ok(flags) = std::env::var("CARGO_BUILD_RUSTFLAGS") {
-        // The listing has files only.
-        let mut all = flags_of(&config["build"]["rustflags"]);
-        all.extend(flags.split_ascii_whitespace().map(str::to_owned));
-        config["build"]["rustflags"] = all.into();
-    }
-    select_build_flags(&config, triple)
-}
-
-fn select_build_flags(config: &serde_json::Value, triple: &str) -> Vec<String> {
-    let of_target = |(key, table): (&String, &serde_json::Value)| {
-        (key == triple || key.starts_with("cfg(")) && !flags_of(&table["rustflags"]).is_empty()
-    };
-    if config["target"].as_object().is_some_and(|targets| targets.iter().any(of_target)) {
-        return Vec::new();
-    }
-    flags_of(&config["build"]["rustflags"])
-}
-
-/// A list of flags, or one text with spaces.
-fn flags_of(value: &serde_json::Value) -> Vec<String> {
-    match value {
-        serde_json::Value::String(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
-        serde_json::Value::Array(flags) => flags.iter().filter_map(|flag| flag.as_str().map(str::to_owned)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn config_files(root: &Path) -> Vec<PathBuf> {
-    let home = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    let folders = root.ancestors().map(|folder| folder.join(".cargo")).chain(home);
-    folders.flat_map(|folder| [folder.join("config.toml"), folder.join("config")]).collect()
-}
-
-fn mentions(path: &Path, setting: &str) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.contains(setting))
 }
 
 /// What cargo said on stdout.
@@ -280,7 +191,9 @@ async fn read_tail(stderr: Option<ChildStderr>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ship::ship;
     use super::*;
+    use crate::symbols::Symbols;
 
     /// A package named after its folder, for all of them may share a target
     /// folder (`CARGO_TARGET_DIR`).
@@ -306,6 +219,30 @@ mod tests {
         crate::image::single_binary(folder.path(), "tiny:1", &first.path, "/tiny").expect("it is linked statically");
         let second = cargo(folder.path(), &build, &Platform::local(), &shutdown).await.unwrap();
         assert!(second.fresh && second.path == first.path);
+    }
+
+    /// Two folders; a build for debugging names its own, for the debugger.
+    #[tokio::test]
+    async fn a_release_is_the_same_wherever_it_is_built() {
+        let (one, _) = project("mod other; fn main() { println!(\"{}\", other::third(&[1, 2])); }");
+        std::fs::write(one.path().join("src/other.rs"), "pub fn third(all: &[u8]) -> u8 { all[std::env::args().count() + 1] }").unwrap();
+        let two = tempfile::Builder::new().prefix("elsewhere").tempdir().unwrap();
+        let mut digests = Vec::new();
+        for (number, folder) in [one.path(), two.path()].into_iter().enumerate() {
+            if number == 1 {
+                std::fs::create_dir(folder.join("src")).unwrap();
+                for file in ["Cargo.toml", "src/main.rs", "src/other.rs"] {
+                    std::fs::copy(one.path().join(file), folder.join(file)).unwrap();
+                }
+            }
+            let name = one.path().file_name().unwrap().to_string_lossy().into_owned();
+            let build = CargoBuild { package: name.clone(), binary: name, profile: Some("release".to_owned()), manifest: None };
+            let (_switch, shutdown) = Shutdown::manual();
+            let built = cargo(folder, &build, &Platform::local(), &shutdown).await.unwrap();
+            let shipped = ship(folder, &built.path, &Symbols::at(folder)).unwrap();
+            digests.push(crate::image::digest(&std::fs::read(&shipped.path).unwrap()));
+        }
+        assert_eq!(digests[0], digests[1]);
     }
 
     #[tokio::test]
@@ -361,22 +298,5 @@ mod tests {
         let (outcome, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(work, stop) }).await.unwrap();
         let BuildError::Tool(error) = outcome.unwrap_err() else { panic!() };
         assert_eq!(error.status().code(), 130);
-    }
-
-    #[test]
-    fn flags_of_the_environment_are_joined() {
-        assert_eq!(FlagsEnvironment::Unset.with_ours(), None);
-        let ours = FLAGS.join("\x1f");
-        assert_eq!(FlagsEnvironment::Plain("--cfg  a".into()).with_ours().unwrap(), format!("--cfg\x1fa\x1f{ours}"));
-        assert_eq!(FlagsEnvironment::Encoded("--cfg\x1fa b".into()).with_ours().unwrap(), format!("--cfg\x1fa b\x1f{ours}"));
-    }
-
-    #[test]
-    fn general_flags_count_only_where_cargo_would_count_them() {
-        let select = |text: &str| select_build_flags(&serde_json::from_str(text).unwrap(), "x86_64-unknown-linux-gnu");
-        assert_eq!(select(r#"{"build":{"rustflags":["--cfg","a"]}}"#), ["--cfg", "a"]);
-        assert_eq!(select(r#"{"build":{"rustflags":"--cfg a"},"target":{"wasm32-wasip1":{"rustflags":["x"]}}}"#), ["--cfg", "a"]);
-        assert!(select(r#"{"build":{"rustflags":["a"]},"target":{"cfg(unix)":{"rustflags":["x"]}}}"#).is_empty());
-        assert!(select("{}").is_empty());
     }
 }

@@ -104,7 +104,8 @@ async fn a_breakpoint_is_hit_and_whoever_leaves_it_the_process_runs_on() {
             editor.ask("disconnect", json!({"terminateDebuggee": true})).await;
         }
         drop(editor);
-        serving.await.unwrap().unwrap();
+        // Whatever it was about to say to an editor that is gone.
+        let _ = serving.await.unwrap();
         assert_eq!(request.join().unwrap(), format!("answer {round}"));
     }
     assert_eq!(app.ask().join().unwrap(), "answer 4");
