@@ -21,7 +21,10 @@ use std::path::PathBuf;
     bin_name = "kubectl debug-attach",
     version,
     after_long_help = AFTER_HELP,
-    max_term_width = 100
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
 )]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(false).args(["target", "selector"])))]
 pub struct Args {
@@ -70,6 +73,20 @@ pub struct Args {
     /// How much is said.
     #[command(flatten)]
     pub global: GlobalArgs,
+    /// What this command starts itself for.
+    #[command(subcommand)]
+    pub own: Option<Own>,
+}
+
+/// Parts of this command that are programs of their own. No workload can be called so.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Own {
+    /// The command line of a debugger that has none
+    #[command(name = "__prompt", hide = true)]
+    Prompt {
+        /// Where the session listens.
+        port: u16,
+    },
 }
 
 /// How the debugger is used.
@@ -82,7 +99,7 @@ pub struct UseArgs {
     /// Be the debug adapter of an editor, on stdin and stdout
     #[arg(long, conflicts_with_all = ["cli", "open"])]
     pub dap_stdio: bool,
-    /// Open the debugger's own command line: Delve's, LLDB's, `node inspect`, jdb
+    /// Open a command line: Delve's, LLDB's, `node inspect`, jdb, or for Python one with pdb's commands
     #[arg(long)]
     pub cli: bool,
     /// Print each call of a function, with its arguments and results, in place of opening a port (Go); repeatable

@@ -46,6 +46,17 @@ impl Cli {
         Ok(Self { child, has_terminal, _settings: settings, serving: None })
     }
 
+    /// Starts the one of this command; `port` is where the session listens.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub(crate) fn own(port: u16) -> Result<Self> {
+        let program = std::env::current_exe().map_err(|error| CommandError::new("this program does not find itself").caused_by(error))?;
+        let mut command = Command::new(program);
+        command.arg("__prompt").arg(port.to_string());
+        Self::start(command, None)
+    }
+
     /// The same with a task that serves it.
     pub(crate) fn with(mut self, serving: JoinHandle<()>) -> Self {
         self.serving = Some(serving);

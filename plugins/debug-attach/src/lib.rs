@@ -6,7 +6,8 @@
 //! the way) -> `runtime` (pure: which debugger) -> `runtimes` (a file for each
 //! debugger) with `kit` and `symbols` (what is brought there) -> `hold` (attached,
 //! and what became of it) -> `session` (the loop) with `forward` and `dap` (clients
-//! come, speak and go), `farewell` (and are told to come back) and `cli`; `follow` attaches to what takes the
+//! come, speak and go), `farewell` (and are told to come back) and `cli`, with `prompt`
+//! for debuggers that have no command line; `follow` attaches to what takes the
 //! process's place. `sources` finds out which folder here is which of
 //! the program, `editor` writes or shows settings, `ports` gives a target its port,
 //! `leases` warns of what a stopped app
@@ -32,6 +33,7 @@ mod leases;
 mod place;
 mod ports;
 mod process;
+mod prompt;
 #[cfg(test)]
 mod real;
 mod report;
@@ -55,6 +57,11 @@ use request::Request;
 /// # Errors
 /// When the request, the cluster, the process or the kernel are against it.
 pub async fn run(context: Context, args: Args) -> Result<ExitStatus> {
+    if let Some(args::Own::Prompt { port }) = args.own {
+        // Ctrl-C does not end it, however often.
+        drop(context);
+        return prompt::run(port).await;
+    }
     let request = Request::new(args)?;
     match &request.look {
         Some(look) => tools::run(&context, &request, look).await,

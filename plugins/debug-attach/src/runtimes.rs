@@ -99,7 +99,7 @@ impl Tool {
                 let (delve, words) = Delve::prepare(context, request, place, candidate).await?;
                 Ok((Self::Delve(delve), words))
             }
-            Debugger::Debugpy => Ok((Self::Debugpy, debugpy::prepare(context, request, place, candidate).await?)),
+            Debugger::Debugpy => Ok((Self::Debugpy, debugpy::prepare(context, place, candidate).await?)),
             Debugger::Inspector => Ok((Self::Inspector, inspector::prepare(request)?)),
             Debugger::Jdwp => Ok((Self::Jdwp, jdwp::prepare(request)?)),
             Debugger::Lldb => {
@@ -177,8 +177,8 @@ impl Tool {
     pub(crate) fn command_line(&self, link: Link<'_>, port: u16) -> Result<Cli> {
         match self {
             Self::Delve(delve) => delve.command_line(port, link.rules),
-            // Refused before.
-            Self::Debugpy => Err(CommandError::usage("debugpy has no command line of its own")),
+            // It has none of its own.
+            Self::Debugpy => Cli::own(port),
             Self::Inspector => inspector::command_line(port),
             Self::Jdwp => jdwp::command_line(port),
             Self::Lldb(lldb) => lldb.command_line(link.runner, link.socket, link.rules),

@@ -10,10 +10,10 @@ use devloop_tests::inspector::Inspector;
 use devloop_tests::program::{Program, Running};
 use devloop_tests::proxy::Proxy;
 use devloop_tests::session::Session;
-use devloop_tests::{container, eventually};
+use devloop_tests::{container, eventually, free_port};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -181,6 +181,55 @@ fn python(cluster: Cluster, way: &'static str) {
     let status = eventually("the command ends", SOON, || running.child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
     assert!(status.success(), "{status}");
     stage.runs_on(&pod);
+    python_prompt(&stage, &pod);
+}
+
+/// By the command line, as a terminal would have it.
+fn python_prompt(stage: &Stage, pod: &Pod) {
+    let port = free_port().to_string();
+    let mut running = stage.program(&["--cli", "--port", &port, "--editor", "none"]).input("").start();
+    let (mut stdin, mut stdout) = (running.child.stdin.take().unwrap(), BufReader::new(running.child.stdout.take().unwrap()));
+    let mut said = String::new();
+    let mut say = |words: &str, answer: &str| {
+        writeln!(stdin, "{words}").unwrap();
+        said.clear();
+        while !said.contains(answer) {
+            assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "{words}: {said}");
+        }
+        said.clone()
+    };
+    let at = format!("{}:{}", stage.file().display(), stage.line());
+    say("n", "*** the process runs");
+    say("b nothing.py:1", "No such file");
+    say(&format!("b {at}"), &format!("Breakpoint 1 at {at}"));
+    let request = stage.ask(pod);
+    say("c", &format!("-> {}", stage.app.statement));
+    say("p self.path", "'/version'");
+    say("!number = 40 + 2", "");
+    say("p number + 1", "43");
+    say("nonsense", "NameError");
+    assert!(say("w", "> ").contains("process_request_thread"));
+    say("u", "handle_one_request");
+    say("d", &format!("({}) do_GET", stage.line()));
+    say("d", "*** this is the newest frame");
+    say("l", &format!("{:>4} B->", stage.line()));
+    say("n", &format!("({}) do_GET", stage.line() + 1));
+    say("cl", "");
+    for _ in 0..2 {
+        // Ctrl-C, while it waits.
+        let line = format!("__prompt {port}");
+        let halts = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            Program::new("pkill").args(["--signal", "INT", "--full", &line]).run().ok();
+        });
+        say("c", "> ");
+        halts.join().unwrap();
+    }
+    say("q", "");
+    stage.answers(request);
+    let status = eventually("the command ends", SOON, || running.child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
+    assert!(status.success(), "{status}");
+    stage.runs_on(pod);
 }
 
 /// Attaches an editor, and makes the app stop at the breakpoint.

@@ -13,7 +13,6 @@ use crate::forward;
 use crate::kit::{Kit, KitFile};
 use crate::place::Place;
 use crate::process;
-use crate::request::{Aim, Request};
 use crate::sources::Rule;
 use devloop_core::agent::debug::{Candidate, Runtime};
 use devloop_core::{CommandError, Context, ErrorContext, Result};
@@ -29,11 +28,7 @@ const FILE: &str = "debugpy.whl";
 const OLDEST: (u32, u32) = (3, 8);
 
 /// Makes it ready; answers what the agent is told.
-pub(super) async fn prepare(context: &Context, request: &Request, place: &Place, candidate: &Candidate) -> Result<Vec<String>> {
-    if request.aim == Aim::Cli {
-        let error = CommandError::usage("debugpy has no command line of its own");
-        return Err(error.with_hint("leave out --cli, and connect an editor to the port"));
-    }
+pub(super) async fn prepare(context: &Context, place: &Place, candidate: &Candidate) -> Result<Vec<String>> {
     if let Runtime::Python { version: Some(version) } = &candidate.runtime
         && is_too_old(version)
     {

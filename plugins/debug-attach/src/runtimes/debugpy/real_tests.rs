@@ -111,7 +111,8 @@ async fn debug(place: &Place, socket: &str, file: &Path) {
     say(&mut editor, "configurationDone", json!({})).await;
     assert!(editor.value_at_stop(file, "double").await.parse::<u64>().is_ok_and(|value| value % 2 == 0));
     drop(editor);
-    serving.await.unwrap().unwrap();
+    // Whatever it was about to say to an editor that is gone.
+    let _ = serving.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
