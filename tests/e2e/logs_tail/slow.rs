@@ -20,8 +20,8 @@ pub(super) fn node_cases() -> Vec<Case> {
 /// keeps (through the API: than it leaves in one file), and then the rest.
 fn slow(via: &str, count: u32) {
     let name = format!("slow-{via}");
-    // It waits until it is read.
-    pod(&name, &format!("sleep 5; {}", numbers(count, ":")));
+    // It waits until it is read: what was written before would be read when there is room.
+    pod(&name, &format!("echo \"$HOSTNAME start\"; until [ -e /go ]; do sleep 0.1; done; {}", numbers(count, ":")));
     shared().kubectl(["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]).run().ok();
     let context = shared().context();
     let arguments = ["--context", &context, &format!("pod/{name}"), "-o", "raw", "--via", via];
@@ -29,6 +29,12 @@ fn slow(via: &str, count: u32) {
     let said_rx = lines_of(running.child.stderr.take().unwrap());
     let mut stdout = running.child.stdout.take().unwrap();
     let mut text = Vec::new();
+    while !text.ends_with(b" start\n") {
+        let mut byte = [0];
+        stdout.read_exact(&mut byte).unwrap();
+        text.extend_from_slice(&byte);
+    }
+    shared().kubectl(["exec", &name, "--", "/bin/sh", "-c", ": >/go"]).run().ok();
     let mut said = String::new();
     let waits = eventually("it says how much waits", SOON * 2, || {
         let mut kilobyte = [0; 1024];
