@@ -95,9 +95,6 @@ impl Prompt {
             // As in pdb, nothing means the same again.
             let command = if line.trim().is_empty() { last.clone() } else { Some(Command::parse(&line)) };
             let Some(command) = command else { continue };
-            if command == Command::Quit {
-                return Ok(());
-            }
             last = command.is_repeated().then(|| command.clone());
             match self.execute(command).await? {
                 Ok(text) => say(&text),
@@ -166,7 +163,10 @@ impl Prompt {
                 }
                 Err(why) => Ok(Err(why)),
             },
-            Command::Quit => Ok(Ok(String::new())),
+            Command::Quit => {
+                self.is_over = true;
+                Ok(Ok(String::new()))
+            }
         }
     }
 

@@ -101,7 +101,7 @@ pub(crate) fn find(program: &GoProgram, files: &[String], local: &Local, started
 }
 
 /// A path of the program, here.
-fn local_path(rules: &[Rule], file: &str) -> PathBuf {
+pub(crate) fn local_path(rules: &[Rule], file: &str) -> PathBuf {
     let fitting = rules.iter().find(|rule| if rule.remote.is_empty() { !file.starts_with('/') } else { is_below(file, &rule.remote) });
     match fitting {
         Some(rule) => Path::new(&rule.local).join(file[rule.remote.len()..].trim_start_matches('/')),

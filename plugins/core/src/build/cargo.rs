@@ -224,19 +224,16 @@ mod tests {
     /// Two folders; a build for debugging names its own, for the debugger.
     #[tokio::test]
     async fn a_release_is_the_same_wherever_it_is_built() {
-        let (one, _) = project("mod other; fn main() { println!(\"{}\", other::third(&[1, 2])); }");
+        let (one, build) = project("mod other; fn main() { println!(\"{}\", other::third(&[1, 2])); }");
         std::fs::write(one.path().join("src/other.rs"), "pub fn third(all: &[u8]) -> u8 { all[std::env::args().count() + 1] }").unwrap();
         let two = tempfile::Builder::new().prefix("elsewhere").tempdir().unwrap();
+        std::fs::create_dir(two.path().join("src")).unwrap();
+        for file in ["Cargo.toml", "src/main.rs", "src/other.rs"] {
+            std::fs::copy(one.path().join(file), two.path().join(file)).unwrap();
+        }
+        let build = CargoBuild { profile: Some("release".to_owned()), ..build };
         let mut digests = Vec::new();
-        for (number, folder) in [one.path(), two.path()].into_iter().enumerate() {
-            if number == 1 {
-                std::fs::create_dir(folder.join("src")).unwrap();
-                for file in ["Cargo.toml", "src/main.rs", "src/other.rs"] {
-                    std::fs::copy(one.path().join(file), folder.join(file)).unwrap();
-                }
-            }
-            let name = one.path().file_name().unwrap().to_string_lossy().into_owned();
-            let build = CargoBuild { package: name.clone(), binary: name, profile: Some("release".to_owned()), manifest: None };
+        for folder in [one.path(), two.path()] {
             let (_switch, shutdown) = Shutdown::manual();
             let built = cargo(folder, &build, &Platform::local(), &shutdown).await.unwrap();
             let shipped = ship(folder, &built.path, &Symbols::at(folder)).unwrap();

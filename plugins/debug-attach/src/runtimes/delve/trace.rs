@@ -5,7 +5,7 @@ use super::client::Client;
 use super::values;
 use crate::report::Event;
 use crate::runtimes::Link;
-use crate::sources::Rule;
+use crate::sources::{self, Rule};
 use crate::trace::{Call, Named, NotTraced};
 use devloop_core::agent::AgentError;
 use devloop_core::{CommandError, Result};
@@ -119,7 +119,7 @@ fn event(thread: &Value, rules: &[Rule], time: Timestamp) -> Option<Event> {
         function,
         goroutine,
         values: all.filter(is_meant).map(named).collect(),
-        file: here(thread["file"].as_str().unwrap_or_default(), rules),
+        file: sources::local_path(rules, thread["file"].as_str().unwrap_or_default()).display().to_string(),
         line: thread["line"].as_u64().unwrap_or_default(),
     };
     if is_return { Some(Event::Return(call)) } else { is_call.then_some(Event::Call(call)) }
@@ -129,15 +129,6 @@ fn named(variable: &Value) -> Named {
     // Results that have no name are called ~r0 and so on.
     let name = variable["name"].as_str().unwrap_or_default();
     Named { name: if name.starts_with('~') { String::new() } else { name.to_owned() }, value: values::text(variable) }
-}
-
-/// Where a file of the program's is on this machine.
-fn here(file: &str, rules: &[Rule]) -> String {
-    let local = rules.iter().find_map(|rule| match rule.remote.as_str() {
-        "" => (!file.starts_with('/')).then(|| format!("{}/{file}", rule.local)),
-        remote => file.strip_prefix(remote).filter(|rest| rest.starts_with('/')).map(|rest| format!("{}{rest}", rule.local)),
-    });
-    local.unwrap_or_else(|| file.to_owned())
 }
 
 #[cfg(test)]
@@ -186,6 +177,7 @@ mod tests {
         assert_eq!(event(json!({"continue": true})), Some(Event::Call(call("n", "3"))));
         assert_eq!(event(json!({"traceReturn": true})), Some(Event::Return(call("", "6"))));
         assert_eq!(event(json!(null)), None);
+        let here = |file: &str, rules: &[Rule]| sources::local_path(rules, file).display().to_string();
         assert_eq!(here("fmt/print.go", &[Rule { local: "/go/src".to_owned(), remote: String::new() }]), "/go/src/fmt/print.go");
         assert_eq!(here("/a/b.go", &rules), "/a/b.go");
     }
