@@ -2,6 +2,7 @@
 //! and taken down before the first of the next: two cores carry one well.
 
 use devloop_tests::environment::{Engine, Environment};
+use devloop_tests::program::Program;
 use devloop_tests::toolbox;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -120,6 +121,21 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Says which nodes take no pods, and what they are short of: after that every test
+/// fails, and none says why.
+fn say_tainted(cluster: Cluster) {
+    let stage = STAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if stage.up != Some(cluster.needs()) {
+        return;
+    }
+    let template = r#"{range .items[?(@.spec.taints)]}{"node "}{.metadata.name}{" "}{.spec.taints}{range .status.conditions[*]}{"\n  "}{.type}{"="}{.status}{" "}{.message}{end}{"\n"}{end}"#;
+    let nodes = cluster.needs().environment().kubectl(["get", "nodes", "--request-timeout=5s", "-o", &format!("jsonpath={template}")]).run();
+    let machine = Program::new("df").args(["-h", "/"]).run().stdout + &Program::new("free").args(["-m"]).run().stdout;
+    if !nodes.status.success() || !nodes.stdout.is_empty() {
+        say(&format!("{}{}{machine}", nodes.stdout, nodes.stderr));
+    }
+}
+
 /// How many tests ran on each cluster, and how long.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -162,6 +178,7 @@ impl Tally {
             *count.times.entry(suite.to_owned()).or_default() += started.elapsed();
         }
         if let Err(panic) = outcome {
+            say_tainted(cluster);
             resume_unwind(panic);
         }
     }

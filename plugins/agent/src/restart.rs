@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::process::Proc;
 use crate::protocol::{ByteString, ProcessId, Swapped, Undone};
 use crate::root::{Container, ContainerPath, ContainerRoot};
-use crate::swap::{Again, Halt, require_running};
+use crate::swap::{Again, Halt, require_all_running};
 use crate::undo::{Recorder, Store};
 
 /// Between a container's first process and its application there are a few
@@ -77,7 +77,7 @@ fn normal(path: &Path) -> PathBuf {
 
 /// Executes the program of a process once more.
 pub(crate) fn restart(proc: &Proc, process: ProcessId, container: &Container, previous_kept: bool) -> Result<Swapped, Failure> {
-    require_running(proc, process)?;
+    require_all_running(proc, process)?;
     let executable = proc.executable(process.pid)?;
     let again = Again {
         proc,

@@ -17,7 +17,8 @@ use crate::remove::remove;
 use crate::restart::{self, Programs};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner};
 use crate::signal::send_signal;
-use crate::swap::Previous;
+use crate::supervise::RESTART_SIGNAL;
+use crate::swap::{Previous, require_all_running};
 use crate::transfer::{Memory, Transfer, explained, vanished_or};
 use crate::undo::{Recorder, Stores};
 
@@ -133,7 +134,9 @@ impl Session {
                 self.about(process, checked.map(|indices| Response::Differing { indices }))
             }
             Request::Signal { process, signal } => {
-                let sent = send_signal(&self.proc, process, signal);
+                // Only a supervisor knows it, and ends what it supervises.
+                let running = if signal == RESTART_SIGNAL { require_all_running(&self.proc, process) } else { Ok(()) };
+                let sent = running.and_then(|()| send_signal(&self.proc, process, signal));
                 self.about(process, sent.map(|()| DONE))
             }
             Request::Restart { process, changed } => {

@@ -6,7 +6,7 @@
 mod binaries;
 mod orders;
 
-pub(crate) use binaries::Verdict;
+pub(crate) use binaries::{Verdict, Waiting};
 pub(crate) use orders::{Binary, Delivery, Group, Origin, PodReload, Receiver, ReloadOrder, SwapOrder, Trust};
 
 use crate::gather::Facts;
@@ -88,8 +88,8 @@ pub(crate) struct Lane {
     /// The save that apps have yet to take note of, and how long its files took.
     pub(crate) reload_origin: Option<(Origin, Duration)>,
     pub(crate) reloading: bool,
-    /// Whether the user wants all apps to be started again.
-    restart_asked: bool,
+    /// The pods whose app the user wants to be started again.
+    restart_asked: BTreeSet<String>,
     /// The state of the files that an app ended with soon after it was started
     /// again: containers that restart stay as their image is until the next save.
     held: Option<u64>,
@@ -108,7 +108,7 @@ pub(crate) struct Lane {
     /// Whether a process stood still for a debugger a moment ago.
     halted: bool,
     /// What was said to wait for that.
-    told_halted: Option<Hash>,
+    told_halted: Option<Waiting>,
     /// The compiler's last message, while the sources don't compile.
     pub(crate) failed_build: Option<String>,
 }
@@ -126,7 +126,7 @@ impl Lane {
             delivering: false,
             reload_origin: None,
             reloading: false,
-            restart_asked: false,
+            restart_asked: BTreeSet::new(),
             held: None,
             desired: None,
             swapped: None,
@@ -244,15 +244,16 @@ impl Lane {
 
     /// The apps that have yet to take note of files that they have.
     pub(crate) fn next_reload(&mut self) -> Option<ReloadOrder> {
-        if self.reloading || self.swapping {
+        if self.reloading || self.swapping || self.halted {
             return None;
         }
         let mut pods = Vec::new();
         let mut idle = Vec::new();
-        let is_due = |attached: &Attached| self.restart_asked || attached.reloaded < attached.synced;
-        for (name, entry, attached) in self.attached().filter(|(_, _, attached)| is_due(attached)) {
+        let is_asked = |name: &String| self.restart_asked.contains(name);
+        let is_due = |name: &String, attached: &Attached| is_asked(name) || attached.reloaded < attached.synced;
+        for (name, entry, attached) in self.attached().filter(|(name, _, attached)| is_due(name, attached)) {
             let mut reload = self.pending(attached);
-            if self.restart_asked {
+            if is_asked(name) {
                 reload.restart.get_or_insert_default();
             }
             if reload.is_empty() {
@@ -266,7 +267,7 @@ impl Lane {
                 attached.reloaded = attached.synced;
             }
         }
-        let asked = std::mem::take(&mut self.restart_asked);
+        let asked = !std::mem::take(&mut self.restart_asked).is_empty();
         if pods.is_empty() {
             return None;
         }
@@ -276,7 +277,17 @@ impl Lane {
 
     /// All apps are to be started again.
     pub(crate) fn ask_for_restart(&mut self) {
-        self.restart_asked = true;
+        self.restart_asked = self.attached().map(|(name, ..)| name.clone()).collect();
+    }
+
+    /// What was ordered could not be done in these pods yet.
+    pub(crate) fn postpone(&mut self, order: &ReloadOrder, pods: &[String]) {
+        if order.asked {
+            self.restart_asked.extend(pods.iter().cloned());
+        }
+        if self.reload_origin.is_none() {
+            self.reload_origin = order.origin;
+        }
     }
 
     /// What an app is to do about the files that it has not taken note of.

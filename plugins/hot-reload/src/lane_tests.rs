@@ -129,6 +129,33 @@ fn every_app_is_started_again_when_the_user_asks() {
 }
 
 #[test]
+fn who_stands_at_a_breakpoint_is_waited_for_and_nothing_is_forgotten() {
+    let mut lane = lane();
+    attach(&mut lane, "one", "c1", "old");
+    attach(&mut lane, "two", "c2", "old");
+    save(&mut lane, "/app.py");
+    deliver(&mut lane);
+    lane.reload_origin = Some((origin(), Duration::ZERO));
+    let order = lane.next_reload().unwrap();
+    lane.reloading = false;
+    lane.attached_entry("one", "c1").unwrap().reloaded = 1;
+    lane.postpone(&order, &["two".to_owned()]);
+    assert!(lane.halt(Waiting::Files(1)) && !lane.halt(Waiting::Files(1)), "it is told once");
+    assert!(lane.next_reload().is_none() && !lane.is_ready());
+    lane.may_run();
+    assert!(lane.reload_origin.is_some(), "it is told when it is done");
+    assert_eq!(reload(&mut lane), Some(vec![("two".to_owned(), vec!["/app.py".to_owned()])]));
+    // What the user asked for, neither.
+    lane.ask_for_restart();
+    let order = lane.next_reload().unwrap();
+    lane.reloading = false;
+    lane.postpone(&order, &["one".to_owned()]);
+    assert_eq!(reload(&mut lane), Some(vec![("one".to_owned(), vec![])]));
+    lane.ran_on();
+    assert!(lane.halt(Waiting::Files(1)));
+}
+
+#[test]
 fn files_that_an_app_ended_with_wait_for_the_next_save() {
     let mut lane = lane();
     attach(&mut lane, "one", "c1", "old");

@@ -35,10 +35,16 @@ const JAVA: App = App { name: "java-web", file: "src/Web.java", statement: "exch
 
 pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, in_full: bool) {
     add("python_stops_at_a_breakpoint_and_runs_on", python);
-    if way == "node" && in_full {
-        add("python_starts_anew_under_its_debugger", python_anew);
+    if in_full {
+        add("python_starts_anew_under_its_debugger_once_it_runs_on", python_anew);
     }
     add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node);
+    if in_full {
+        add("node_starts_anew_once_it_runs_on", node_anew);
+    }
+    if way == "node" && in_full {
+        add("a_supervised_program_starts_anew_once_it_runs_on", supervised_anew);
+    }
     add("java_is_started_again_for_a_debugger_and_once_more", java);
 }
 
@@ -242,7 +248,8 @@ fn stop_python(stage: &Stage, pod: &Pod, port: u16) -> (Dap, u64, Value, JoinHan
     (editor, thread, frame, request)
 }
 
-/// The debugger comes back to a program that was started again in place.
+/// The debugger comes back to a program that was started again in place, which waits for
+/// who stands at a breakpoint.
 fn python_anew(cluster: Cluster, way: &'static str) {
     let stage = Stage::new(cluster, way, PYTHON);
     let pod = stage.example.pod();
@@ -256,8 +263,71 @@ fn python_anew(cluster: Cluster, way: &'static str) {
     live::starts_over(editor, &mut session, true, &attached);
     let (mut editor, thread, frame, request) = stop_python(&stage, &pod, port(&attached));
     assert_eq!(frame["line"], stage.line(), "{frame}");
+    stage.example.edit("src/greeting.py", "anew", "once more");
+    let halted = reload.wait_for("halted");
+    assert_eq!(halted["pods"], json!([pod.name]), "{halted}");
+    // Stepping is not running.
+    editor.ask("next", json!({"threadId": thread}));
+    editor.stopped("step");
     editor.ask("continue", json!({"threadId": thread}));
     assert!(request.join().unwrap().unwrap().contains("hello from python-web, anew"));
+    reload.wait_for("restarted");
+    live::starts_over(editor, &mut session, true, &attached);
+    eventually("the new greeting", SOON, || match stage.ask(&pod).join().unwrap()? {
+        body if body.contains("once more") => Ok(()),
+        body => Err(body),
+    });
+    assert!(session.end(Signal::SIGINT).success());
+    assert!(reload.end(Signal::SIGINT).success());
+    stage.runs_on(&pod);
+}
+
+/// A supervisor ends its program as little.
+fn supervised_anew(cluster: Cluster, way: &'static str) {
+    let stage = Stage::new(cluster, way, PYTHON);
+    let mut reload = stage.example.hot_reload(&["--via", way, "--supervise"]);
+    let pod = stage.example.pod();
+    let (session, attached) = stage.attach(&[]);
+    let (mut editor, thread, _, request) = stop_python(&stage, &pod, port(&attached));
+    stage.example.edit("src/greeting.py", "hello from python-web", "hello from python-web, supervised");
+    reload.wait_for("halted");
+    editor.ask("continue", json!({"threadId": thread}));
+    let body = request.join().unwrap().unwrap();
+    assert!(!body.contains("supervised"), "{body}");
+    reload.wait_for("restarted");
+    eventually("the new greeting", SOON, || match stage.ask(&pod).join().unwrap()? {
+        body if body.contains("supervised") => Ok(()),
+        body => Err(body),
+    });
+    drop(editor);
+    assert!(session.end(Signal::SIGINT).success());
+    assert!(reload.end(Signal::SIGINT).success());
+}
+
+fn node_anew(cluster: Cluster, way: &'static str) {
+    let stage = Stage::new(cluster, way, NODE);
+    let pod = stage.example.pod();
+    let mut reload = stage.example.hot_reload(&["--via", way]);
+    let (mut session, attached) = stage.attach(&[]);
+    let mut tools = Inspector::connect(port(&attached));
+    tools.ask("Debugger.enable", json!({}));
+    tools.ask("Debugger.setBreakpointByUrl", json!({"url": "file:///app/src/server.js", "lineNumber": stage.line() - 1}));
+    let request = stage.ask(&pod);
+    tools.event("Debugger.paused");
+    stage.example.edit("src/greeting.js", "hello from node-web", "hello from node-web, anew");
+    let halted = reload.wait_for("halted");
+    assert_eq!(halted["pods"], json!([pod.name]), "{halted}");
+    tools.ask("Debugger.resume", json!({}));
+    let body = request.join().unwrap().unwrap();
+    assert!(!body.contains("anew"), "{body}");
+    reload.wait_for("restarted");
+    drop(tools);
+    let again = session.wait_for("attached");
+    assert_eq!(again["port"], attached["port"], "{again}");
+    eventually("the new greeting", SOON, || match stage.ask(&pod).join().unwrap()? {
+        body if body.contains("anew") => Ok(()),
+        body => Err(body),
+    });
     assert!(session.end(Signal::SIGINT).success());
     assert!(reload.end(Signal::SIGINT).success());
     stage.runs_on(&pod);

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const SOURCE: &str = "cmd/web/greeting.go";
+pub(super) const SOURCE: &str = "cmd/web/greeting.go";
 
 /// The editor is told to start over, and the debugger is attached to what came.
 #[track_caller]

@@ -1,5 +1,6 @@
 //! Calls of functions, told as they happen.
 
+use super::live::SOURCE;
 use super::{GREETING, Stage, Test};
 use crate::clusters::Cluster;
 use devloop_tests::session::Session;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 pub(super) fn add(add: &mut impl FnMut(&str, Test)) {
     add("every_call_is_told_and_none_is_held", calls);
+    add("calls_of_code_that_was_swapped_in_are_told", swapped);
 }
 
 /// So many requests at once.
@@ -65,4 +67,25 @@ fn calls(cluster: Cluster, way: &'static str) {
     stage.runs_on(&pod);
     let said = stage.program(&["--trace", "fmt.Fprintln", "--dry-run"]).run().ok();
     assert!(said.contains("at each call of fmt.Fprintln"), "{said}");
+}
+
+/// Nobody stands at what is traced: new code does not wait, and is traced in its turn.
+fn swapped(cluster: Cluster, way: &'static str) {
+    let stage = Stage::new(cluster, way);
+    let pod = stage.example.pod();
+    let mut reload = stage.example.hot_reload(&["--via", way]);
+    stage.example.edit(SOURCE, GREETING, "the first greeting");
+    reload.wait_until("swap to what was saved", |event| event["event"] == "swapped" && event["generation"].is_u64());
+    let mut session = Session::launch(stage.program(&["--trace", "main.main.func1", "-o", "json"]));
+    session.wait_for("tracing");
+    assert!(stage.ask(&pod).join().unwrap().unwrap().contains("the first greeting"));
+    session.wait_for("return");
+    stage.example.edit(SOURCE, "the first greeting", "the second greeting");
+    assert_eq!(session.wait_for("gone")["replaced"], true);
+    session.wait_for("tracing");
+    assert!(stage.ask(&pod).join().unwrap().unwrap().contains("the second greeting"));
+    session.wait_for("return");
+    assert!(session.end(Signal::SIGINT).success());
+    assert!(reload.end(Signal::SIGINT).success());
+    stage.runs_on(&pod);
 }

@@ -24,12 +24,17 @@ pub(crate) fn connect(socket: &Path, input: File, output: File) -> io::Result<()
 
 /// Passes on what there is as soon as it is there. `io::copy` would let the kernel
 /// do it (splice(2)), which keeps the end of what a socket said until more comes.
-pub(crate) fn pass(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+fn pass(from: impl Read, mut to: impl Write) -> io::Result<()> {
+    pass_pieces(from, |piece| to.write_all(piece))
+}
+
+/// The same, to whatever takes pieces.
+pub(crate) fn pass_pieces(mut from: impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     loop {
         match from.read(&mut piece) {
             Ok(0) => return Ok(()),
-            Ok(length) => to.write_all(&piece[..length])?,
+            Ok(length) => to(&piece[..length])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -35,6 +35,7 @@ use self::gdbserver::GdbServer;
 use self::jvm::Jvm;
 use self::node::Node;
 use self::python::Python;
+pub(crate) use self::relay::HALTED;
 use self::target::Target;
 use super::process_lock::ProcessLock;
 use super::{Held, HoldEnd, HoldFailure, SILENCE};

@@ -85,7 +85,7 @@ fn has_ended(handle: &OwnedFd, timeout: PollTimeout) -> bool {
 }
 
 /// All that live, in no order.
-fn descendants(proc: &Proc, process: ProcessId) -> Result<Vec<ProcessId>, Failure> {
+pub(super) fn descendants(proc: &Proc, process: ProcessId) -> Result<Vec<ProcessId>, Failure> {
     let mut found = Vec::new();
     let mut left = vec![process.pid];
     while let Some(parent) = left.pop() {

@@ -6,7 +6,8 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::debug::hold::{MAKE_WAY, MAKE_WAY_AT_ONCE};
+use super::children::descendants;
+use crate::debug::hold::{HALTED, MAKE_WAY, MAKE_WAY_AT_ONCE};
 use crate::failure::Failure;
 use crate::process::Proc;
 use crate::protocol::{ErrorKind, ProcessId};
@@ -31,26 +32,85 @@ pub(crate) enum Halt {
     Ends,
 }
 
+/// A process that is debugged, and whether it stands still for that.
+struct Debugged {
+    pid: u32,
+    /// Its tracer, or the `hold` of a debugger that is part of it.
+    by: u32,
+    stands_still: bool,
+}
+
 /// Fails while the process stands still for its debugger, and between two steps of who
 /// steps through it: it has to have run for a while, unless nobody traces it.
 pub(crate) fn require_running(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
+    proc.check(process)?;
+    await_running(proc, || traced(proc, process).into_iter().collect())
+}
+
+/// The same for all that descends from it, too, and for debuggers that are part of a
+/// process, of which the kernel knows nothing.
+pub(crate) fn require_all_running(proc: &Proc, process: ProcessId) -> Result<(), Failure> {
+    proc.check(process)?;
+    let mut all = descendants(proc, process)?;
+    all.push(process);
+    let keepers = keepers(proc, &all)?;
+    await_running(proc, || {
+        let traced = all.iter().filter_map(|process| traced(proc, *process));
+        traced.chain(keepers.iter().filter_map(|(process, keeper)| kept(proc, *process, *keeper))).collect()
+    })
+}
+
+fn await_running(proc: &Proc, look: impl Fn() -> Vec<Debugged>) -> Result<(), Failure> {
     let mut watch = Watch::new(Instant::now());
     loop {
-        let tracer = proc.status(process.pid)?.tracer;
-        if tracer == 0 {
+        let debugged = look();
+        if debugged.is_empty() {
             return Ok(());
         }
-        let stands_still = proc.stat(process.pid)?.state == b't';
-        match watch.look(stands_still, Instant::now()) {
+        let halted = debugged.iter().find(|debugged| debugged.stands_still);
+        match watch.look(halted.is_some(), Instant::now()) {
             None => sleep(NAP),
             Some(true) => return Ok(()),
             Some(false) => {
-                let name = String::from_utf8_lossy(&proc.read(tracer, "comm").unwrap_or_default()).trim().to_owned();
-                let message = format!("process {} stands still for its debugger (process {tracer}, {name})", process.pid);
+                let (pid, by) = halted.map_or((0, 0), |halted| (halted.pid, halted.by));
+                let name = name(proc, by).unwrap_or_default();
+                let message = format!("process {pid} stands still for its debugger (process {by}, {name})");
                 return Err(Failure::new(ErrorKind::Halted, message));
             }
         }
     }
+}
+
+fn name(proc: &Proc, pid: u32) -> Option<String> {
+    Some(String::from_utf8_lossy(&proc.read(pid, "comm").ok()?).trim().to_owned())
+}
+
+fn traced(proc: &Proc, process: ProcessId) -> Option<Debugged> {
+    let by = proc.status(process.pid).ok()?.tracer;
+    let stands_still = proc.stat(process.pid).ok()?.state == b't';
+    (by != 0).then_some(Debugged { pid: process.pid, by, stands_still })
+}
+
+fn kept(proc: &Proc, process: ProcessId, keeper: ProcessId) -> Option<Debugged> {
+    let stands_still = name(proc, keeper.pid)? == HALTED;
+    proc.is_running(keeper).then_some(Debugged { pid: process.pid, by: keeper.pid, stands_still })
+}
+
+/// Those of the processes for which there is a `hold`, with that.
+fn keepers(proc: &Proc, processes: &[ProcessId]) -> Result<Vec<(ProcessId, ProcessId)>, Failure> {
+    let kept_by = |keeper: u32| {
+        let arguments = proc.arguments(keeper).ok()?;
+        let process = processes.iter().find(|process| is_keeper(&arguments, &own_names(proc, **process), process.start_time))?;
+        Some((*process, ProcessId { pid: keeper, start_time: proc.stat(keeper).ok()?.start_time }))
+    };
+    Ok(proc.pids()?.into_iter().filter_map(kept_by).collect())
+}
+
+/// What a process is called here and in its own pod, where its debugger may be.
+fn own_names(proc: &Proc, process: ProcessId) -> Vec<u32> {
+    let mut names = proc.status(process.pid).map(|status| status.namespace_pids).unwrap_or_default();
+    names.push(process.pid);
+    names
 }
 
 /// Looks at a process that is traced, until it is known what it does. Pure.
@@ -115,14 +175,15 @@ fn keeper(proc: &Proc, process: ProcessId) -> Option<ProcessId> {
     let tracer = proc.status(process.pid).ok()?.tracer;
     let start_time = proc.stat(tracer).ok()?.start_time;
     let keeper = proc.parent(ProcessId { pid: tracer, start_time })?;
-    is_keeper(&proc.arguments(keeper.pid).ok()?, process.pid).then_some(keeper)
+    is_keeper(&proc.arguments(keeper.pid).ok()?, &own_names(proc, process), process.start_time).then_some(keeper)
 }
 
-/// Whether these are the arguments of a `hold` for this process:
-/// `devloop-agent hold SOCKET PID …`.
-fn is_keeper(arguments: &[Vec<u8>], pid: u32) -> bool {
-    let word = |index: usize| arguments.get(index).map(Vec::as_slice);
-    word(1) == Some(b"hold") && word(3) == Some(pid.to_string().as_bytes())
+/// Whether these are the arguments of a `hold` for a process that has one of these
+/// numbers and started then: `devloop-agent hold SOCKET PID START …`.
+fn is_keeper(arguments: &[Vec<u8>], pids: &[u32], start_time: u64) -> bool {
+    let word = |index: usize| arguments.get(index).and_then(|word| std::str::from_utf8(word).ok());
+    let is_named = |word: &str| word.parse().is_ok_and(|pid| pids.contains(&pid));
+    word(1) == Some("hold") && word(3).is_some_and(is_named) && word(4) == Some(start_time.to_string().as_str())
 }
 
 #[cfg(test)]
@@ -132,9 +193,10 @@ mod tests {
     #[test]
     fn only_the_keeper_of_its_debugger_is_asked() {
         let words = |text: &str| text.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
-        assert!(is_keeper(&words("/x/devloop-agent hold /x/12.sock 12 345 delve /x/dlv"), 12));
-        assert!(!is_keeper(&words("/x/devloop-agent hold /x/12.sock 12 345 delve /x/dlv"), 13));
-        assert!(!is_keeper(&words("/x/devloop-agent connect /x/12.sock 12"), 12) && !is_keeper(&words("bash"), 12));
+        let hold = words("/x/devloop-agent hold /x/12.sock 12 345 delve /x/dlv");
+        assert!(is_keeper(&hold, &[12], 345) && is_keeper(&hold, &[4012, 12], 345));
+        assert!(!is_keeper(&hold, &[13], 345) && !is_keeper(&hold, &[12], 346));
+        assert!(!is_keeper(&words("/x/devloop-agent connect /x/12.sock 12 345"), &[12], 345) && !is_keeper(&words("bash"), &[12], 345));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod mirror;
 mod observed;
+mod room;
 mod standing;
 mod version;
 mod workload;
@@ -29,10 +30,15 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use observed::{Observed, Update};
+use room::Room;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Lines of a crashed container's log that are shown.
 const SHOWN_LINES: u32 = 10;
+
+/// How often nodes are asked while none of them takes a pod.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// A rollout that came to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +66,7 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
     tokio::pin!(deadline);
     // Some judgements depend on how long something has been so.
     let mut tick = tokio::time::interval(Duration::from_millis(500));
+    let mut asked: Option<Instant> = None;
     loop {
         let lost = tokio::select! {
             () = &mut deadline => return Err(too_late(cluster, target, &observed, timeout).await),
@@ -79,7 +86,15 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
         if !observed.is_complete() {
             continue;
         }
-        match observed.verdict(&[]) {
+        let mut verdict = observed.verdict(&[]);
+        if let Verdict::Failed(Cause::Unschedulable { pod, message }) = &verdict {
+            if asked.is_some_and(|asked| asked.elapsed() < ASKING) {
+                continue;
+            }
+            asked = Some(Instant::now());
+            verdict = Room::gather(cluster, pod).await.judge(pod.clone(), message);
+        }
+        match verdict {
             Verdict::Ready => return Ok(Rollout { pods: observed.pod_names() }),
             Verdict::Failed(cause) => return Err(failed(cluster, target, format!("{target} did not become ready"), cause).await),
             Verdict::Waiting(cause) => tracing::debug!(%target, cause = ?cause, "waiting"),
@@ -120,7 +135,13 @@ fn resource_of(kind: Kind) -> Option<ApiResource> {
 async fn too_late(cluster: &Cluster, target: &Target, observed: &Observed, timeout: Duration) -> CommandError {
     let message = format!("{target} is not ready after {}", human_duration(timeout));
     let events = events_of(cluster, observed).await;
-    match observed.verdict(&events) {
+    let verdict = match observed.verdict(&events) {
+        Verdict::Failed(Cause::Unschedulable { pod, message }) | Verdict::Waiting(Some(Cause::Unschedulable { pod, message })) => {
+            Room::gather(cluster, &pod).await.judge(pod, &message)
+        }
+        verdict => verdict,
+    };
+    match verdict {
         Verdict::Failed(cause) | Verdict::Waiting(Some(cause)) => failed(cluster, target, message, cause).await,
         Verdict::Ready | Verdict::Waiting(None) => {
             CommandError::new(message).with_hint(format!("see `kubectl get pods -n {}`; give it longer with --timeout", cluster.namespace))

@@ -19,6 +19,14 @@ pub(crate) enum Verdict {
     KnownBad,
 }
 
+/// What waits until a process runs on in its debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Binary(Hash),
+    /// This state of the files.
+    Files(u64),
+}
+
 impl Lane {
     /// Takes in a binary that was built.
     pub(crate) fn note_binary(&mut self, binary: Binary) -> Verdict {
@@ -73,7 +81,7 @@ impl Lane {
 
     /// Pods run this binary now; what they ran before was alive until then.
     pub(crate) fn note_swapped(&mut self, binary: &Binary) {
-        self.told_halted = None;
+        self.ran_on();
         let before = self.swapped.replace(binary.clone());
         if let Some(before) = before.filter(|before| before.hash != binary.hash) {
             self.fallback = Some(before);
@@ -106,11 +114,16 @@ impl Lane {
         }
     }
 
-    /// A process stands still for its debugger: no swap until [`Self::may_run`]. Answers
-    /// whether that is news.
-    pub(crate) fn halt(&mut self, hash: Hash) -> bool {
+    /// A process stands still for its debugger: nothing is replaced until
+    /// [`Self::may_run`]. Answers whether that is news.
+    pub(crate) fn halt(&mut self, waiting: Waiting) -> bool {
         self.halted = true;
-        self.told_halted.replace(hash) != Some(hash)
+        self.told_halted.replace(waiting) != Some(waiting)
+    }
+
+    /// What waited for that is done.
+    pub(crate) fn ran_on(&mut self) {
+        self.told_halted = None;
     }
 
     /// It may run on by now.

@@ -1,7 +1,7 @@
 //! What became of deliveries, builds and swaps.
 
 use super::Session;
-use crate::lane::{Delivery, Origin, ReloadOrder, Verdict};
+use crate::lane::{Delivery, Origin, ReloadOrder, Verdict, Waiting};
 use crate::probe::{Asked, Way};
 use crate::reload;
 use crate::report::{Happening, Phases, Report, count};
@@ -63,8 +63,13 @@ impl Session {
     ) -> Result<()> {
         self.lanes[lane].reloading = false;
         let service = self.lanes[lane].facts.name.clone();
-        let (mut pods, mut restarted, mut epoch) = (Vec::new(), Vec::new(), 0);
+        let (mut pods, mut restarted, mut halted, mut epoch) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (PodOutcome { pod, container_id, outcome }, asked) in outcomes.into_iter().zip(&order.pods) {
+            epoch = epoch.max(asked.epoch);
+            if matches!(&outcome, Err(ReloadFailure::Agent(error)) if error.is_halted()) {
+                halted.push(pod);
+                continue;
+            }
             if let Some(attached) = self.lanes[lane].attached_entry(&pod, &container_id) {
                 // Also after a failure: the same again would fail again.
                 attached.reloaded = asked.epoch;
@@ -72,7 +77,6 @@ impl Session {
                     attached.process = swapped.process;
                 }
             }
-            epoch = epoch.max(asked.epoch);
             match outcome {
                 Ok(swapped) => {
                     restarted.extend(swapped.map(|swapped| SwappedPod { pod: pod.clone(), container_id, process: swapped.process }));
@@ -96,6 +100,13 @@ impl Session {
         }
         if !restarted.is_empty() {
             self.judge(lane, Trial::Files(epoch), restarted.clone());
+        }
+        if halted.is_empty() {
+            self.lanes[lane].ran_on();
+        } else {
+            let state = &mut self.lanes[lane];
+            state.postpone(order, &halted);
+            self.await_debugger(lane, Waiting::Files(epoch), halted)?;
         }
         let Some((origin, deliver)) = order.origin.filter(|_| !pods.is_empty()) else {
             if !order.asked || restarted.is_empty() {

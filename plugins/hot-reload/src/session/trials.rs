@@ -2,7 +2,7 @@
 
 use super::outcomes::phases_of;
 use super::{Event, Session};
-use crate::lane::Lane;
+use crate::lane::{Lane, Waiting};
 use crate::report::{Happening, Phases, Report};
 use crate::work::{self, Fate, PodOutcome, SwapOutcomes, SwappedPod, Trial};
 use devloop_core::{CommandError, Result};
@@ -50,7 +50,7 @@ impl Session {
         }
         let is_halted = !halted.is_empty();
         if is_halted {
-            self.await_debugger(lane, hash, halted)?;
+            self.await_debugger(lane, Waiting::Binary(hash), halted)?;
         }
         if judged.is_empty() {
             if missed.is_empty() && is_halted {
@@ -81,12 +81,12 @@ impl Session {
     }
 
     /// Has a service's new code wait while a debugger has its process stand still.
-    fn await_debugger(&mut self, lane: usize, hash: blake3::Hash, pods: Vec<String>) -> Result<()> {
+    pub(super) fn await_debugger(&mut self, lane: usize, waiting: Waiting, pods: Vec<String>) -> Result<()> {
         self.tasks.spawn(async move {
             tokio::time::sleep(HALTED).await;
             Event::MayRun { lane }
         });
-        if !self.lanes[lane].halt(hash) {
+        if !self.lanes[lane].halt(waiting) {
             return Ok(());
         }
         let report = Report::of(Happening::Halted, &self.lanes[lane].facts.name).pods(pods);

@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::relay::Relay;
+use super::relay::{Relay, Speech};
 use super::{Debugger, Refusal, Target};
 use crate::debug::HoldFailure;
 use crate::debug::jdwp::{Jdwp, jdwp};
@@ -42,7 +42,7 @@ impl Jvm {
             });
         };
         let relay = Network::of(proc, pid)
-            .and_then(|network| Relay::start(target.socket, network, Address::Port(reachable(listening.local))))
+            .and_then(|network| Relay::start(target.socket, network, Address::Port(reachable(listening.local)), Speech::Jdwp))
             .map_err(|error| (HoldFailure::Other, error.to_string()))?;
         Ok(Self { relay })
     }

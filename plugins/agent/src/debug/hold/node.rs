@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use self::options::endpoint;
-use super::relay::Relay;
+use super::relay::{Relay, Speech};
 use super::{Debugger, Refusal, Target};
 use crate::debug::HoldFailure;
 use crate::debug::network::{Address, Network, Socket, has, reachable, sockets};
@@ -63,7 +63,7 @@ impl Node {
     fn open(&mut self, target: &Target<'_>) -> std::io::Result<bool> {
         let Some(address) = listening(target, self.port) else { return Ok(false) };
         let network = Network::of(target.proc, target.process.pid)?;
-        self.open = Some((address, Relay::start(target.socket, network, Address::Port(address))?));
+        self.open = Some((address, Relay::start(target.socket, network, Address::Port(address), Speech::Inspector)?));
         Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use self::inject::{Injected, inject, running, state};
-use super::relay::Relay;
+use super::relay::{Relay, Speech};
 use super::{Debugger, Refusal, Target};
 use crate::debug::HoldFailure;
 use crate::debug::network::{Address, Network};
@@ -59,7 +59,7 @@ impl Python {
 
     fn open(&mut self, target: &Target<'_>, name: String) -> std::io::Result<()> {
         let network = Network::of(target.proc, target.process.pid)?;
-        self.relay = Some(Relay::start(target.socket, network, Address::Name(name))?);
+        self.relay = Some(Relay::start(target.socket, network, Address::Name(name), Speech::Dap)?);
         Ok(())
     }
 }
