@@ -187,7 +187,9 @@ failCgroupV1: false
 featureGates: {{KubeletInUserNamespace: {user_namespace}}}
 # Images are delivered, not pulled: one that was collected could not come back.
 imageGCHighThresholdPercent: 100
-evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}}
+# The machine is its user's, who has better use for its disk and its page cache than to
+# have pods put out of it; as kind has it.
+evictionHard: {{memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}}
 serializeImagePulls: false
 registryPullQPS: 0
 registryBurst: 0
