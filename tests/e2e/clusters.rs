@@ -129,7 +129,8 @@ fn say_tainted(cluster: Cluster) {
         return;
     }
     let template = r#"{range .items[?(@.spec.taints)]}{"node "}{.metadata.name}{" "}{.spec.taints}{range .status.conditions[*]}{"\n  "}{.type}{"="}{.status}{" "}{.message}{end}{"\n"}{end}"#;
-    let nodes = cluster.needs().environment().kubectl(["get", "nodes", "--request-timeout=5s", "-o", &format!("jsonpath={template}")]).run();
+    let nodes =
+        cluster.needs().environment().kubectl(["get", "nodes", "--request-timeout=5s", "-o", &format!("jsonpath={template}")]).run();
     let machine = Program::new("df").args(["-h", "/"]).run().stdout + &Program::new("free").args(["-m"]).run().stdout;
     if !nodes.status.success() || !nodes.stdout.is_empty() {
         say(&format!("{}{}{machine}", nodes.stdout, nodes.stderr));

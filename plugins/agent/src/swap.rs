@@ -23,8 +23,8 @@ use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, MAX_CHUNK, Phases, ProcessId, Swapped};
 use crate::root::{Container, ContainerPath, ContainerRoot, Owner, Parents, Place};
 use crate::undo::{self, Recorder};
-pub(crate) use debugger::{Halt, require_all_running};
 use debugger::require_running;
+pub(crate) use debugger::{Halt, require_all_running};
 use replace::{Program, Source, replace};
 
 /// A swap whose program is still being received.

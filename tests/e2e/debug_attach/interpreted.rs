@@ -287,7 +287,7 @@ fn supervised_anew(cluster: Cluster, way: &'static str) {
     let stage = Stage::new(cluster, way, PYTHON);
     let mut reload = stage.example.hot_reload(&["--via", way, "--supervise"]);
     let pod = stage.example.pod();
-    let (session, attached) = stage.attach(&[]);
+    let (mut session, attached) = stage.attach(&[]);
     let (mut editor, thread, _, request) = stop_python(&stage, &pod, port(&attached));
     stage.example.edit("src/greeting.py", "hello from python-web", "hello from python-web, supervised");
     reload.wait_for("halted");
@@ -295,11 +295,11 @@ fn supervised_anew(cluster: Cluster, way: &'static str) {
     let body = request.join().unwrap().unwrap();
     assert!(!body.contains("supervised"), "{body}");
     reload.wait_for("restarted");
+    live::starts_over(editor, &mut session, false, &attached);
     eventually("the new greeting", SOON, || match stage.ask(&pod).join().unwrap()? {
         body if body.contains("supervised") => Ok(()),
         body => Err(body),
     });
-    drop(editor);
     assert!(session.end(Signal::SIGINT).success());
     assert!(reload.end(Signal::SIGINT).success());
 }
