@@ -15,6 +15,9 @@ use crate::root::ContainerRoot;
 /// Programs that only start and await another: that one is the app.
 const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "busybox", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"];
 
+/// The agent's own name, under which it may be a supervisor.
+const OWN: &[u8] = b"devloop-agent";
+
 /// tini, then `sh -c`, then a script of its own: deeper is no wrapper any more.
 const MAX_WRAPPERS: usize = 4;
 
@@ -41,14 +44,14 @@ struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Members {
     pub(crate) all: Vec<ProcessId>,
-    /// The one that wrappers and supervisors were looked through for.
+    /// The one that wrappers were looked through for.
     pub(crate) app: ProcessId,
 }
 
 /// The processes of a container, and which of them is the app.
 pub(crate) fn members_of(proc: &Proc, view: View, container_id: &str) -> Result<Members, Failure> {
     let (mut members, main) = find(proc, view, container_id)?;
-    let app = unwrapped(&members, main, |pid| is_wrapper(proc, pid) || is_supervisor(proc, pid));
+    let app = unwrapped(proc, &members, main);
     if let View::Beside { own_pid } = view {
         // The agent may not be the only process of its own container.
         let mounts = |pid| fs::read_link(proc.path(pid, "ns/mnt")).ok();
@@ -77,7 +80,7 @@ fn find(proc: &Proc, view: View, container_id: &str) -> Result<(Vec<Member>, Mem
 
 pub(crate) fn locate(proc: &Proc, view: View, container_id: &str) -> Result<Located, Failure> {
     let (members, main) = find(proc, view, container_id)?;
-    let app = unwrapped(&members, main, |pid| is_wrapper(proc, pid));
+    let app = unwrapped(proc, &members, main);
     let executable = proc.executable(app.pid)?;
     let status = proc.status(app.pid)?;
     Ok(Located {
@@ -187,12 +190,12 @@ fn main_process(members: &[Member]) -> Option<Member> {
         .copied()
 }
 
-fn unwrapped(members: &[Member], main: Member, is_wrapper: impl Fn(u32) -> bool) -> Member {
+fn unwrapped(proc: &Proc, members: &[Member], main: Member) -> Member {
     let mut app = main;
     for _ in 0..MAX_WRAPPERS {
         let mut children = members.iter().filter(|member| member.stat.parent == app.pid);
         match (children.next(), children.next()) {
-            (Some(child), None) if is_wrapper(app.pid) => app = *child,
+            (Some(child), None) if is_wrapper(proc, app.pid) => app = *child,
             _ => break,
         }
     }
@@ -202,15 +205,12 @@ fn unwrapped(members: &[Member], main: Member, is_wrapper: impl Fn(u32) -> bool)
 pub(crate) fn is_wrapper(proc: &Proc, pid: u32) -> bool {
     let executable = proc.executable(pid).map(|executable| executable.path).unwrap_or_default();
     let name = executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    WRAPPERS.iter().any(|wrapper| wrapper.as_bytes() == name)
+    WRAPPERS.iter().any(|wrapper| wrapper.as_bytes() == name) || name == OWN && is_supervisor(proc, pid)
 }
 
-/// Whether it is [`crate::supervise`], which is what to ask for a new start of the app,
-/// and not the app.
-pub(crate) fn is_supervisor(proc: &Proc, pid: u32) -> bool {
-    let executable = proc.executable(pid).map(|executable| executable.path).unwrap_or_default();
-    executable.ends_with(b"/devloop-agent")
-        && proc.arguments(pid).is_ok_and(|arguments| arguments.get(1).is_some_and(|word| word == b"supervise"))
+/// Whether it is [`crate::supervise`], and not what else the agent does.
+fn is_supervisor(proc: &Proc, pid: u32) -> bool {
+    proc.arguments(pid).is_ok_and(|arguments| arguments.get(1).is_some_and(|word| word == b"supervise"))
 }
 
 #[cfg(test)]
@@ -319,17 +319,15 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_is_the_app_to_who_restarts_it_and_a_wrapper_to_who_debugs() {
+    fn a_supervisor_is_a_wrapper_and_the_agent_is_not() {
         let node = Node::new();
         let cgroup = format!("/kubepods/pod1/{ID}");
         node.process(200, 100, 60, "/devloop/devloop-agent", &cgroup);
         node.process(201, 200, 61, "/bin/sh", &cgroup);
         node.process(202, 201, 62, "/app/server", &cgroup);
-        let app = || members_of(&Proc::at(node.0.path()), View::Node, ID).unwrap().app.pid;
-        assert_eq!(app(), 200, "an agent that does something else");
-        fs::write(node.0.path().join("200/cmdline"), "/devloop/devloop-agent\0supervise\0--\0sh\0").unwrap();
-        assert_eq!(app(), 202);
         assert_eq!(pids(node.locate(ID)), (200, 200));
+        fs::write(node.0.path().join("200/cmdline"), "/devloop/devloop-agent\0supervise\0--\0sh\0").unwrap();
+        assert_eq!(pids(node.locate(ID)), (202, 200));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::jdwp::{TOOL_OPTIONS, jdwp, variable};
 use super::scripts::scripts;
 use super::{Candidate, Inspected, JavaMachine, Powers, Runtime, Sources};
 use crate::failure::Failure;
-use crate::locate::{View, is_supervisor, is_wrapper, members_of};
+use crate::locate::{View, is_wrapper, members_of};
 use crate::process::Proc;
 use crate::protocol::{ByteString, ErrorKind, ProcessId};
 use crate::root::ContainerRoot;
@@ -57,7 +57,7 @@ fn candidate(proc: &Proc, process: ProcessId, is_app: bool, boot: u64) -> Result
     let name = String::from_utf8_lossy(executable.rsplit(|byte| *byte == b'/').next().unwrap_or_default()).into_owned();
     let runtime = match go {
         Some(go) => Runtime::Go(go),
-        None if is_wrapper(proc, pid) || is_supervisor(proc, pid) => Runtime::Wrapper,
+        None if is_wrapper(proc, pid) => Runtime::Wrapper,
         None => match interpreter(&name, &maps) {
             Some(Runtime::Jvm(_)) => Runtime::Jvm(java_machine(proc, process)?),
             found => found.unwrap_or(Runtime::Native { compiler }),
