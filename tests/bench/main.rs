@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod attach;
+mod detach;
 mod figures;
 mod files;
 mod kind_up;
@@ -53,7 +54,7 @@ enum Measure {
 /// A benchmark's name, what it measures, how often by default, and how.
 type Benchmark = (&'static str, &'static str, usize, Measure);
 
-const BENCHMARKS: [Benchmark; 23] = [
+const BENCHMARKS: [Benchmark; 25] = [
     ("up", "`kubectl devenv up`, nothing but the programs cached -> node Ready, DNS answering", 10, Measure::There(up::fresh)),
     ("up-kept", "`kubectl devenv up` of a stopped environment with its state", 10, Measure::There(up::kept)),
     ("kind-up", "`kubectl devenv up --provider kind` with its registry, next to `kind create cluster`", 3, Measure::There(kind_up::fresh)),
@@ -106,6 +107,8 @@ const BENCHMARKS: [Benchmark; 23] = [
         Measure::Anywhere(attach::node),
     ),
     ("attach-api", "the same in an ephemeral container", 10, Measure::Anywhere(attach::api)),
+    ("detach", "1,000 requests to the Go example after a debugger was there, next to before it came", 10, Measure::Anywhere(detach::go)),
+    ("detach-python", "the same with Python", 10, Measure::Anywhere(detach::python)),
     ("logs-stdin", "1 GB of JSON lines through `kubectl logs-tail --stdin`, next to grep and jq", 3, Measure::There(stdin::stdin)),
 ];
 

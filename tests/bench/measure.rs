@@ -52,6 +52,19 @@ impl Asked {
         Self { address, stream: None }
     }
 
+    /// Asks once; again where the connection was ended after the answer before.
+    pub(crate) fn ask(&mut self, path: &str) -> std::io::Result<String> {
+        let is_used = self.stream.is_some();
+        match self.send(path).and_then(|()| self.receive()) {
+            Err(_) if is_used => {
+                self.stream = None;
+                self.send(path)?;
+                self.receive()
+            }
+            answered => answered,
+        }
+    }
+
     fn send(&mut self, path: &str) -> std::io::Result<()> {
         let stream = match self.stream.take() {
             Some(stream) => stream,

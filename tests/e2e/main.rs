@@ -65,6 +65,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kubectl::cases(),
                 devenv::embedded_cases(),
                 rebuild::cases(),
+                rebuild::node_cases(),
                 rebuild::examples::cases(),
                 dockerfile::cases_without_engine(),
                 buildkit::cases(),

@@ -10,6 +10,10 @@ use devloop_tests::shop::Shop;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) fn node_cases() -> Vec<Case> {
+    deploy::node_cases()
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     let own: Vec<Case> = vec![
         ("rebuild::builds_delivers_and_rolls_out", builds),

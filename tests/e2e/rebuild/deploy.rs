@@ -21,6 +21,11 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
+/// What concerns nodes, of which it needs but one.
+pub(super) fn node_cases() -> Vec<Case> {
+    vec![("rebuild::deploy::taints_are_named_and_nodes_that_start_are_waited_for", taints)]
+}
+
 /// A copy of the example with a namespace of its own.
 struct Copy {
     shop: Shop,
@@ -176,6 +181,41 @@ fn causes() {
     copy.shop.edit("k8s/shop.yaml", "cpu: 10m", "cpu: '900'");
     let error = copy.rebuild(&["--timeout", "40s"]).fails_with(1);
     assert!(error.contains("no node takes pod") && error.contains("Insufficient cpu"), "{error}");
+}
+
+/// A taint on all nodes, taken away when dropped.
+struct Taint(&'static str);
+
+impl Taint {
+    fn put(taint: &'static str) -> Self {
+        shared().kubectl(["taint", "nodes", "--all", taint]).run().ok();
+        Self(taint)
+    }
+}
+
+impl Drop for Taint {
+    fn drop(&mut self) {
+        shared().kubectl(["taint", "nodes", "--all", &format!("{}-", self.0)]).run();
+    }
+}
+
+fn taints() {
+    let copy = Copy::new("taints");
+    copy.rebuild(&[]).ok();
+    let theirs = Taint::put("example.com/dedicated=gpu:NoSchedule");
+    copy.shop.edit("k8s/shop.yaml", "cpu: 10m", "cpu: 11m");
+    let error = copy.rebuild(&["--timeout", "90s"]).fails_with(1);
+    assert!(error.contains("has example.com/dedicated=gpu:NoSchedule"), "{error}");
+    drop(theirs);
+    let starts = Taint::put("node.cloudprovider.kubernetes.io/uninitialized=true:NoSchedule");
+    copy.shop.edit("k8s/shop.yaml", "cpu: 11m", "cpu: 12m");
+    let program = copy.program(&["--timeout", "90s"]);
+    let rebuilding = std::thread::spawn(move || program.run());
+    // For longer than what does not pass is waited for.
+    std::thread::sleep(Duration::from_secs(14));
+    assert!(!rebuilding.is_finished());
+    drop(starts);
+    rebuilding.join().unwrap().ok();
 }
 
 const DEFINITION: &str = "apiVersion: apiextensions.k8s.io/v1
