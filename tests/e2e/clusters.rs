@@ -1,6 +1,7 @@
 //! The clusters that the tests run on, each brought up by the first test of it
 //! and taken down before the first of the next: two cores carry one well.
 
+use crate::watch::Watch;
 use devloop_tests::environment::{Engine, Environment};
 use devloop_tests::program::Program;
 use devloop_tests::toolbox;
@@ -138,8 +139,9 @@ fn say_tainted(cluster: Cluster) {
 }
 
 /// How many tests ran on each cluster, and how long.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
+    started: Instant,
     counts: Mutex<BTreeMap<Cluster, Count>>,
 }
 
@@ -152,6 +154,10 @@ struct Count {
 }
 
 impl Tally {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), counts: Mutex::default() }
+    }
+
     /// Runs a test on a cluster and counts it.
     pub(crate) fn run(&self, cluster: Cluster, name: &str, test: impl FnOnce()) {
         let started = Instant::now();
@@ -169,18 +175,29 @@ impl Tally {
                 }
             }
         }
+        let suite = name.split("::").next().unwrap_or(name);
+        self.begin(cluster, suite);
+        let watch = Watch::start(format!("{}::{name}", cluster.name()));
         let outcome = catch_unwind(AssertUnwindSafe(test));
+        drop(watch);
         {
             let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let count = counts.entry(cluster).or_default();
             count.ran += 1;
             count.passed += u32::from(outcome.is_ok());
-            let suite = name.split("::").next().unwrap_or(name);
             *count.times.entry(suite.to_owned()).or_default() += started.elapsed();
         }
         if let Err(panic) = outcome {
             say_tainted(cluster);
             resume_unwind(panic);
+        }
+    }
+
+    /// Says when a suite begins: a run that is cut off tells by that what took it so long.
+    fn begin(&self, cluster: Cluster, suite: &str) {
+        let counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !counts.get(&cluster).is_some_and(|count| count.times.contains_key(suite)) {
+            say(&format!("(after {} s, the first of {suite} on {})", self.started.elapsed().as_secs(), cluster.name()));
         }
     }
 

@@ -26,6 +26,7 @@ mod logs_tail;
 mod rebuild;
 mod screen;
 mod supervise;
+mod watch;
 
 use clusters::{Cluster, Tally, shared};
 use devloop_tests::environment::Environment;
@@ -133,7 +134,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(Tally::new());
     let mut trials = Vec::new();
     for cluster in chosen.iter().copied() {
         for Named { name, test } in cases(cluster) {

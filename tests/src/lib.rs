@@ -10,6 +10,7 @@
 pub mod buildkit;
 pub mod container;
 pub mod dap;
+pub mod dialogue;
 pub mod docker;
 pub mod environment;
 pub mod example;

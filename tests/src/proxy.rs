@@ -41,7 +41,7 @@ impl Proxy {
     /// When nothing answers; that the pod doesn't is an answer of the API's.
     pub fn get(&self, namespace: &str, pod: &str, path: &str) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         // The old version, so that the answer comes in one piece.
         write!(
             stream,

@@ -13,7 +13,7 @@ use client::{Client, Gone};
 use command::{Command, Step};
 use devloop_core::{CommandError, ExitStatus, Result};
 use place::Breakpoints;
-use screen::{Frame, HELP, PROMPT};
+use screen::{Frame, HELP, PROMPT, RUNS};
 use serde_json::{Value, json};
 use signals::{Asked, Signals};
 use std::io::Write;
@@ -193,6 +193,10 @@ impl Prompt {
             // It runs already.
             (None, "continue") => {}
             (None, _) => return Ok(self.stopped().map(|_| String::new())),
+        }
+        // A step ends at once as a rule; this may take until somebody asks something of it.
+        if matches!(step, Step::Continue) {
+            say(RUNS);
         }
         while self.stop.is_none() && !self.is_over {
             tokio::select! {

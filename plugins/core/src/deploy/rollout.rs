@@ -30,7 +30,6 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use observed::{Observed, Update};
-use room::Room;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -92,7 +91,7 @@ async fn watch(cluster: &Cluster, target: &Target, timeout: Duration) -> Result<
                 continue;
             }
             asked = Some(Instant::now());
-            verdict = Room::gather(cluster, pod).await.judge(pod.clone(), message);
+            verdict = room::verdict(cluster, pod.clone(), message).await;
         }
         match verdict {
             Verdict::Ready => return Ok(Rollout { pods: observed.pod_names() }),
@@ -137,7 +136,7 @@ async fn too_late(cluster: &Cluster, target: &Target, observed: &Observed, timeo
     let events = events_of(cluster, observed).await;
     let verdict = match observed.verdict(&events) {
         Verdict::Failed(Cause::Unschedulable { pod, message }) | Verdict::Waiting(Some(Cause::Unschedulable { pod, message })) => {
-            Room::gather(cluster, &pod).await.judge(pod, &message)
+            room::verdict(cluster, pod, &message).await
         }
         verdict => verdict,
     };

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::path::Path;
 
 pub(super) const PROMPT: &str = "(debug) ";
+pub(super) const RUNS: &str = "The process runs. Ctrl-C halts it.";
 pub(super) const HELP: &str = "\
 b [FILE:LINE[, CONDITION]]  set a breakpoint, or show all   cl [NUMBER]  remove it, or all
 c  run until a breakpoint   n  next line   s  into the call   r  until it returns

@@ -41,13 +41,18 @@ const NAMED: usize = 3;
 /// What nodes and autoscalers say. What may not be read is left out: users without
 /// a right to list nodes get the scheduler's sentence alone.
 #[derive(Default)]
-pub(super) struct Room {
+struct Room {
     nodes: Vec<Node>,
     events: Vec<Event>,
 }
 
+/// What becomes of a pod that no node takes, for which the scheduler has a sentence.
+pub(super) async fn verdict(cluster: &Cluster, pod: String, message: &str) -> Verdict {
+    Room::gather(cluster, &pod).await.judge(pod, message)
+}
+
 impl Room {
-    pub(super) async fn gather(cluster: &Cluster, pod: &str) -> Self {
+    async fn gather(cluster: &Cluster, pod: &str) -> Self {
         let nodes = Api::<Node>::all(cluster.client.clone());
         let events = Api::<Event>::namespaced(cluster.client.clone(), &cluster.namespace);
         let about = ListParams::default().fields(&format!("involvedObject.name={pod}"));
@@ -59,7 +64,7 @@ impl Room {
 
     /// A pod that no node takes is waited for where that will pass; the cause names
     /// what the nodes say.
-    pub(super) fn judge(&self, pod: String, message: &str) -> Verdict {
+    fn judge(&self, pod: String, message: &str) -> Verdict {
         let sentences = if message.contains("taint") { self.sentences() } else { Vec::new() };
         let cause = Cause::Unschedulable { pod, message: [vec![message.to_owned()], sentences].concat().join("; ") };
         if self.passes() || self.node_comes() { Verdict::Waiting(Some(cause)) } else { Verdict::Failed(cause) }

@@ -110,16 +110,13 @@ impl Drop for Ear {
 /// without its grammar: within a string its quotes would be escaped. Spaces are left out.
 fn last_word(tail: &mut Vec<u8>, said: &[u8], stops: &[&[u8]], runs: &[&[u8]]) -> Option<bool> {
     tail.extend(said.iter().filter(|byte| !byte.is_ascii_whitespace()));
-    let place = |words: &[&[u8]]| words.iter().filter_map(|word| find_last(tail, word)).max();
-    let (stopped, ran) = (place(stops), place(runs));
+    let is_at = |at: usize, words: &[&[u8]]| words.iter().any(|word| tail[at..].starts_with(word));
+    let told = |at| if is_at(at, stops) { Some(true) } else { is_at(at, runs).then_some(false) };
+    let last = (0..tail.len()).rev().find_map(told);
     // What may yet become a word.
     let longest = stops.iter().chain(runs).map(|word| word.len()).max().unwrap_or(1);
     tail.drain(..tail.len().saturating_sub(longest - 1));
-    if stopped == ran { None } else { Some(stopped > ran) }
-}
-
-fn find_last(text: &[u8], word: &[u8]) -> Option<usize> {
-    text.windows(word.len()).rposition(|window| window == word)
+    last
 }
 
 /// Cuts what one side says into packets.
