@@ -3,7 +3,7 @@
 //! accepts before.
 
 use crate::figures::Figures;
-use crate::measure::{On, environment, ms};
+use crate::measure::{On, environment, ms, renew};
 use crate::route::Route;
 use devloop_tests::environment::Environment;
 use devloop_tests::example::Example;
@@ -119,13 +119,4 @@ fn peers(example: &Example, image: &str) -> Duration {
     let took = started.elapsed();
     renew(example);
     took
-}
-
-/// An ephemeral container stays: the next run gets a new pod, which the kubelet has
-/// come to rest with.
-fn renew(example: &Example) {
-    let pod = example.pod();
-    example.kubectl(&["delete", "pod", &pod.name, "--grace-period=1"]).run().ok();
-    example.rolled_out();
-    std::thread::sleep(Duration::from_secs(3));
 }

@@ -2,7 +2,7 @@
 //! came and after it left, from clients that do nothing but ask.
 
 use crate::figures::Figures;
-use crate::measure::{Asked, On, environment, serves};
+use crate::measure::{Asked, On, environment, renew, serves};
 use crate::route::Route;
 use devloop_tests::dap::Dap;
 use devloop_tests::example::Example;
@@ -56,9 +56,7 @@ fn detach(runs: usize, on: On, app: &App) -> Figures {
             before.push(second);
         }
         // The next one begins with a process that knew no debugger.
-        example.kubectl(&["delete", "pod", &example.pod().name, "--grace-period=1"]).run().ok();
-        example.rolled_out();
-        thread::sleep(Duration::from_secs(2));
+        renew(&example);
     }
     figures.peer = Some(("before", before));
     environment.clear();

@@ -1,6 +1,7 @@
 //! Clocks and waits.
 
 use devloop_tests::environment::{Engine, Environment};
+use devloop_tests::example::Example;
 use devloop_tests::toolbox;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -141,4 +142,13 @@ pub(crate) fn environment(on: On) -> Environment {
 pub(crate) fn load_toolbox(environment: &Environment) {
     let archive = toolbox::archive(&environment.scratch("toolbox"));
     environment.devenv(["load".as_ref(), archive.as_os_str()]).run().ok();
+}
+
+/// Gives a run a pod that no debugger was in, and ephemeral containers stay in one; the
+/// kubelet has come to rest with it.
+pub(crate) fn renew(example: &Example) {
+    let pod = example.pod();
+    example.kubectl(&["delete", "pod", &pod.name, "--grace-period=1"]).run().ok();
+    example.rolled_out();
+    std::thread::sleep(Duration::from_secs(3));
 }

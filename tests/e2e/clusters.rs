@@ -2,7 +2,7 @@
 //! and taken down before the first of the next: two cores carry one well.
 
 use crate::watch::Watch;
-use devloop_tests::environment::{Engine, Environment};
+use devloop_tests::environment::{Engine, Environment, node_image};
 use devloop_tests::program::Program;
 use devloop_tests::toolbox;
 use std::collections::BTreeMap;
@@ -177,6 +177,10 @@ impl Tally {
         }
         let suite = name.split("::").next().unwrap_or(name);
         self.begin(cluster, suite);
+        if cluster != Cluster::Embedded {
+            // Not the test's time.
+            node_image();
+        }
         let watch = Watch::start(format!("{}::{name}", cluster.name()));
         let outcome = catch_unwind(AssertUnwindSafe(test));
         drop(watch);

@@ -42,24 +42,26 @@ pub(crate) fn cases(cluster: Cluster) -> Vec<Named> {
         if way == "api" {
             add("a_restricted_namespace_is_respected", restricted);
         }
-        let in_full = is_in_full(cluster, way);
-        if in_full {
+        let extent = Extent::of(cluster, way);
+        if extent >= Extent::Nodes {
             add("whatever_ends_it_the_app_runs_on", ends);
+            add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
+        }
+        if extent == Extent::Full {
             add("it_is_an_editors_adapter_on_stdin", stdio);
             add("what_blocks_is_named", faults);
-            tools::add(&mut add);
             trace::add(&mut add);
-            add("breakpoints_outlive_a_swap_which_waits_for_them", live::swaps);
             add("what_takes_the_place_of_the_process_is_attached_to", live::replaced);
             if way == "node" {
                 add("probes_that_would_end_it_are_paused", live::probes);
             }
         }
+        tools::add(&mut add, extent);
         // Of several nodes, one has the process, and through nothing but the API it is as by
         // that of any cluster.
         if matches!(cluster, Cluster::Embedded | Cluster::Kind) {
-            interpreted::add(&mut add, way, in_full);
-            native::add(&mut add, way, in_full);
+            interpreted::add(&mut add, way, extent);
+            native::add(&mut add, way, extent);
         }
     }
     cases
@@ -74,12 +76,24 @@ fn ways(cluster: Cluster) -> &'static [&'static str] {
     }
 }
 
-/// Whether all that is particular to a way is tested here.
-fn is_in_full(cluster: Cluster, way: &str) -> bool {
-    match cluster {
-        Cluster::Embedded => true,
-        Cluster::Kind => way == "node",
-        Cluster::Kind3 | Cluster::Api => false,
+/// How much of a way is tested on a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// That it works.
+    Basic,
+    /// What nodes may make a difference to: signals, files and processes of theirs.
+    Nodes,
+    /// All that is particular to it.
+    Full,
+}
+
+impl Extent {
+    fn of(cluster: Cluster, way: &str) -> Self {
+        match cluster {
+            Cluster::Embedded => Self::Full,
+            Cluster::Kind if way == "node" => Self::Nodes,
+            Cluster::Kind | Cluster::Kind3 | Cluster::Api => Self::Basic,
+        }
     }
 }
 

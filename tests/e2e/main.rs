@@ -112,10 +112,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 kind::fault_cases(),
             ],
         ),
-        Cluster::Kind3 => (
-            vec![kubectl::cases(), kind::multi_node_cases(), rebuild::cases(), hot_reload::cases()],
-            vec![logs_tail::cases(), screen::cases(), kubectl::late_cases()],
-        ),
+        Cluster::Kind3 => (vec![kind::multi_node_cases(), rebuild::basics(), hot_reload::cases()], vec![logs_tail::cases()]),
         Cluster::Api => (
             vec![devenv::api_cases(), rebuild::cases(), dockerfile::cases(), delivery::api_cases(), hot_reload::cases()],
             vec![logs_tail::cases()],

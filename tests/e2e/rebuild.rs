@@ -15,7 +15,12 @@ pub(crate) fn node_cases() -> Vec<Case> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let own: Vec<Case> = vec![
+    [basics(), deploy::cases()].concat()
+}
+
+/// What the number of nodes may make a difference to.
+pub(crate) fn basics() -> Vec<Case> {
+    vec![
         ("rebuild::builds_delivers_and_rolls_out", builds),
         ("rebuild::equal_digest_means_no_rollout", unchanged),
         ("rebuild::two_at_once_end_well", two_at_once),
@@ -24,8 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("rebuild::image_that_does_not_exist_is_the_cause", no_such_image),
         ("rebuild::crash_is_reported_with_its_last_lines", crash),
         ("rebuild::bad_requests_are_errors", bad_requests),
-    ];
-    own.into_iter().chain(deploy::cases()).collect()
+    ]
 }
 
 /// The example on the shared environment, deployed once on each cluster.

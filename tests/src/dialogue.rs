@@ -5,7 +5,7 @@ use crate::program::{Program, Running};
 use std::io::{Read, Write};
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -53,16 +53,19 @@ impl Dialogue {
     /// When it does not come in time, or the program ends.
     #[track_caller]
     pub fn hear(&mut self, wanted: &str) -> String {
-        let start = loop {
+        self.heard(wanted, PATIENCE).unwrap_or_else(|| panic!("no {wanted:?}: {}", self.said))
+    }
+
+    /// The same for as long as this; nothing when it does not come.
+    pub fn heard(&mut self, wanted: &str, patience: Duration) -> Option<String> {
+        let started = Instant::now();
+        loop {
             if let Some(start) = self.said.find(wanted) {
-                break start;
+                return Some(self.said.drain(..start + wanted.len()).collect());
             }
-            match self.pieces_rx.recv_timeout(PATIENCE) {
-                Ok(piece) => self.said.push_str(&String::from_utf8_lossy(&piece)),
-                Err(error) => panic!("no {wanted:?} ({error}): {}", self.said),
-            }
-        };
-        self.said.drain(..start + wanted.len()).collect()
+            let piece = self.pieces_rx.recv_timeout(patience.saturating_sub(started.elapsed())).ok()?;
+            self.said.push_str(&String::from_utf8_lossy(&piece));
+        }
     }
 
     /// Says a line and waits for a text; answers all that was said until its end.

@@ -2,10 +2,15 @@
 //! kubeconfig that are not the user's, on any of the engines.
 
 use crate::program::Program;
-use crate::{programs, repository};
+use crate::{eventually, programs, repository};
 use devloop_core::environment::{Directories, EnvironmentDirectory, EnvironmentStatus};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// How long an image for kind's nodes may take on a slow machine, all of it compiled.
+const MAKING: Duration = Duration::from_secs(30 * 60);
 
 /// What runs an environment's cluster, and the way to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +112,10 @@ impl Environment {
         let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&path))).unwrap();
         let program = match self.engine {
             Engine::Embedded => program.env("DEVLOOP_PROVIDER", "embedded"),
-            Engine::Kind { .. } => program.env("DEVLOOP_PROVIDER", "kind"),
+            Engine::Kind { .. } => {
+                let program = program.env("DEVLOOP_PROVIDER", "kind");
+                if let Some(image) = node_image() { program.env("KIND_NODE_IMAGE", image) } else { program }
+            }
             // Nobody listens there.
             Engine::Api { .. } => program.env("DEVLOOP_PROVIDER", "context").env("DOCKER_HOST", "unix:///nowhere/docker.sock"),
         };
@@ -185,4 +193,21 @@ impl Environment {
 fn kubectl() -> PathBuf {
     let built = programs().join("kubectl");
     if built.exists() { built } else { Path::new("kubectl").to_owned() }
+}
+
+/// The image for kind's nodes, where one is being made: waits for that. The environment
+/// names one elsewhere, or kind takes its own.
+///
+/// # Panics
+/// When it can't be made.
+pub fn node_image() -> Option<&'static str> {
+    static IMAGE: OnceLock<Option<String>> = OnceLock::new();
+    let wait = || {
+        let path = PathBuf::from(std::env::var_os("DEVLOOP_E2E_NODE_IMAGE")?);
+        let read = || std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let image = eventually("the image for kind's nodes is made", MAKING, read).trim().to_owned();
+        assert!(!image.is_empty(), "there is no image for kind's nodes; see {}.log", path.display());
+        Some(image)
+    };
+    IMAGE.get_or_init(wait).as_deref()
 }

@@ -18,7 +18,14 @@ use serde_json::{Value, json};
 use signals::{Asked, Signals};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// How long the debugger may take to begin.
+const GREETING: Duration = Duration::from_secs(30);
+/// And to end: one that still evaluates something lets the process run, too, once its
+/// client is gone.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Serves a terminal, or a file of commands, until it ends, the user leaves or the
 /// process does.
@@ -26,8 +33,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 /// # Errors
 /// When there is no debugger at this port of this machine.
 pub(crate) async fn run(port: u16) -> Result<ExitStatus> {
-    let mut prompt = Prompt::attach(port)
-        .await
+    let attached = tokio::time::timeout(GREETING, Prompt::attach(port)).await;
+    let mut prompt = attached
+        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
         .map_err(|error| CommandError::new(format!("could not reach the debugger at port {port}")).caused_by(error))?;
     match prompt.serve().await {
         Ok(()) => prompt.leave().await,
@@ -176,7 +184,7 @@ impl Prompt {
 
     async fn send_breakpoints(&mut self, file: &str) -> Result<Result<Vec<Value>, String>, Gone> {
         let arguments = json!({"source": {"path": file}, "breakpoints": self.breakpoints.of(file)});
-        let answer = self.client.ask("setBreakpoints", arguments).await?;
+        let answer = self.ask("setBreakpoints", arguments).await?;
         Ok(answer.map(|body| body["breakpoints"].as_array().cloned().unwrap_or_default()))
     }
 
@@ -186,7 +194,7 @@ impl Prompt {
             (Some(stop), request) => {
                 let thread = stop.thread;
                 self.stop = None;
-                if let Err(why) = self.client.ask(request, json!({"threadId": thread})).await? {
+                if let Err(why) = self.ask(request, json!({"threadId": thread})).await? {
                     return Ok(Err(why));
                 }
             }
@@ -213,9 +221,9 @@ impl Prompt {
     /// Halts the process, if it runs.
     async fn pause(&mut self) -> Result<(), Gone> {
         if self.stop.is_none() {
-            let threads = self.client.ask("threads", json!({})).await?.unwrap_or_default();
+            let threads = self.ask("threads", json!({})).await?.unwrap_or_default();
             let first = threads["threads"][0]["id"].as_u64().unwrap_or(1);
-            let _ = self.client.ask("pause", json!({"threadId": first})).await?;
+            let _ = self.ask("pause", json!({"threadId": first})).await?;
         }
         Ok(())
     }
@@ -235,13 +243,26 @@ impl Prompt {
             Err(why) => return Ok(Err(why)),
         };
         let arguments = json!({"expression": expression, "frameId": frame, "context": "repl"});
-        let answer = self.client.ask("evaluate", arguments).await?;
+        let answer = self.ask("evaluate", arguments).await?;
         Ok(answer.map(|body| body["result"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Asks the debugger. Ctrl-C gives up waiting: it may be about to evaluate something
+    /// without end.
+    async fn ask(&mut self, command: &str, arguments: Value) -> Result<Result<Value, String>, Gone> {
+        tokio::select! {
+            answer = self.client.ask(command, arguments) => answer,
+            asked = self.signals.next() => {
+                self.is_over |= asked == Asked::Leave;
+                Ok(Err("interrupted; the debugger goes on with it".to_owned()))
+            }
+        }
     }
 
     /// The process runs on, without breakpoints.
     async fn leave(mut self) {
-        let _ = self.client.ask("disconnect", json!({"terminateDebuggee": false})).await;
+        let bye = self.client.ask("disconnect", json!({"terminateDebuggee": false}));
+        let _ = tokio::time::timeout(FAREWELL, bye).await;
     }
 }
 

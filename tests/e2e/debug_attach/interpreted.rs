@@ -5,7 +5,7 @@ mod java;
 mod node;
 mod python;
 
-use super::Test;
+use super::{Extent, Test};
 use crate::clusters::Cluster;
 use crate::shared;
 use devloop_tests::example::{Example, Pod};
@@ -29,19 +29,20 @@ struct App {
     statement: &'static str,
 }
 
-pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, in_full: bool) {
+pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, extent: Extent) {
     add("python_stops_at_a_breakpoint_and_runs_on", python::stops);
-    if in_full {
+    add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node::stops);
+    add("java_is_started_again_for_a_debugger_and_once_more", java::restarts);
+    if extent >= Extent::Nodes {
         add("python_starts_anew_under_its_debugger_once_it_runs_on", python::anew);
     }
-    add("node_stops_at_a_breakpoint_and_its_inspector_is_closed", node::stops);
-    if in_full {
+    if extent == Extent::Full {
         add("node_starts_anew_once_it_runs_on", node::anew);
+        add("java_starts_anew_once_it_runs_on", java::anew);
+        if way == "node" {
+            add("a_supervised_program_starts_anew_once_it_runs_on", python::supervised);
+        }
     }
-    if way == "node" && in_full {
-        add("a_supervised_program_starts_anew_once_it_runs_on", python::supervised);
-    }
-    add("java_is_started_again_for_a_debugger_and_once_more", java::restarts);
 }
 
 /// The example, deployed.

@@ -1,7 +1,7 @@
 //! `kubectl debug-attach` on Rust and C++: stripped, in images from scratch, not root;
 //! the C++ one with a root that can't be written. With LLDB's own adapter.
 
-use super::{Test, live};
+use super::{Extent, Test, live};
 use crate::clusters::Cluster;
 use crate::shared;
 use devloop_tests::dap::Dap;
@@ -56,17 +56,17 @@ const CPP: Subject = Subject {
     outer: ("connection", ""),
 };
 
-pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, in_full: bool) {
+pub(super) fn add(add: &mut impl FnMut(&str, Test), way: &str, extent: Extent) {
     add("shop_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, RUST));
     add("cpp_web_stops_at_its_local_path_and_runs_on", |cluster, way| breakpoint(cluster, way, CPP));
     if way == "api" {
         add("a_restricted_namespace_is_respected_by_lldb", restricted);
     }
-    if in_full {
+    if extent == Extent::Full {
         add("whatever_ends_lldb_the_app_runs_on", ends);
-        if way == "node" {
-            add("rust_is_swapped_under_lldb", swap);
-        }
+    }
+    if extent >= Extent::Nodes && way == "node" {
+        add("rust_is_swapped_under_lldb", swap);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `kubectl debug-attach` shows of a process without a debugger: on the Go example
 //! and on a program of C, with the readers that others use for the same files.
 
-use super::{GREETING, SOON, Stage, Test};
+use super::{Extent, GREETING, SOON, Stage, Test};
 use crate::clusters::Cluster;
 use devloop_tests::example::Pod;
 use devloop_tests::program::Program;
@@ -11,12 +11,16 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-pub(super) fn add(add: &mut impl FnMut(&str, Test)) {
-    add("a_core_file_is_read_by_others", core_file);
-    add("whatever_ends_a_core_file_none_is_left", cut);
-    add("a_profile_is_read_by_pprof", profile);
-    add("where_it_is_is_shown", snapshot);
-    add("a_toolbox_has_the_files_and_processes_of_the_app", shell);
+pub(super) fn add(add: &mut impl FnMut(&str, Test), extent: Extent) {
+    if extent >= Extent::Nodes {
+        add("a_core_file_is_read_by_others", core_file);
+        add("a_toolbox_has_the_files_and_processes_of_the_app", shell);
+    }
+    if extent == Extent::Full {
+        add("whatever_ends_a_core_file_none_is_left", cut);
+        add("a_profile_is_read_by_pprof", profile);
+        add("where_it_is_is_shown", snapshot);
+    }
 }
 
 impl Stage {

@@ -11,6 +11,7 @@ use devloop_tests::{eventually, free_port};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const PYTHON: App = App { name: "python-web", file: "src/app.py", statement: "self.send_response(200)" };
 /// What the command line says when it waits for words, and when for the process.
@@ -93,6 +94,13 @@ fn prompt(stage: &Stage, pod: &Pod) {
     say(&mut prompt, "!number = 40 + 2", "");
     say(&mut prompt, "p number + 1", "43");
     say(&mut prompt, "nonsense", "NameError");
+    // What takes its time is not waited for.
+    prompt.tell("__import__('time').sleep(5)");
+    let said = eventually("it is interrupted", SOON, || {
+        interrupt(&port);
+        prompt.heard(PROMPT, Duration::from_millis(200)).ok_or_else(|| "no prompt".to_owned())
+    });
+    assert!(said.contains("*** interrupted"), "{said}");
     say(&mut prompt, "w", "process_request_thread");
     say(&mut prompt, "u", "handle_one_request");
     say(&mut prompt, "d", &format!("({}) do_GET", stage.line()));
@@ -102,8 +110,7 @@ fn prompt(stage: &Stage, pod: &Pod) {
     say(&mut prompt, "cl", "");
     for _ in 0..2 {
         prompt.ask("c", RUNS);
-        // Ctrl-C.
-        Program::new("pkill").args(["--signal", "INT", "--full", &format!("__prompt {port}")]).run().ok();
+        interrupt(&port);
         let said = prompt.hear(PROMPT);
         assert!(said.contains("> "), "{said}");
     }
@@ -112,6 +119,11 @@ fn prompt(stage: &Stage, pod: &Pod) {
     let status = prompt.ended();
     assert!(status.success(), "{status}");
     stage.runs_on(pod);
+}
+
+/// Ctrl-C.
+fn interrupt(port: &str) {
+    Program::new("pkill").args(["--signal", "INT", "--full", &format!("__prompt {port}")]).run().ok();
 }
 
 #[track_caller]
