@@ -12,7 +12,6 @@ use crate::Named;
 use crate::clusters::Cluster;
 use crate::rebuild::{ask, get, shop};
 use crate::{Case, shared};
-use apps::App;
 use devloop_tests::eventually;
 use nix::sys::signal::Signal;
 use stage::Way;
@@ -33,18 +32,16 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Each kind of image by each way to it, on the embedded cluster; by kind's nodes, too,
-/// where the API is no other than there: a compiled and an interpreted one will do.
-/// Storms; and several pods, also on several nodes.
+/// Each kind of image by each way to it, on the clusters where that makes a
+/// difference; storms; and several pods, also on several nodes.
 pub(crate) fn matrix(cluster: Cluster) -> Vec<Named> {
     const BOTH: &[Way] = &[Way::Node, Way::Api];
-    let by = |app: &App| if matches!(app.id, "go" | "python") { BOTH } else { &[Way::Node] };
     match cluster {
-        Cluster::Embedded => [matrix::cases(cluster, |_| BOTH), storms::cases(cluster, BOTH), many_pods::cases(cluster, Way::Node)]
+        Cluster::Embedded => [matrix::cases(cluster, BOTH), storms::cases(cluster, BOTH), many_pods::cases(cluster, Way::Node)]
             .into_iter()
             .flatten()
             .collect(),
-        Cluster::Kind => [matrix::cases(cluster, by), storms::cases(cluster, &[Way::Node])].into_iter().flatten().collect(),
+        Cluster::Kind => [matrix::cases(cluster, BOTH), storms::cases(cluster, &[Way::Node])].into_iter().flatten().collect(),
         Cluster::Kind3 => many_pods::cases(cluster, Way::Node),
         Cluster::Api => many_pods::cases(cluster, Way::Api),
     }

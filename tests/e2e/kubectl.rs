@@ -1,6 +1,5 @@
 //! What stock kubectl expects of a cluster.
 
-use crate::clusters::{Cluster, current};
 use crate::{Case, shared};
 use devloop_tests::eventually;
 use devloop_tests::toolbox::IMAGE;
@@ -117,9 +116,7 @@ fn node_port() {
     let port = kubectl(&["get", "service", "np", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
     let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}"]);
     let pod_address = kubectl(&["get", "pod", "np", "-o", "jsonpath={.status.podIP}"]);
-    // The embedded cluster's pods have a route from the host, kind's have none.
-    let by_pod = (current() == Cluster::Embedded).then(|| format!("{pod_address}:8080"));
-    for address in by_pod.into_iter().chain([format!("{node}:{port}")]) {
+    for address in [format!("{pod_address}:8080"), format!("{node}:{port}")] {
         let answer = eventually("the pod answers the host", SOON, || http_get(&address).map_err(|error| format!("{address}: {error}")));
         assert!(answer.ends_with("hello from np\n"), "{answer}");
     }

@@ -1,9 +1,10 @@
 //! The end-to-end tests: real clusters, stock kubectl, our programs as a user
 //! runs them. `scripts/test` builds and installs what they need, then runs them.
 //!
-//! What a user does with any cluster is tested on each: the embedded one, kind
-//! with one node and with three, and through nothing but the API of a cluster
-//! whose nodes can't be reached. One environment of each serves most tests, one
+//! What our programs do by nodes is tested on each kind of them: the embedded one,
+//! kind with one node and with three, and through nothing but the API of a cluster
+//! whose nodes can't be reached. What a cluster makes no difference to is tested on the
+//! embedded one, as is all that stock kubectl expects of it. One environment of each serves most tests, one
 //! after another; those that kill or break things have environments of their own.
 //!
 //! `DEVLOOP_E2E=embedded,kind` runs the tests of those clusters only.
@@ -69,15 +70,16 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 rebuild::node_cases(),
                 rebuild::examples::cases(),
                 dockerfile::cases_without_engine(),
-                buildkit::cases(),
-                buildkit::cases_without_engine(),
                 delivery::cases(),
                 image_base::cases(),
                 hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
-            // Last: started by the first of the kubectl tests, due by now.
+            // What was begun by the first of the kubectl tests is due by now, and what was
+            // to be built is.
             vec![
+                buildkit::cases(),
+                buildkit::cases_without_engine(),
                 logs_tail::cases(),
                 logs_tail::node_cases(),
                 screen::cases(),
@@ -89,10 +91,9 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
         ),
         Cluster::Kind => (
             vec![
-                kubectl::cases(),
                 devenv::cases(),
                 kind::cases(),
-                rebuild::cases(),
+                rebuild::basics(),
                 rebuild::examples::cases(),
                 dockerfile::cases(),
                 buildkit::cases(),
@@ -100,17 +101,9 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 delivery::cases(),
                 image_base::cases(),
                 image_base::docker_cases(),
-                hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
-            vec![
-                logs_tail::cases(),
-                logs_tail::node_cases(),
-                screen::cases(),
-                devenv::late_cases(),
-                kubectl::late_cases(),
-                kind::fault_cases(),
-            ],
+            vec![logs_tail::cases(), logs_tail::node_cases(), screen::cases(), devenv::late_cases(), kind::fault_cases()],
         ),
         Cluster::Kind3 => (vec![kind::multi_node_cases(), rebuild::basics(), hot_reload::cases()], vec![logs_tail::cases()]),
         Cluster::Api => (
@@ -151,6 +144,10 @@ fn main() -> ExitCode {
     }));
     if !arguments.list {
         clear();
+        if arguments.filter.is_none() {
+            // Which takes minutes, and is needed late.
+            std::thread::spawn(devloop_tests::buildkit::programs);
+        }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {

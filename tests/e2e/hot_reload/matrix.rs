@@ -32,10 +32,10 @@ const STEPS: [Step; 11] = [
 const LAST: Step = ("keep_leaves_all", false, keep);
 
 /// The matrix's part that belongs to a cluster.
-pub(crate) fn cases(cluster: Cluster, ways: impl Fn(&App) -> &'static [Way]) -> Vec<Named> {
+pub(crate) fn cases(cluster: Cluster, ways: &'static [Way]) -> Vec<Named> {
     let mut cases = Vec::new();
     for app in &APPS {
-        for way in ways(app).iter().copied() {
+        for way in ways.iter().copied() {
             for (name, only_compiled, step) in STEPS.into_iter().chain([LAST]) {
                 if only_compiled && app.compiled.is_none() {
                     continue;
