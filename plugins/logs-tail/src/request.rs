@@ -66,7 +66,7 @@ impl Request {
         let mut options = options(range, now)?;
         options.choice = choice(&choose)?;
         options.via = args.via.via;
-        options.filter = setup.node_filter.clone();
+        options.filter = setup.early.clone();
         // What is over needs no waiting for.
         let is_over = options.until.is_some_and(|until| until <= now);
         Ok(Self {

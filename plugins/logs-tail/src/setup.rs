@@ -15,7 +15,7 @@ use crate::render::stamp::{Stamp, StampForm};
 use crate::render::template::Template;
 use crate::render::{Form, Look};
 use devloop_core::error::ErrorHint;
-use devloop_core::logs::{LINE_LIMIT, NodeFilter};
+use devloop_core::logs::{LINE_LIMIT, LineFilter};
 use devloop_core::{CommandError, Result};
 use jiff::tz::TimeZone;
 use regex::bytes::Regex;
@@ -30,8 +30,8 @@ pub(crate) struct Setup {
     /// Whether pods that come and go are said.
     pub(crate) says_sources: bool,
     pub(crate) files: Option<FileOptions>,
-    /// What needn't come here at all.
-    pub(crate) node_filter: NodeFilter,
+    /// What is left out where it is read.
+    pub(crate) early: LineFilter,
 }
 
 /// Where files are written, one for each container.
@@ -78,15 +78,13 @@ impl Setup {
             }),
             None => None,
         };
-        // A node sees lines, not records, and all of each line.
+        // There are lines, not records, and all of each line.
         let is_by_line = !joining.folds && max_line == LINE_LIMIT && around.before == 0 && around.after == 0;
-        let node_filter = match is_by_line {
-            true => NodeFilter { include: lines.include.clone(), exclude: lines.exclude.clone() },
-            false => NodeFilter::default(),
-        };
+        // Together they may be too large; nothing is left out early then.
+        let early = if is_by_line { LineFilter::new(&lines.include, &lines.exclude).unwrap_or_default() } else { LineFilter::default() };
         let is_readable = look.form == Form::Default && look.template.is_none();
         let judge = Judge::new(filter, around, lines.group.then(Groups::new), lines.diff_since_restart.then(Before::new));
-        Ok(Self { joining, judge, look, says_sources: is_readable && !output.only_log_lines, files, node_filter })
+        Ok(Self { joining, judge, look, says_sources: is_readable && !output.only_log_lines, files, early })
     }
 }
 

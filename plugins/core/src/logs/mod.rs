@@ -69,6 +69,7 @@ pub use watching::list_pods;
 use crate::args::Via;
 use crate::error::CommandError;
 use jiff::{SignedDuration, Timestamp};
+use regex::bytes::RegexSet;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -269,20 +270,34 @@ pub struct LogOptions {
     /// So many bytes are kept for a slow listener: on each node of what the kubelet
     /// has deleted, here on disk of each container that the API gives.
     pub held_limit: u64,
-    /// What the node may leave out already.
-    pub filter: NodeFilter,
+    /// What is left out where it is read.
+    pub filter: LineFilter,
     /// Whether the cluster's events and the ends of containers are told, with
     /// [`follow_pods`].
     pub events: bool,
 }
 
-/// Lines that needn't leave the node, by regular expressions over bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeFilter {
-    /// Only lines that one of these matches, if there are any.
-    pub include: Vec<String>,
-    /// No line that one of these matches.
-    pub exclude: Vec<String>,
+/// Lines that are left out where they are read, on the node or as the API gives them, by
+/// regular expressions over bytes: they take no part in the order of the others.
+#[derive(Clone, Debug, Default)]
+pub struct LineFilter {
+    include: RegexSet,
+    exclude: RegexSet,
+}
+
+impl LineFilter {
+    /// Wants lines that one of `include` matches, if there are any, and none that one of
+    /// `exclude` does.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, regex::Error> {
+        Ok(Self { include: RegexSet::new(include)?, exclude: RegexSet::new(exclude)? })
+    }
+
+    fn wants(&self, message: &[u8]) -> bool {
+        (self.include.is_empty() || self.include.is_match(message)) && !self.exclude.is_match(message)
+    }
 }
 
 impl Default for LogOptions {
@@ -299,7 +314,7 @@ impl Default for LogOptions {
             via: Via::default(),
             connections: CONNECTIONS,
             held_limit: HELD_LIMIT,
-            filter: NodeFilter::default(),
+            filter: LineFilter::default(),
             events: false,
         }
     }

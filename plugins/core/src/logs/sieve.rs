@@ -3,7 +3,7 @@
 use super::line::RawLine;
 use super::queue::Batch;
 use super::resume::{Resume, Verdict};
-use super::{LogEvent, LogLine, LogOptions, Since, Source};
+use super::{LineFilter, LogEvent, LogLine, LogOptions, Since, Source};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ pub(super) struct Sieve {
     source: Arc<Source>,
     since: Option<Since>,
     until: Option<Timestamp>,
+    filter: LineFilter,
     /// So many lines are still wanted.
     left: Option<u64>,
     pub(super) resume: Resume,
@@ -59,6 +60,7 @@ impl Sieve {
             source,
             since: options.since,
             until: options.until,
+            filter: options.filter.clone(),
             left: options.head,
             resume: Resume::default(),
             limit: if is_limited { Limit::TimeAndTail } else { Limit::None },
@@ -136,8 +138,10 @@ impl Sieve {
             Verdict::Seen => Taken::Passed,
             Verdict::Foreign => Taken::Foreign,
             Verdict::New => {
-                let source = Arc::clone(&self.source);
-                self.said.push(LogEvent::Line(LogLine { source, timestamp, message: line.message, cut: line.cut }));
+                if self.filter.wants(&line.message) {
+                    let source = Arc::clone(&self.source);
+                    self.said.push(LogEvent::Line(LogLine { source, timestamp, message: line.message, cut: line.cut }));
+                }
                 self.left = self.left.map(|left| left.saturating_sub(1));
                 if self.left == Some(0) { Taken::Enough } else { Taken::New }
             }
@@ -188,6 +192,24 @@ mod tests {
         assert_eq!(sieve.take(line(22, "late")), Enough);
         assert_eq!(sieve.take(line(20, "c")), Enough);
         assert_eq!(said(&mut sieve), ["c"]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_seen_but_not_passed_on() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let filter = LineFilter::new(&words(&["a", "b"]), &words(&["c$"])).unwrap();
+        let options = LogOptions { filter, head: Some(4), ..LogOptions::default() };
+        let mut sieve = Sieve::new(Arc::default(), &options, true);
+        sieve.connect();
+        let lines = [line(1, "a"), line(2, "none"), line(3, "bc")];
+        assert_eq!(lines.map(|line| sieve.take(line)), [Taken::New; 3]);
+        sieve.connect();
+        // Seen before, it is not passed on again; the fourth line is the last.
+        assert_eq!(
+            [line(2, "none"), line(3, "bc"), line(4, "b")].map(|line| sieve.take(line)),
+            [Taken::Passed, Taken::Passed, Taken::Enough]
+        );
+        assert_eq!(said(&mut sieve), ["a", "b"]);
     }
 
     #[test]

@@ -83,8 +83,8 @@ impl Ways {
             ordered: self.options.window.is_some(),
             held_limit: self.options.held_limit,
             credit: CREDIT,
-            include: self.options.filter.include.clone(),
-            exclude: self.options.filter.exclude.clone(),
+            include: self.options.filter.include.patterns().to_vec(),
+            exclude: self.options.filter.exclude.patterns().to_vec(),
         }
     }
 
