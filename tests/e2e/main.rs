@@ -101,6 +101,7 @@ fn suites(cluster: Cluster) -> (Vec<Vec<Case>>, Vec<Vec<Case>>) {
                 delivery::cases(),
                 image_base::cases(),
                 image_base::docker_cases(),
+                hot_reload::cases(),
                 hot_reload::commands::cases(),
             ],
             vec![logs_tail::cases(), logs_tail::node_cases(), screen::cases(), devenv::late_cases(), kind::fault_cases()],

@@ -31,6 +31,8 @@ fn template() -> String {
 }
 
 fn no_file() {
+    // Deployed, if nobody did before.
+    shop();
     let bare = bare();
     let run = |more: &[&str]| {
         let arguments = bare.context().into_iter().chain(more.iter().map(|word| (*word).to_owned()));
