@@ -87,13 +87,12 @@ fn debug(example: &Example, app: &App, address: &str) {
     let words = [&target, "--context", &context, "-n", &example.namespace, "--sources", &folder, "-o", "json", "--editor", "none"];
     let mut session = Session::launch(example.environment.plugin("kubectl-debug_attach", words));
     let attached = session.wait_for("attached");
-    let mut editor = Dap::connect(u16::try_from(attached["port"].as_u64().unwrap()).unwrap());
+    let port = u16::try_from(attached["port"].as_u64().unwrap()).unwrap();
     let file = example.folder.join(app.file);
     let text = std::fs::read_to_string(&file).unwrap();
-    editor.attach(&file, 1 + text.lines().position(|line| line.contains(app.statement)).unwrap());
+    let line = 1 + text.lines().position(|line| line.contains(app.statement)).unwrap();
     let asking = address.to_owned();
-    let request = thread::spawn(move || serves(&asking, PATH, "hello"));
-    let (thread, _) = editor.stopped("breakpoint");
+    let (mut editor, thread, _, request) = Dap::stop(port, &file, line, || thread::spawn(move || serves(&asking, PATH, "hello")));
     editor.ask("continue", json!({"threadId": thread}));
     // Its client may have given up meanwhile.
     let _ = request.join();

@@ -180,11 +180,7 @@ fn port(attached: &Value) -> u16 {
 /// Attaches an editor, and makes the app stop at the breakpoint.
 #[track_caller]
 fn stop(stage: &Stage, pod: &Pod, port: u16) -> (Dap, u64, Value, JoinHandle<Result<String, String>>) {
-    let mut editor = Dap::connect(port);
-    editor.attach(&stage.file(), stage.line());
-    let request = stage.ask(pod);
-    let (thread, frame) = editor.stopped("breakpoint");
-    (editor, thread, frame, request)
+    Dap::stop(port, &stage.file(), stage.line(), || stage.ask(pod))
 }
 
 fn breakpoint(cluster: Cluster, way: &'static str) {

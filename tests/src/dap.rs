@@ -132,6 +132,20 @@ impl Dap {
         self.ask("configurationDone", json!({}));
     }
 
+    /// Attaches to a port with a breakpoint, and asks the app for what leads there; answers
+    /// the thread that stops and its innermost frame, and the request.
+    ///
+    /// # Panics
+    /// When it does not stop there.
+    #[track_caller]
+    pub fn stop<R>(port: u16, file: &Path, line: usize, ask: impl FnOnce() -> R) -> (Self, u64, Value, R) {
+        let mut editor = Self::connect(port);
+        editor.attach(file, line);
+        let request = ask();
+        let (thread, frame) = editor.stopped("breakpoint");
+        (editor, thread, frame, request)
+    }
+
     /// Waits until the process stops; answers the thread and its innermost frame.
     ///
     /// # Panics

@@ -129,11 +129,8 @@ impl Stage {
     /// Attaches an editor, and makes the app stop at the breakpoint.
     #[track_caller]
     fn stop(&self, pod: &Pod, attached: &Value) -> (Dap, u64, Value, JoinHandle<Result<String, String>>) {
-        let mut editor = Dap::connect(u16::try_from(attached["port"].as_u64().unwrap()).unwrap());
-        editor.attach(&self.file(), self.line());
-        let request = self.ask(pod);
-        let (thread, frame) = editor.stopped("breakpoint");
-        (editor, thread, frame, request)
+        let port = u16::try_from(attached["port"].as_u64().unwrap()).unwrap();
+        Dap::stop(port, &self.file(), self.line(), || self.ask(pod))
     }
 
     /// The app answers, is the same process as before, and nobody traces it.

@@ -101,7 +101,8 @@ fn prompt(stage: &Stage, pod: &Pod) {
         prompt.heard(PROMPT, Duration::from_millis(200)).ok_or_else(|| "no prompt".to_owned())
     });
     assert!(said.contains("*** interrupted"), "{said}");
-    say(&mut prompt, "w", "process_request_thread");
+    let stack = prompt.ask("w", PROMPT);
+    assert!(stack.contains("> ") && stack.contains("process_request_thread"), "{stack}");
     say(&mut prompt, "u", "handle_one_request");
     say(&mut prompt, "d", &format!("({}) do_GET", stage.line()));
     say(&mut prompt, "d", "*** this is the newest frame");
@@ -135,11 +136,7 @@ fn say(prompt: &mut Dialogue, words: &str, wanted: &str) {
 /// Attaches an editor, and makes the app stop at the breakpoint.
 #[track_caller]
 fn stop(stage: &Stage, pod: &Pod, port: u16) -> (Dap, u64, Value, JoinHandle<Result<String, String>>) {
-    let mut editor = Dap::connect(port);
-    editor.attach(&stage.file(), stage.line());
-    let request = stage.ask(pod);
-    let (thread, frame) = editor.stopped("breakpoint");
-    (editor, thread, frame, request)
+    Dap::stop(port, &stage.file(), stage.line(), || stage.ask(pod))
 }
 
 /// The debugger comes back to a program that was started again in place, which waits for
